@@ -1,0 +1,54 @@
+"""The two ways in which a command ends badly, and how it says so.
+
+Every command of this project (`python -m stages.…`, `python -m text2sql.…`) runs its `main` through `run`.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+DEBUG_VARIABLE = "TEXT2SQL_DEBUG"
+
+
+class UserError(Exception):
+    """The user's mistake: a param, a file, an argument. Exit code 2.
+
+    The message is one line that names the file, line or key, what was found, and what is wanted.
+    """
+
+
+class RunError(Exception):
+    """A failure that is not the user's mistake: no memory, no disk, no connection. Exit code 1."""
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Run `main(arguments)` and leave the process with its exit code.
+
+    A `UserError` exits with 2, any other exception with 1, each with one line on standard error;
+    `--debug` among the arguments, or TEXT2SQL_DEBUG=1, shows the traceback as well.
+    """
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if len(arguments) < len(sys.argv) - 1:
+        os.environ[DEBUG_VARIABLE] = "1"
+    try:
+        sys.exit(main(arguments) or 0)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) went away: nothing to report, and nothing left to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+
+
+def one_line(error: BaseException) -> str:
+    """Say what `error` is in one line: its message, with its type in front where that is not ours."""
+    message = " ".join(str(error).split())
+    if isinstance(error, (UserError, RunError)):
+        return message
+    return f"{type(error).__name__}: {message} (set {DEBUG_VARIABLE}=1 for the traceback)"
