@@ -44,7 +44,9 @@ Share = _takes(float, "a number from 0 to below 1", ge=0, lt=1, allow_inf_nan=Fa
 NotNegative = _takes(float, "a number of at least 0", ge=0, allow_inf_nan=False)
 Above0 = _takes(float, "a number above 0", gt=0, allow_inf_nan=False)
 Limit = Annotated[
-    int | None, BeforeValidator(_number), Field(ge=1, description="a whole number of at least 1, or null for all")
+    Annotated[int, Field(ge=1)] | None,
+    BeforeValidator(_number),
+    Field(description="a whole number of at least 1, or null for all"),
 ]
 Text = Annotated[str, Field(min_length=1, description="a text that is not empty")]
 
