@@ -1,0 +1,65 @@
+"""How long a stage took, and on what: written beside the outputs, never among the metrics."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+import time
+from pathlib import Path
+
+from text2sql.files import write_json
+
+PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "bitsandbytes", "unsloth")
+
+
+class Stopwatch:
+    """Measures one stage from its construction on."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+
+    def write(self, path: str | Path, stage: str, model: str, examples: int, tokens: int) -> dict:
+        """Write seconds, tokens/s, peak memory (GB), machine and library versions to `path`, and return them."""
+        seconds = time.monotonic() - self._started
+        timing = {
+            "stage": stage,
+            "model": model,
+            "examples": examples,
+            "tokens": tokens,
+            "seconds": round(seconds, 2),
+            "tokens_per_second": round(tokens / seconds, 1),
+            "peak_memory_gb": round(_peak_memory_bytes() / 1e9, 3),
+            "cpus": os.cpu_count(),
+            **_device(),
+            "versions": {"python": platform.python_version(), **_versions()},
+        }
+        write_json(path, timing)
+        return timing
+
+
+def _peak_memory_bytes() -> int:
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _device() -> dict:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return {"device": "cpu", "gpu": None, "peak_gpu_memory_gb": None}
+    return {
+        "device": "cuda",
+        "gpu": torch.cuda.get_device_name(),
+        "peak_gpu_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 3),
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
