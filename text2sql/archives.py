@@ -28,7 +28,8 @@ MAX_TOTAL_BYTES = 16 * 1024**3
 MAX_RATIO = 250
 RATIO_APPLIES_FROM_BYTES = 16 * 1024**2
 
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError)
+# What zipfile raises on damaged files; OSError where a damaged offset makes it seek before the start.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 # What archive programs add of their own beside the data.
 _NOISE = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 
