@@ -1,0 +1,79 @@
+"""What several test files share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before any library is imported: no network, no telemetry.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["DEEPEVAL_TELEMETRY_OPT_OUT"] = "YES"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def pytest_collection_modifyitems(items):
+    """Skip what needs a GPU where there is none."""
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    if marked and not _has_gpu():
+        for item in marked:
+            item.add_marker(pytest.mark.skip(reason="no GPU here"))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of this repository."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def micro_model(tmp_path_factory) -> Path:
+    """A Llama of two small layers with SmolLM2's tokenizer and chat template, random but fixed: real parts, quick."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from text2sql.embedded import embedded_base
+
+    source = embedded_base()
+    folder = tmp_path_factory.mktemp("micro") / "model"
+    config = AutoConfig.from_pretrained(source)
+    config.update(
+        {
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+        }
+    )
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spider_zip() -> Path:
+    """The real Spider archive, where `SPIDER_ZIP` names it or it lies beside the repository."""
+    return _real_data("SPIDER_ZIP", "spider_data.zip")
+
+
+@pytest.fixture(scope="session")
+def mmlu_zip() -> Path:
+    """The real MMLU archive, where `MMLU_ZIP` names it or it lies beside the repository."""
+    return _real_data("MMLU_ZIP", "mmlu.zip")
+
+
+def _real_data(variable: str, name: str) -> Path:
+    path = Path(os.environ.get(variable) or REPOSITORY.parent / "shared" / "data" / name)
+    if not path.is_file():
+        pytest.skip(f"{variable} names no file")
+    return path
