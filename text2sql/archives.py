@@ -29,7 +29,9 @@ MAX_RATIO = 250
 RATIO_APPLIES_FROM_BYTES = 16 * 1024**2
 
 # What zipfile raises on damaged files; OSError where a damaged offset makes it seek before the start.
-_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
+_ZIP_ERRORS = (
+    zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OverflowError, OSError
+)
 # What archive programs add of their own beside the data.
 _NOISE = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 
