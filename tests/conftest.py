@@ -52,6 +52,9 @@ def micro_model(tmp_path_factory) -> Path:
             "num_attention_heads": 4,
             "num_key_value_heads": 2,
             "head_dim": 16,
+            # Untied and far from uniform: answers then differ from question to question.
+            "tie_word_embeddings": False,
+            "initializer_range": 0.2,
         }
     )
     torch.manual_seed(0)

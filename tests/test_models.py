@@ -1,0 +1,230 @@
+"""Generation and log-likelihoods on a real (micro) model: batches, prefixes and adapters change no answer."""
+
+import shutil
+
+import pytest
+
+from text2sql.errors import RunError, UserError
+from text2sql.models import LanguageModel, chat_text, load_base
+from text2sql.params import LoraParams, ModelParams
+
+QUESTIONS = [
+    "How many singers are there?",
+    "List the names of all ferries built after 2010, newest first.",
+    "Which departments have more than ten employees and a budget above the average of all departments?",
+    "Hi",
+    "What is the average age?",
+    "Show the title of every film that no cinema has shown.",
+    "Count the dogs.",
+]
+OPTIONS = (" A", " B", " C", " D")
+
+
+def model_params(base, **changes):
+    settings = {"base": str(base), "loader": "transformers", "quantization": "none", "dtype": "float32"}
+    return ModelParams(**{**settings, **changes})
+
+
+@pytest.fixture(scope="module")
+def model(micro_model):
+    return LanguageModel(model_params(micro_model))
+
+
+@pytest.fixture(scope="module")
+def prompts(model):
+    instruction = "Translate the question into one SQL query for SQLite. Answer with the query alone.\n\n"
+    return [model.chat_ids([{"role": "user", "content": instruction + question}]) for question in QUESTIONS]
+
+
+def test_a_batch_answers_as_one_by_one(model, prompts):
+    together = model.generate(prompts, 24)
+    assert together == [model.generate([prompt], 24)[0] for prompt in prompts]
+
+
+def test_answers_are_those_of_transformers_generate(model, prompts):
+    import torch
+
+    for prompt, answer in zip(prompts, model.generate(prompts, 16), strict=True):
+        reference = model.model.generate(
+            input_ids=torch.tensor([prompt]), max_new_tokens=16, do_sample=False, pad_token_id=2
+        )
+        assert answer == reference[0, len(prompt) :].tolist()
+
+
+def test_an_answer_ends_with_its_end_token_and_leaves_the_others_alone(micro_model, prompts):
+    ending = LanguageModel(model_params(micro_model))
+    before = ending.generate(prompts, 12)
+    # Let the third token of one answer be an end token: some answers now end earlier than others.
+    end = before[0][2]
+    ending._end_ids = {end}
+    for old, new in zip(before, ending.generate(prompts, 12), strict=True):
+        expected = old[: old.index(end) + 1] if end in old else old
+        assert new == expected
+
+
+def test_options_are_scored_alike_in_any_batch(model, prompts):
+    together = model.option_log_likelihoods(prompts, OPTIONS)
+    alone = [model.option_log_likelihoods([prompt], OPTIONS)[0] for prompt in prompts]
+    for row, reference in zip(together, alone, strict=True):
+        assert row == pytest.approx(reference, abs=1e-4)
+        assert row.index(max(row)) == reference.index(max(reference))
+
+
+def test_one_pass_chooses_as_four_full_prompts_do(model):
+    """The paper's method: four prompts, each ending in one option, the whole sequence's likelihood compared."""
+    import torch
+
+    texts = [f"The following are multiple choice questions.\n\n{question}\nAnswer:" for question in QUESTIONS]
+    rows = model.option_log_likelihoods([model.text_ids(text) for text in texts], OPTIONS)
+    for text, row in zip(texts, rows, strict=True):
+        totals = []
+        for option in OPTIONS:
+            ids = torch.tensor([model.text_ids(text + option)])
+            with torch.inference_mode():
+                log_probabilities = torch.log_softmax(model.model(ids).logits[0, :-1].float(), dim=-1)
+            totals.append(log_probabilities.gather(1, ids[0, 1:, None]).sum().item())
+        assert row.index(max(row)) == totals.index(max(totals))
+
+
+def test_an_option_must_be_one_token(model, prompts):
+    with pytest.raises(UserError, match="not one token"):
+        model.option_log_likelihoods(prompts, [" Aardvark of the north"])
+
+
+def test_a_space_belongs_to_the_option(model):
+    with_space = model.option_log_likelihoods([model.text_ids("Answer:")], OPTIONS)
+    without = model.option_log_likelihoods([model.text_ids("Answer:")], ["A", "B", "C", "D"])
+    assert with_space != without
+
+
+def test_the_chat_template_is_applied_once(model):
+    ids = model.chat_ids([{"role": "user", "content": "Hi"}])
+    text = model.tokenizer.decode(ids)
+    assert text.startswith("<|im_start|>system") and text.endswith("<|im_start|>assistant\n")
+    assert text.count("<|im_start|>system") == 1
+
+
+def test_a_date_in_the_template_is_pinned(model):
+    tokenizer = type(model.tokenizer).from_pretrained(model.tokenizer.name_or_path)
+    tokenizer.chat_template = (
+        "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+        "Today Date: {{ date_string }}\n{{ messages[0]['content'] }}"
+    )
+    assert chat_text(tokenizer, [{"role": "user", "content": "Hi"}], False) == "Today Date: 26 Jul 2024\nHi"
+
+
+def test_an_adapter_changes_answers_and_stays_unmerged(micro_model, prompts, tmp_path):
+    import torch
+
+    from text2sql.models import add_adapter
+
+    base, _ = load_base(model_params(micro_model))
+    lora = LoraParams(r=4, alpha=8, dropout=0, target_modules=["q_proj", "down_proj"])
+    tuned = add_adapter(base, lora, seed=1, loader="transformers")
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(2))
+    tuned.save_pretrained(tmp_path / "adapter")
+    model = LanguageModel(model_params(micro_model), tmp_path / "adapter")
+    answers = model.generate(prompts, 8)
+    assert answers != LanguageModel(model_params(micro_model)).generate(prompts, 8)
+    assert answers == [model.generate([prompt], 8)[0] for prompt in prompts]
+    adapter_weights = [parameter for name, parameter in model.model.named_parameters() if "lora_" in name]
+    assert adapter_weights and all(parameter.dtype == torch.float32 for parameter in adapter_weights)
+
+
+def test_adapter_weights_are_float32_on_a_bfloat16_base(micro_model):
+    import torch
+
+    from text2sql.models import add_adapter
+
+    base, _ = load_base(model_params(micro_model, dtype="bfloat16"))
+    lora = LoraParams(r=4, alpha=8, dropout=0, target_modules=["q_proj"])
+    tuned = add_adapter(base, lora, seed=1, loader="transformers")
+    dtypes = {name: parameter.dtype for name, parameter in tuned.named_parameters()}
+    assert {dtype for name, dtype in dtypes.items() if "lora_" in name} == {torch.float32}
+    assert {dtype for name, dtype in dtypes.items() if "lora_" not in name} == {torch.bfloat16}
+
+
+def test_pickled_weights_are_refused(micro_model, tmp_path):
+    import torch
+
+    pickled = tmp_path / "pickled"
+    shutil.copytree(micro_model, pickled)
+    (pickled / "model.safetensors").unlink()
+    torch.save({}, pickled / "pytorch_model.bin")
+    with pytest.raises(UserError, match="does not load"):
+        load_base(model_params(pickled))
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("smollm3", "is no folder; takes smollm2-135m-instruct, a local folder, or a hub id"),
+        ("./nowhere", "is no folder"),
+        ("a/b/c", "is no folder"),
+    ],
+)
+def test_an_unknown_base_is_named(base, message):
+    with pytest.raises(UserError, match=message):
+        load_base(model_params(base))
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(UserError, match="has no config.json"):
+        load_base(model_params(tmp_path))
+
+
+def test_a_hub_model_without_a_connection_says_what_to_do():
+    with pytest.raises(RunError, match="could not be fetched from the hub"):
+        load_base(model_params("nobody/no-such-model"))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"loader": "unsloth"}, {"quantization": "4bit"}], ids=["unsloth", "4bit"]
+)
+def test_what_needs_a_gpu_says_so(micro_model, changes, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="needs a GPU"):
+        load_base(model_params(micro_model, **changes))
+
+
+def test_a_missing_adapter_is_named(micro_model, tmp_path):
+    with pytest.raises(UserError, match="adapter_config.json"):
+        LanguageModel(model_params(micro_model), tmp_path)
+
+
+def test_a_batch_is_halved_where_gpu_memory_runs_out(model, prompts, monkeypatch, capsys):
+    import torch
+
+    expected = model.generate(prompts, 6)
+    whole = model._generate
+
+    def small_gpu(part, max_new_tokens):
+        if len(part) > 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return whole(part, max_new_tokens)
+
+    monkeypatch.setattr(model, "_generate", small_gpu)
+    assert model.generate(prompts, 6) == expected
+    assert "going on with 3" in capsys.readouterr().out
+
+
+def test_a_single_prompt_too_large_for_the_gpu_stops(model, prompts, monkeypatch):
+    import torch
+
+    def no_memory(part, max_new_tokens):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(model, "_generate", no_memory)
+    with pytest.raises(RunError, match="does not fit"):
+        model.generate(prompts, 6)
+
+
+def test_the_micro_model_answers_differently_to_different_questions(model, prompts):
+    """Else the comparisons above would show nothing."""
+    answers = model.generate(prompts, 16)
+    assert len({tuple(answer) for answer in answers}) == len(prompts)
+    assert all(len(set(answer)) > 3 for answer in answers)
