@@ -1,0 +1,84 @@
+"""A copy of this project in a folder of its own, with a micro model: real stages, real DVC, seconds instead of minutes."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+COPIED = (
+    ".dvc/config",
+    ".dvc/.gitignore",
+    ".dvcignore",
+    ".gitignore",
+    "data/few_shot.json",
+    "data/sample",
+    "dvc.yaml",
+    "hub",
+    "params.yaml",
+    "stages",
+    "text2sql",
+)
+
+# As small as shows everything: a model of two layers learns, answers and is compared.
+SMALL = {
+    "model": {"dtype": "float32"},
+    "data": {"train_limit": 24, "dev_limit": 10},
+    "train": {"batch_size": 4, "max_seq_len": 512},
+    "train_m2": {"batch_size": 4},
+    "generation": {"max_new_tokens": 6, "batch_size": 4},
+    "mmlu": {"limit": 4, "batch_size": 3},
+    "compare": {"bootstrap_samples": 200},
+}
+
+
+class Project:
+    """The copy in `folder`, and commands in it."""
+
+    def __init__(self, repository: Path, folder: Path, base: Path, changes: dict | None = None) -> None:
+        self.folder = folder
+        for name in COPIED:
+            source, target = repository / name, folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copyfile(source, target)
+        self.set_params({**SMALL, **(changes or {})})
+        self.set_params({"model": {"base": str(base)}})
+
+    def set_params(self, changes: dict) -> None:
+        """Change params.yaml, section by section, keeping the rest."""
+        yaml = YAML()
+        path = self.folder / "params.yaml"
+        params = yaml.load(path.read_text())
+        for section, values in changes.items():
+            params[section].update(values)
+        with path.open("w") as file:
+            yaml.dump(params, file)
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """Return an environment in which `python` is this one, as after `. .venv/bin/activate`."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("COV_")}
+        return {**kept, "PATH": path, "DVC_NO_ANALYTICS": "true", "HF_HUB_OFFLINE": "1", **changes}
+
+    def run(self, *command: str, check: bool = True, **changes: str) -> subprocess.CompletedProcess:
+        """Run `command` in the copy; with `check`, show its output where it fails."""
+        result = subprocess.run(
+            command, cwd=self.folder, env=self.environment(**changes), capture_output=True, text=True
+        )
+        if check and result.returncode:
+            raise AssertionError(f"{' '.join(command)}: exit code {result.returncode}\n{result.stdout}\n{result.stderr}")
+        return result
+
+    def commit(self, message: str) -> None:
+        """Commit all that is not ignored."""
+        if not (self.folder / ".git").exists():
+            self.run("git", "init", "-q", "-b", "main")
+            self.run("git", "config", "user.name", "Somebody")
+            self.run("git", "config", "user.email", "somebody@example.com")
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", message)

@@ -1,0 +1,110 @@
+"""The whole pipeline under real DVC in a repository of its own: what reruns, what is compared, what a user sees."""
+
+import json
+import re
+
+import pytest
+
+from tests.project import Project
+
+STAGES = {
+    "prepare",
+    "train_m1",
+    "train_m2",
+    *(f"{stage}@{model}" for stage in ("predict_spider", "eval_spider", "eval_mmlu") for model in ("base", "m1", "m2")),
+    "compare",
+}
+
+
+def stages_run(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+@pytest.fixture(scope="module")
+def project(repository, micro_model, tmp_path_factory):
+    project = Project(repository, tmp_path_factory.mktemp("project"), micro_model)
+    project.commit("the project")
+    result = project.run("dvc", "repro")
+    assert stages_run(result.stdout) == STAGES
+    project.commit("its results")
+    return project
+
+
+def read(project, path):
+    return json.loads((project.folder / path).read_text())
+
+
+def lines(project, path):
+    return [json.loads(line) for line in (project.folder / path).read_text().splitlines()]
+
+
+def test_all_outputs_are_there(project):
+    for model in ("base", "m1", "m2"):
+        assert len(lines(project, f"data/predictions/{model}.jsonl")) == 10
+        assert len(lines(project, f"data/verdicts/spider/{model}.jsonl")) == 10
+        assert len(lines(project, f"data/verdicts/mmlu/{model}.jsonl")) == 12
+        spider = read(project, f"metrics/spider/{model}.json")
+        assert spider["successes"] + spider["failures"] == spider["total"] == 10
+        assert read(project, f"metrics/mmlu/{model}.json")["total"] == 12
+    for model in ("m1", "m2"):
+        names = {path.name for path in (project.folder / "models" / model).iterdir()}
+        assert names == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+        assert read(project, f"metrics/train/{model}.json")["steps"] == 6
+    assert "Table II" in (project.folder / "reports/report.md").read_text()
+    assert (project.folder / "reports/report.html").read_text().startswith("<!doctype html>")
+    assert all(isinstance(value, (int, float, str)) for value in read(project, "metrics/compare.json").values())
+
+
+def test_no_duration_is_a_metric(project):
+    shown = project.run("dvc", "metrics", "show").stdout
+    assert "execution_accuracy" in shown
+    assert not re.search("seconds|minutes|memory", shown)
+
+
+def test_work_in_progress_is_gone(project):
+    for name in (".checkpoints", ".journals"):
+        assert not any(path.is_file() for path in (project.folder / name).rglob("*"))
+
+
+def test_a_second_repro_does_nothing_and_says_so(project):
+    assert "Data and pipelines are up to date." in project.run("dvc", "repro").stdout
+    assert "Data and pipelines are up to date." in project.run("dvc", "status").stdout
+
+
+def test_model_2_at_its_rate_answers_as_the_base_does(project):
+    """2e-8 for a few steps moves no answer: what the paper reads as an effect of training cannot come from there."""
+    base, m2 = (lines(project, f"data/predictions/{model}.jsonl") for model in ("base", "m2"))
+    assert [line["raw"] for line in base] == [line["raw"] for line in m2]
+
+
+def test_an_experiment_reruns_what_follows_from_its_change_alone(project):
+    """The command exactly as the README has it: DVC writes `lr: 2e-08`, which PyYAML would read as a string."""
+    before = read(project, "metrics/train/m1.json")
+    result = project.run("dvc", "exp", "run", "-S", "train.lr=2e-8")
+    assert stages_run(result.stdout) == {
+        "train_m1",
+        "predict_spider@m1",
+        "eval_spider@m1",
+        "eval_mmlu@m1",
+        "compare",
+    }
+    assert "lr: 2e-08" in (project.folder / "params.yaml").read_text()
+    assert read(project, "metrics/train/m1.json") != before
+    changed = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)["diff"]
+    assert "metrics/train/m1.json" in changed
+    assert not any("/base.json" in path or "/m2.json" in path for path in changed)
+    shown = json.loads(project.run("dvc", "exp", "show", "--json").stdout)
+    assert shown
+    plots = project.run("dvc", "plots", "show", "--out", "plots_shown")
+    assert (project.folder / "plots_shown/index.html").is_file(), plots.stdout
+    # Both now train alike but for their seeds: the sentence about a difference must not claim one.
+    assert "not distinguishable" in (project.folder / "reports/report.md").read_text()
+
+
+def test_params_that_are_wrong_stop_before_anything_runs(project):
+    """After the experiment above: nothing else in this module relies on the params."""
+    metrics = (project.folder / "metrics/compare.json").read_bytes()
+    result = project.run("dvc", "exp", "run", "-S", "train.lr=foo", check=False)
+    assert result.returncode != 0
+    assert "train.lr: got 'foo' (str), takes a number above 0" in result.stdout + result.stderr
+    assert (project.folder / "metrics/compare.json").read_bytes() == metrics
