@@ -211,11 +211,8 @@ class Params(_Section):
         return self.train.model_copy(update=self.train_m2.model_dump())
 
 
-def load_params(path: str | Path = "params.yaml") -> Params:
-    """Return the validated params in `path`.
-
-    Raises UserError with every problem in one line: the key, what it got and what it takes.
-    """
+def read_yaml(path: str | Path) -> dict:
+    """Return the mapping that the YAML file `path` holds. Raises UserError where it is missing or something else."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -225,10 +222,19 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder, wanted a YAML file") from None
-    except (YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+    except (YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: found {type(value).__name__}, wanted a mapping of sections such as `model:`")
+    return value
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Return the validated params in `path`.
+
+    Raises UserError with every problem in one line: the key, what it got and what it takes.
+    """
+    value = read_yaml(path)
     try:
         return Params.model_validate(value)
     except ValidationError as error:
