@@ -177,7 +177,7 @@ def _mmlu(rng: random.Random, questions: int, subjects: tuple[str, ...]) -> dict
                 "question": f"Which is right of {subject} {index}?",
                 "choices": ["first", "second", "third", "fourth"],
             }
-            base = [round(rng.uniform(-4, -1) + (rng.random() < 0.2) * 3 * (option == answer), 4) for option in range(4)]
+            base = [rng.uniform(-4, -1) + 3 * (rng.random() < 0.2 and option == answer) for option in range(4)]
             for model, noise in (("base", 0.0), ("m1", 0.8), ("m2", 0.0)):
                 likelihoods = [round(value + rng.gauss(0, noise), 4) for value in base]
                 choice = max(range(4), key=likelihoods.__getitem__)

@@ -1,0 +1,160 @@
+"""Compare base, Model 1 and Model 2: what was gained, what it cost, and whether either is more than chance.
+
+    python -m stages.compare            write metrics/compare.json, metrics/plots/ and the reports
+    python -m stages.compare --show     print the tables again
+    python -m stages.compare --gate     exit 1 where a tuned model breaks a limit of `compare` in params.yaml
+
+The stage itself never fails over a score. The gate reads metrics/compare.json and params.yaml alone, so that it works
+in a fresh clone; what its interval leaves open is named as inconclusive, and passes.
+"""
+
+import argparse
+import csv
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from text2sql import comparison
+from text2sql.comparison import MODELS, TUNED
+from text2sql.errors import UserError, run
+from text2sql.files import atomic_file, iter_jsonl, read_json, read_jsonl, write_json, write_text
+from text2sql.params import load_params
+
+FLAT = Path("metrics/compare.json")
+PLOTS = Path("metrics/plots")
+MARKDOWN = Path("reports/report.md")
+HTML = Path("reports/report.html")
+TIMED_STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "compare")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the comparison, or show it, or hold it against the limits. Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--gate", action="store_true", help="exit 1 where a limit is broken, 0 otherwise")
+    only.add_argument("--show", action="store_true", help="print the tables of the last comparison")
+    options = parser.parse_args(arguments)
+    if options.gate:
+        return gate()
+    if options.show:
+        show()
+    else:
+        write()
+    return 0
+
+
+def gate() -> int:
+    """Print each limit's verdict; return 1 where one is broken, else 0. Needs neither numpy nor scipy."""
+    trade_offs = comparison.trade_off(comparison.read_flat(FLAT), load_params().compare)
+    print("\n".join(comparison.gate_lines(trade_offs)))
+    outcome = comparison.gate_outcome(trade_offs)
+    print(f"gate: {outcome}")
+    return 1 if outcome == "broken" else 0
+
+
+def show() -> None:
+    """Print the report, and where everything lies."""
+    try:
+        print(MARKDOWN.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{MARKDOWN}: no such file; `dvc repro` writes it, `dvc pull` fetches it") from None
+    print(f"Metrics: {FLAT}, metrics/spider/, metrics/mmlu/, metrics/train/ (`dvc metrics show`)")
+    print(f"Plots:   {PLOTS}/ (`dvc plots show`)")
+    print(f"Reports: {MARKDOWN}, {HTML}")
+
+
+def write() -> None:
+    """Compare what the stages before left, and write metrics, plots' data and both reports."""
+    from text2sql import html_report, report
+
+    params = load_params()
+    verdicts = {model: read_jsonl(f"data/verdicts/spider/{model}.jsonl") for model in MODELS}
+    found = comparison.compare(
+        {
+            model: comparison.ModelResults(
+                spider_metrics=read_json(f"metrics/spider/{model}.json"),
+                mmlu_metrics=read_json(f"metrics/mmlu/{model}.json"),
+                spider_verdicts=verdicts[model],
+                mmlu_verdicts=iter_jsonl(f"data/verdicts/mmlu/{model}.jsonl"),
+                predictions=iter_jsonl(f"data/predictions/{model}.jsonl"),
+            )
+            for model in MODELS
+        },
+        params.compare,
+    )
+    training = {model: read_json(f"metrics/train/{model}.json") for model in TUNED}
+    timings = read_timings(Path("data/timings"))
+    page = html_report.html(
+        found,
+        params=params.model_dump(by_alias=True),
+        metrics={"train": training},
+        verdicts=verdicts,
+        schemas=read_json("data/prepared/spider/schemas.json"),
+        timings=list(timings.values()),
+        loss_curves={model: read_loss_curve(Path(f"metrics/train/{model}_loss.csv")) for model in TUNED},
+        provenance=provenance(timings, found),
+    )
+    write_csv(PLOTS / "accuracy.csv", comparison.accuracy_rows(found))
+    write_csv(PLOTS / "mmlu_by_category.csv", comparison.category_rows(found))
+    write_text(MARKDOWN, report.markdown(found, params, training, timings))
+    write_text(HTML, page)
+    write_json(FLAT, comparison.flatten(found))
+    print(report.headline(found))
+    print(f"\nWrote {FLAT}, {PLOTS}/, {MARKDOWN} and {HTML}")
+
+
+def read_timings(folder: Path) -> dict[str, dict]:
+    """Return {file's stem: its dictionary} in the pipeline's order."""
+    timings = {path.stem: read_json(path) for path in folder.glob("*.json")}
+
+    def place(stem: str) -> tuple[int, str]:
+        stage = timings[stem]["stage"]
+        # base, m1 and m2 sort as they stand.
+        return (TIMED_STAGES.index(stage) if stage in TIMED_STAGES else len(TIMED_STAGES), stem)
+
+    return {stem: timings[stem] for stem in sorted(timings, key=place)}
+
+
+def read_loss_curve(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a loss curve as numbers."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def write_csv(path: Path, rows: Sequence[dict]) -> None:
+    """Write `rows`, which share their keys, whole or not at all."""
+    with atomic_file(path) as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def provenance(timings: dict[str, dict], found: dict) -> dict:
+    """Return what the run was made of: git's revision, library versions, and the raw data's checksums by DVC."""
+    versions = {"sqlite": found["spider"]["base"]["sqlite_version"]}
+    for timing in timings.values():
+        versions |= timing["versions"]
+    return {"git": _git_revision(), "versions": versions, "data": _data_checksums(Path("dvc.lock"))}
+
+
+def _git_revision() -> dict[str, str]:
+    try:
+        revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return {"revision": "not in a git repository"}
+    return {"revision": revision.stdout.strip()}
+
+
+def _data_checksums(lock: Path) -> dict[str, str]:
+    """Return {raw data path: md5} as `prepare` found it: DVC writes its lock after each stage."""
+    from ruamel.yaml import YAML
+
+    if not lock.is_file():
+        return {}
+    stages = YAML(typ="safe", pure=True).load(lock.read_text(encoding="utf-8"))["stages"]
+    dependencies = stages.get("prepare", {}).get("deps", [])
+    return {dep["path"]: dep["md5"] for dep in dependencies if not dep["path"].endswith(".py")}
+
+
+if __name__ == "__main__":
+    run(main)
