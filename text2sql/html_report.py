@@ -20,16 +20,19 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from text2sql.comparison import NAMES, cost, p_text
+
 TEMPLATES = Path(__file__).parent / "templates"
-MODELS = {"base": "Base", "m1": "Model 1", "m2": "Model 2"}
 HARDNESS = ("easy", "medium", "hard", "extra")
 CATEGORIES = {"stem": "STEM", "humanities": "Humanities", "social_sciences": "Social sciences", "other": "Other"}
+STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu")
 CAUSE_GROUPS = {
     "schema_hallucination": ("unknown_table", "unknown_column"),
     "conversational_answer": ("not_sql",),
     "wrong_logic": ("wrong_rows", "wrong_order", "wrong_duplicates", "wrong_columns", "empty_result"),
     "other": ("syntax_error", "limit_reached", "result_too_large", "forbidden_operation", "other_error"),
 }
+WORDS = {"sql": "SQL", "mmlu": "MMLU", "spider": "Spider"}
 CAUSES = tuple(cause for causes in CAUSE_GROUPS.values() for cause in causes)
 
 MOST_EXAMPLE_BYTES = 4_400_000  # of the explorer's data: with all the rest the page stays below 5 MB
@@ -45,7 +48,7 @@ def html(
     metrics: Mapping[str, Mapping[str, Any]],
     verdicts: Mapping[str, Sequence[Mapping[str, Any]]],
     schemas: Mapping[str, Mapping[str, Any]],
-    timings: Sequence[Mapping[str, Any]],
+    timings: Mapping[str, Mapping[str, Any]],
     loss_curves: Mapping[str, Sequence[Mapping[str, Any]]],
     provenance: Mapping[str, Any],
 ) -> str:
@@ -56,7 +59,7 @@ def html(
     metrics: {"train": {model: the dictionary of metrics/train/<model>.json}}.
     verdicts: {model: the lines of data/verdicts/spider/<model>.jsonl}, the same examples in the same order for all.
     schemas: {db_id: schema} as in data/prepared/spider/schemas.json; more than the verdicts name are fine.
-    timings: the dictionaries of data/timings/*.json, in the order in which they shall be listed.
+    timings: {file name without its ending, such as "train_m1": the dictionary of data/timings/<name>.json}.
     loss_curves: {model: the rows of metrics/train/<model>_loss.csv, with numbers as numbers}.
     provenance: {heading: value, or a mapping of any depth}, such as {"git": {"revision": …}, "data": {path: checksum}}.
 
@@ -66,13 +69,10 @@ def html(
         comparison=comparison,
         spider=comparison["spider"],
         mmlu=comparison["mmlu"],
-        models={model: MODELS[model] for model in comparison["models"]},
+        models={model: NAMES[model] for model in comparison["models"]},
         categories=CATEGORIES,
         hardness=HARDNESS,
-        cause_groups=CAUSE_GROUPS,
-        shown_causes={
-            cause: any(spider["causes"][cause] for spider in comparison["spider"].values()) for cause in CAUSES
-        },
+        shown_causes=_causes_that_occur(comparison["spider"]),
         most_of_a_cause=max(max(spider["causes"].values()) for spider in comparison["spider"].values()),
         overall={
             (entry["model"], entry["against"], entry["measure"]): entry
@@ -84,15 +84,15 @@ def html(
             for entry in comparison["comparisons"]
             if entry["level"] == "category" and entry["against"] == "base"
         },
-        subjects=[entry for entry in comparison["comparisons"] if entry["level"] == "subject"],
+        cost=cost(comparison, timings),
         trade_off=trade_off_plot(comparison),
         share_axis=Axis.over(_shares(comparison), least=0.0, most=1.0),
         difference_axis=Axis.over(_differences(comparison)),
         loss=loss_plot(loss_curves),
         training=metrics["train"],
         params=params,
-        timings=timings,
-        on_gpu=any(timing["peak_gpu_memory_gb"] is not None for timing in timings),
+        timings=sorted(timings.values(), key=_pipeline_order),
+        on_gpu=any(timing["peak_gpu_memory_gb"] is not None for timing in timings.values()),
         provenance=provenance,
         examples=Markup(script_json(explorer_data(verdicts, schemas))),
         examples_total=len(next(iter(verdicts.values()), ())),
@@ -102,6 +102,24 @@ def html(
     )
     # A lone surrogate, which a model may well write, has no place in a UTF-8 file.
     return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def _causes_that_occur(spider: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Return the causes that any model has, by their groups."""
+    groups = {
+        group: [cause for cause in causes if any(metrics["causes"][cause] for metrics in spider.values())]
+        for group, causes in CAUSE_GROUPS.items()
+    }
+    return {group: causes for group, causes in groups.items() if causes}
+
+
+def _pipeline_order(timing: Mapping[str, Any]) -> tuple[int, int]:
+    """Return where a stage's run stands in the pipeline; a stage that is not known comes last."""
+
+    def place(name: str, names: Sequence[str]) -> int:
+        return names.index(name) if name in names else len(names)
+
+    return place(timing["stage"], STAGES), place(timing["model"], tuple(NAMES))
 
 
 def _script() -> str:
@@ -117,7 +135,7 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, points=points, p_value=p_value, count=count, duration=duration, leaves=leaves, words=words
+        percent=percent, points=points, minus=minus, p_value=p_value, count=count, duration=duration, leaves=leaves, words=words
     )
     return environment
 
@@ -138,9 +156,12 @@ def points(value: float, digits: int = 2) -> str:
 
 def p_value(value: float) -> str:
     """Return a probability with two significant digits, or "< 0.0001"."""
-    if value < 0.0001:
-        return "< 0.0001"
-    return f"{value:.2f}" if value >= 0.095 else f"{value:.{1 - math.floor(math.log10(value))}f}"
+    return p_text(value).removeprefix("p ").removeprefix("= ")
+
+
+def minus(text: str) -> str:
+    """Return a sentence with true minus signs in front of its numbers."""
+    return re.sub(r"(?<!\S)-(?=\d)", "\N{MINUS SIGN}", text)
 
 
 def count(value: float) -> str:
@@ -159,8 +180,8 @@ def duration(seconds: float) -> str:
 
 
 def words(name: str) -> str:
-    """Return a name from a file as words: "unknown_table" -> "unknown table"."""
-    return name.replace("_", " ")
+    """Return a name from a file as words: "unknown_table" -> "unknown table", "not_sql" -> "not SQL"."""
+    return " ".join(WORDS.get(word, word) for word in name.split("_"))
 
 
 def leaves(value: Any, name: str = "") -> list[tuple[str, str]]:
@@ -345,7 +366,7 @@ def _explorer_data(
     ]
     used = {example["db_id"] for example in examples}
     return {
-        "models": [{"name": model, "label": MODELS[model]} for model in verdicts],
+        "models": [{"name": model, "label": NAMES[model]} for model in verdicts],
         "hardness": HARDNESS,
         "causes": CAUSES,
         "schemas": {db_id: schema for db_id, schema in schemas.items() if db_id in used},

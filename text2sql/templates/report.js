@@ -76,9 +76,10 @@ function change(changes) {
 /** Show what the URL asks for; asking twice changes nothing. A fragment without `=` is an ordinary anchor. */
 function readFragment() {
   if (!location.hash.includes("=")) return;
-  state = stateOf(location.hash);
+  const given = stateOf(location.hash);
+  state = given;
   render(false);
-  byId("examples").scrollIntoView();
+  byId(given.example && isNarrow() ? "detail" : "examples").scrollIntoView();
 }
 
 // ---------------------------------------------------------------- the list
@@ -92,7 +93,7 @@ const rows = examples.map((example, position) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
     event.preventDefault();
     change({ example: String(example.index) });
-    if (matchMedia("(max-width: 60rem)").matches) byId("detail").scrollIntoView();
+    if (isNarrow()) byId("detail").scrollIntoView();
   });
   return { item: element("li", {}, link), link, ticks, position, judged: null };
 });
@@ -108,6 +109,11 @@ function drawTicks(row) {
 
 function tick(right) {
   return element("span", { class: right ? "right" : "wrong" }, right ? "✓" : "✗");
+}
+
+/** Whether the example stands below the list, not beside it. */
+function isNarrow() {
+  return matchMedia("(max-width: 60rem)").matches;
 }
 
 function current() {
@@ -205,7 +211,7 @@ function fillFilters() {
 }
 
 function words(name) {
-  return name.replaceAll("_", " ");
+  return name.replaceAll("_", " ").replace("sql", "SQL");
 }
 
 const outcomes = [];
