@@ -90,7 +90,7 @@ def write() -> None:
         metrics={"train": training},
         verdicts=verdicts,
         schemas=read_json("data/prepared/spider/schemas.json"),
-        timings=list(timings.values()),
+        timings=timings,
         loss_curves={model: read_loss_curve(Path(f"metrics/train/{model}_loss.csv")) for model in TUNED},
         provenance=provenance(timings, found),
     )
@@ -99,8 +99,8 @@ def write() -> None:
     write_text(MARKDOWN, report.markdown(found, params, training, timings))
     write_text(HTML, page)
     write_json(FLAT, comparison.flatten(found))
-    print(report.headline(found))
-    print(f"\nWrote {FLAT}, {PLOTS}/, {MARKDOWN} and {HTML}")
+    print(report.bullets([*found["sentences"].values(), *comparison.gate_lines(found["trade_off"])]))
+    print(f"compare: wrote {FLAT}, {PLOTS}/, {MARKDOWN} and {HTML}; `python -m stages.compare --show` prints the tables")
 
 
 def read_timings(folder: Path) -> dict[str, dict]:

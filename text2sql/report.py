@@ -61,7 +61,7 @@ def markdown(
 
 
 def headline(comparison: Mapping[str, Any]) -> str:
-    """Return verdicts, trade-off, Table II and the MMLU table: what is printed at the end of a run."""
+    """Return the verdicts, the trade-off, Table II and the MMLU table."""
     families = "; ".join(comparison["families"].values())
     return "\n\n".join(
         [
@@ -283,14 +283,13 @@ def relative_change(found: Mapping[str, Any]) -> str:
 
 
 def number(value: Any) -> str:
-    """Return a param as people write it: `2e-4`, `16`, `0.05`."""
-    if isinstance(value, float):
-        text = f"{value:.10g}" if value >= 0.001 or value == 0 else f"{value:.10e}"
-        mantissa, exponent, power = text.partition("e")
-        if exponent:
-            return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(power)}"
-        return text
-    return str(value)
+    """Return a value as people write it: `2e-4`, `16`, `0.05`."""
+    if not isinstance(value, float):
+        return str(value)
+    if value == 0 or abs(value) >= 0.001:
+        return f"{value:.10g}"
+    mantissa, _, exponent = f"{value:.10e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
 def bullets(lines: Iterable[str]) -> str:
@@ -299,8 +298,8 @@ def bullets(lines: Iterable[str]) -> str:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a Markdown table; a `|` within a cell stays text."""
+    """Return a Markdown table; a `|` or a line's end within a cell stays text."""
     from tabulate import tabulate
 
-    cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
+    cells = [[" ".join(str(cell).splitlines()).replace("|", "\\|") for cell in row] for row in rows]
     return tabulate(cells, headers=headings, tablefmt="github", disable_numparse=True)
