@@ -25,7 +25,6 @@ from text2sql.comparison import NAMES, cost, p_text
 TEMPLATES = Path(__file__).parent / "templates"
 HARDNESS = ("easy", "medium", "hard", "extra")
 CATEGORIES = {"stem": "STEM", "humanities": "Humanities", "social_sciences": "Social sciences", "other": "Other"}
-STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu")
 CAUSE_GROUPS = {
     "schema_hallucination": ("unknown_table", "unknown_column"),
     "conversational_answer": ("not_sql",),
@@ -36,9 +35,10 @@ WORDS = {"sql": "SQL", "mmlu": "MMLU", "spider": "Spider"}
 CAUSES = tuple(cause for causes in CAUSE_GROUPS.values() for cause in causes)
 
 MOST_EXAMPLE_BYTES = 4_400_000  # of the explorer's data: with all the rest the page stays below 5 MB
-SQL_CHARACTERS = (2000, 800, 400, 200)  # of one model's answer; the first that fits is used
-RESULT_CHARACTERS = (2000, 600, 300, 150)  # of one result, in step with the line above
-LOSS_POINTS = 150
+# How many characters of an answer (or error) and of a result are shown: the first pair with which the data fit.
+CUTS = ((2000, 2000), (800, 600), (400, 300), (200, 150), (100, 60))
+RAW_LOSS_POINTS = 600
+MEAN_LOSS_POINTS = 30
 
 
 def html(
@@ -59,7 +59,8 @@ def html(
     metrics: {"train": {model: the dictionary of metrics/train/<model>.json}}.
     verdicts: {model: the lines of data/verdicts/spider/<model>.jsonl}, the same examples in the same order for all.
     schemas: {db_id: schema} as in data/prepared/spider/schemas.json; more than the verdicts name are fine.
-    timings: {file name without its ending, such as "train_m1": the dictionary of data/timings/<name>.json}.
+    timings: {file name without its ending, such as "train_m1": the dictionary of data/timings/<name>.json},
+        in the order in which they shall be listed.
     loss_curves: {model: the rows of metrics/train/<model>_loss.csv, with numbers as numbers}.
     provenance: {heading: value, or a mapping of any depth}, such as {"git": {"revision": …}, "data": {path: checksum}}.
 
@@ -91,11 +92,10 @@ def html(
         loss=loss_plot(loss_curves),
         training=metrics["train"],
         params=params,
-        timings=sorted(timings.values(), key=_pipeline_order),
+        timings=list(timings.values()),
         on_gpu=any(timing["peak_gpu_memory_gb"] is not None for timing in timings.values()),
         provenance=provenance,
         examples=Markup(script_json(explorer_data(verdicts, schemas))),
-        examples_total=len(next(iter(verdicts.values()), ())),
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup(_script()),
         script_hash=base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode(),
@@ -113,15 +113,6 @@ def _causes_that_occur(spider: Mapping[str, Mapping[str, Any]]) -> dict[str, lis
     return {group: causes for group, causes in groups.items() if causes}
 
 
-def _pipeline_order(timing: Mapping[str, Any]) -> tuple[int, int]:
-    """Return where a stage's run stands in the pipeline; a stage that is not known comes last."""
-
-    def place(name: str, names: Sequence[str]) -> int:
-        return names.index(name) if name in names else len(names)
-
-    return place(timing["stage"], STAGES), place(timing["model"], tuple(NAMES))
-
-
 def _script() -> str:
     return (TEMPLATES / "report.js").read_text(encoding="utf-8")
 
@@ -135,7 +126,14 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, points=points, minus=minus, p_value=p_value, count=count, duration=duration, leaves=leaves, words=words
+        percent=percent,
+        points=points,
+        minus=minus,
+        p_value=p_value,
+        count=count,
+        duration=duration,
+        leaves=leaves,
+        words=words,
     )
     return environment
 
@@ -186,9 +184,9 @@ def words(name: str) -> str:
 
 def leaves(value: Any, name: str = "") -> list[tuple[str, str]]:
     """Return the values in nested mappings as (dotted name, text), in order. A list is one text."""
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping):
         return [leaf for key, inner in value.items() for leaf in leaves(inner, f"{name}.{key}" if name else str(key))]
-    if isinstance(value, (list, tuple)) and value:
+    if isinstance(value, (list, tuple)):
         return [(name, ", ".join(text for item in value for _, text in leaves(item)))]
     return [(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))]
 
@@ -295,7 +293,7 @@ def loss_plot(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, An
         "x": x,
         "y": y,
         "lines": {
-            model: {"raw": path(_thinned(line, 4 * LOSS_POINTS)), "mean": path(_thinned(line, LOSS_POINTS // 5))}
+            model: {"raw": path(_thinned(line, RAW_LOSS_POINTS)), "mean": path(_thinned(line, MEAN_LOSS_POINTS))}
             for model, line in points.items()
         },
     }
@@ -315,7 +313,7 @@ def explorer_data(
     verdicts: Mapping[str, Sequence[Mapping[str, Any]]], schemas: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Return the explorer's data, cut to fit: texts and results that repeat are stored once and named by position."""
-    for sql_characters, result_characters in zip(SQL_CHARACTERS, RESULT_CHARACTERS):
+    for sql_characters, result_characters in CUTS:
         data = _explorer_data(verdicts, schemas, sql_characters, result_characters)
         if len(script_json(data).encode("utf-8")) <= MOST_EXAMPLE_BYTES:
             break
