@@ -24,8 +24,9 @@ from text2sql.errors import UserError
 MAX_MEMBERS = 200_000
 MAX_MEMBER_BYTES = 2 * 1024**3
 MAX_TOTAL_BYTES = 16 * 1024**3
-# Real benchmark files compress up to 100-fold; a bomb over 1000-fold. Small members may do as they like.
-MAX_RATIO = 250
+# Real benchmark files compress up to 100-fold, monotonous text 300-fold, a bomb 1000-fold and more. Small members may
+# do as they like.
+MAX_RATIO = 500
 RATIO_APPLIES_FROM_BYTES = 16 * 1024**2
 
 # What zipfile raises on damaged files; OSError where a damaged offset makes it seek before the start.

@@ -143,7 +143,7 @@ class SpiderSource:
         shown = self._archive.describe(name)
         index = -1
         with self._archive.open_text(name) as file:
-            for index, record in enumerate(itertools.islice(_iter_json_array(file, shown), limit)):
+            for index, record in enumerate(itertools.islice(_iter_objects(file, shown, "example"), limit)):
                 yield _example(index, record, f"{shown}, example {index}")
         if index < 0:
             raise UserError(f"{shown}: holds no examples, wanted at least one")
@@ -180,9 +180,9 @@ class SpiderSource:
         shown = self._archive.describe("tables.json")
         entries = {}
         with self._archive.open_text("tables.json") as file:
-            for index, entry in enumerate(_iter_json_array(file, shown)):
-                if not isinstance(entry, dict) or not isinstance(entry.get("db_id"), str):
-                    raise UserError(f"{shown}, entry {index}: wanted an object with a text 'db_id'")
+            for index, entry in enumerate(_iter_objects(file, shown, "entry")):
+                if not isinstance(entry.get("db_id"), str):
+                    raise UserError(f"{shown}, entry {index}: has no text 'db_id'")
                 entries[entry["db_id"]] = entry
         return entries
 
@@ -238,6 +238,7 @@ def schema_from_tables_entry(entry: dict) -> Schema:
     """Return the schema that an entry of `tables.json` describes. Raises UserError where it contradicts itself."""
     db_id = entry.get("db_id")
     try:
+        _text(db_id)
         table_names = entry["table_names_original"]
         # The first column is `*`, of no table.
         columns = [
@@ -256,14 +257,12 @@ def schema_from_tables_entry(entry: dict) -> Schema:
             for position, table in enumerate(table_names)
         )
         foreign_keys = tuple(
-            ForeignKey(
-                table_names[columns[here][0]], columns[here][1].name, table_names[columns[there][0]], columns[there][1].name
-            )
-            for here, there in entry["foreign_keys"]
+            ForeignKey(*(text for number in pair for text in (table_names[columns[number][0]], columns[number][1].name)))
+            for pair in entry["foreign_keys"]
         )
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"tables.json, database {db_id}: not a schema: {type(error).__name__}: {error}") from None
-    return Schema(_text(db_id), tables, foreign_keys)
+    return Schema(db_id, tables, foreign_keys)
 
 
 def _text(value: Any) -> str:
@@ -272,16 +271,14 @@ def _text(value: Any) -> str:
     return value
 
 
-def _example(index: int, record: Any, shown: str) -> Example:
-    if not isinstance(record, dict):
-        raise UserError(f"{shown}: found {_kind(record)}, wanted an object")
+def _example(index: int, record: dict, shown: str) -> Example:
     for field in ("db_id", "question", "query"):
         if field not in record:
             raise UserError(f"{shown}: has no field {field!r}; wanted db_id, question and query")
         value = record[field]
         if not isinstance(value, str) or not value.strip():
             raise UserError(f"{shown}: found {_kind(value)} as {field!r}, wanted a text that is not empty")
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if _SURROGATE.search(value):
             raise UserError(f"{shown}: {field!r} holds half of a surrogate pair, which is no character")
     db_id = record["db_id"]
     if "/" in db_id or not is_safe_name(db_id):
@@ -300,19 +297,20 @@ def _kind(value: Any) -> str:
 
 
 _SPACE = re.compile(r"[ \t\r\n]*")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _iter_json_array(file: TextIO, shown: str) -> Iterator[Any]:
-    """Yield the elements of the JSON array in `file`, holding little more than one of them in memory.
+def _iter_objects(file: TextIO, shown: str, item: str) -> Iterator[dict]:
+    """Yield the objects of the JSON array in `file`, holding little more than one of them in memory.
 
-    Raises UserError that names the element where the text is not such an array.
+    Raises UserError that names the place, as the `item` of that number, where the text is not such an array.
     """
     decoder = json.JSONDecoder()
     buffer, position = "", 0
 
     def read_on() -> bool:
         nonlocal buffer, position
-        # Twice as much each time one element does not end, so that a long one costs no more than its length.
+        # Twice as much each time one object does not end, so that a long one costs no more than its length.
         chunk = file.read(max(65536, len(buffer) - position))
         buffer, position = buffer[position:] + chunk, 0
         return bool(chunk)
@@ -332,10 +330,12 @@ def _iter_json_array(file: TextIO, shown: str) -> Iterator[Any]:
         raise UserError(f"{shown}: found {found}, wanted a JSON array")
     position += 1
     for index in itertools.count():
-        if index == 0 and next_character() == "]":
+        start = next_character()
+        if index == 0 and start == "]":
             break
-        next_character()
-        value = None
+        if start != "{":
+            found = f"{start!r}" if start else "the end of the file"
+            raise UserError(f"{shown}, {item} {index}: found {found}, wanted a JSON object")
         while True:
             try:
                 value, position = decoder.raw_decode(buffer, position)
@@ -343,13 +343,13 @@ def _iter_json_array(file: TextIO, shown: str) -> Iterator[Any]:
             except (ValueError, RecursionError) as error:
                 problem = getattr(error, "msg", None) or str(error)
             if not read_on():
-                raise UserError(f"{shown}, element {index}: not valid JSON: {problem}")
+                raise UserError(f"{shown}, {item} {index}: not valid JSON: {problem}")
         yield value
         separator = next_character()
         if separator == "]":
             break
         if separator != ",":
-            raise UserError(f"{shown}, element {index}: not valid JSON: wanted , or ] after it")
+            raise UserError(f"{shown}, {item} {index}: not valid JSON: wanted , or ] after it")
         position += 1
     position += 1
     if next_character():
