@@ -1,0 +1,257 @@
+"""Run SQL that a language model wrote on a SQLite database, without trusting a word of it.
+
+`run_query` runs one text in this process; `Executor` runs many in worker processes, which it kills where that is the
+only way. Both give a `Result` for any text at all: rows, or an error and its kind.
+
+Covered
+- Writing: the file is opened read-only and as immutable, so that there is no lock, journal or WAL file either; an
+  authorizer refuses whatever is not on a short list of reading actions, tables and functions; temporary tables stay
+  in memory; workers may not write a byte to any file (RLIMIT_FSIZE).
+- Reading elsewhere: no ATTACH, no VACUUM INTO, no extension, no PRAGMA (nor its table-valued form), no virtual table
+  but those of the database and json_each and json_tree, no function that reaches a file or the tokenizer registry.
+- Work: SQLite's virtual-machine steps are counted, so that a limit gives the same verdict on a busy machine; wall
+  time is a backstop. One call inside SQLite can be slow without counting as a step (`replace` of a long text): limits
+  on lengths keep such calls short, and a worker's own alarm kills it soon after the time limit.
+- Memory: limits on values, statements and SQLite's heap, on the rows and bytes of a result, and on the address space
+  of a worker. SQLite knows a heap limit only for a whole process, and cannot raise it again.
+- A worker that crashes or is killed costs one verdict and is replaced. Workers end with their parent, however it ends.
+
+Not covered
+- Faults in SQLite itself that let SQL run machine code, and databases made to exploit them: the file is trusted.
+- In this process (`run_query`), one slow call inside SQLite: nothing can interrupt it. Use `Executor`.
+- Answers that differ from run to run by nature: `random()`, `randomblob`, `datetime('now')`, order without ORDER BY.
+- Other builds of SQLite: they count steps and bytes a little differently, so that a query at the very edge of a limit
+  may fall on either side; builds without memory statistics ignore the heap limit. Without POSIX alarms and resource
+  limits (Windows), a worker stops only where SQLite asks.
+"""
+
+import contextlib
+import os
+import pickle
+import queue
+import selectors
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from text2sql.errors import RunError
+from text2sql.sandbox import MAX_HEAP_BYTES, Limits, Result, Sandbox, failure, run_query
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+__all__ = ["Executor", "Limits", "Result", "run_query"]
+
+GRACE_S = 0.5  # how long after the time limit a worker's alarm kills it
+RESULTS_AHEAD = 16  # how many queries a worker may be ahead of the result that is asked for
+
+
+class Executor:
+    """Worker processes that run queries, one at a time each. A context manager: the workers live as long as it.
+
+    They share nothing with this process but a pipe: they start anew (some 50 ms), whatever is loaded here.
+    """
+
+    def __init__(self, limits: Limits, workers: int | None = None) -> None:
+        self._limits = limits
+        self._count = workers or os.cpu_count() or 1
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> "Executor":
+        for _ in range(self._count):
+            self._workers.append(_Worker(self._limits))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        while self._workers:
+            self._workers.pop().end()
+
+    def run_all(self, queries: Iterable[tuple[str | os.PathLike, str]]) -> list[Result]:
+        """Run (database, sql) pairs and return their results in order. Raises RunError where workers do not start."""
+        return list(self.run_each(queries))
+
+    def run_each(self, queries: Iterable[tuple[str | os.PathLike, str]]) -> Iterator[Result]:
+        """Yield the results of (database, sql) pairs in order, with only a few of them in memory at a time."""
+        queries = list(queries)
+        unsent = deque(range(len(queries)))
+        results: dict[int, Result] = {}
+        following = 0
+        try:
+            while following < len(queries):
+                for worker in self._workers:
+                    ahead = following + RESULTS_AHEAD * len(self._workers)
+                    if worker.idle and unsent and unsent[0] < ahead and worker.send(unsent[0], *queries[unsent[0]]):
+                        unsent.popleft()
+                for position in self._readable():
+                    worker = self._workers[position]
+                    index, result = worker.query, worker.receive()
+                    if result is not None:
+                        results[index] = result
+                    if not worker.alive:
+                        self._workers[position] = _Worker(self._limits)
+                while following in results:
+                    yield results.pop(following)
+                    following += 1
+        finally:
+            for position, worker in enumerate(self._workers):
+                if worker.query is not None:  # whoever asked has gone: nobody wants this answer
+                    worker.end()
+                    self._workers[position] = _Worker(self._limits)
+
+    def _readable(self) -> list[int]:
+        """Wait until workers have something to say; return which."""
+        with selectors.DefaultSelector() as selector:
+            for position, worker in enumerate(self._workers):
+                selector.register(worker.process.stdout, selectors.EVENT_READ, position)
+            return [key.data for key, _ in selector.select()]
+
+
+class _Worker:
+    """The parent's end of one worker process. At most one message is under way in each direction."""
+
+    def __init__(self, limits: Limits) -> None:
+        program = "import sys; sys.path.append(sys.argv[1]); from text2sql.execution import _serve; _serve()"
+        command = [sys.executable, "-I", "-S", "-c", program, str(Path(__file__).absolute().parents[1])]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.query: int | None = None  # the one it is running
+        self.alive = True
+        self._started = False
+        self._limits = limits
+        self._sent = time.monotonic()
+        self._write(limits)
+
+    @property
+    def idle(self) -> bool:
+        return self._started and self.alive and self.query is None
+
+    def send(self, index: int, database: str | os.PathLike, sql: str) -> bool:
+        """Hand over a query. False where the worker has ended, which `receive` will find too."""
+        self._sent = time.monotonic()
+        if not self._write((os.fsencode(database), sql)):
+            return False
+        self.query = index
+        return True
+
+    def _write(self, message: object) -> bool:
+        try:
+            pickle.dump(message, self.process.stdin)
+            self.process.stdin.flush()
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> Result | None:
+        """Return the result of the query under way. None: the worker has started, or ended without a query."""
+        try:
+            result = pickle.load(self.process.stdout)
+        except (EOFError, OSError, pickle.UnpicklingError):
+            result = self._bury()
+        self._started = True
+        self.query = None
+        return result
+
+    def _bury(self) -> Result | None:
+        self.end()
+        code = self.process.returncode
+        if not self._started:
+            raise RunError(f"a worker process for SQL queries did not start (exit code {code})")
+        if self.query is None:
+            return None
+        if hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
+            return failure("limit", f"more than {self._limits.timeout_s:g} seconds", self._sent)
+        return failure("crash", f"the worker process ended (exit code {code})", self._sent)
+
+    def end(self) -> None:
+        """Kill the process and wait for its end."""
+        self.alive = False
+        self.process.kill()
+        self.process.wait()
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        self.process.stdout.close()
+
+
+def _serve() -> None:
+    """Be a worker process: read limits and then queries from standard input, write results to standard output."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    messages: queue.SimpleQueue = queue.SimpleQueue()
+    threading.Thread(target=_read_messages, args=(messages,), daemon=True).start()
+    limits = messages.get()
+    _confine(limits)
+    pickle.dump(None, sys.stdout.buffer)
+    sys.stdout.buffer.flush()
+    server = _Server(limits)
+    while True:
+        message = server.answer(*messages.get())
+        sys.stdout.buffer.write(message)
+        sys.stdout.buffer.flush()
+
+
+def _confine(limits: Limits) -> None:
+    """Take from this process what running queries does not need, as far as the system knows how."""
+    if resource is None:
+        return
+    memory = MAX_HEAP_BYTES + 1_000_000_000 + int(8_000_000 * limits.max_megabytes)
+    for what, value in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(what, (value, value))
+
+
+class _Server:
+    """What a worker does with a query. It keeps the last database open, for as long as nothing went wrong there."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._database: str | None = None
+        self._sandbox: Sandbox | None = None
+
+    def answer(self, database: bytes, sql: str) -> bytes:
+        """Run a query; return its pickled result."""
+        started = time.monotonic()
+        if hasattr(signal, "setitimer"):
+            # Its default action ends the process, also amid a call inside SQLite.
+            signal.setitimer(signal.ITIMER_REAL, self._limits.timeout_s + GRACE_S)
+        try:
+            message = pickle.dumps(self._run(os.fsdecode(database), sql))
+        except MemoryError:
+            self._close()
+            message = pickle.dumps(failure("too_large", "the result does not fit the memory of a worker", started))
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        return message
+
+    def _run(self, database: str, sql: str) -> Result:
+        started = time.monotonic()
+        if database != self._database:
+            self._close()
+            try:
+                self._sandbox = Sandbox(database)
+            except sqlite3.Error as error:
+                return failure("sqlite", f"{database}: {error}", started)
+            self._database = database
+        result = self._sandbox.run(sql, self._limits)
+        if result.error_kind not in (None, "sqlite"):
+            self._close()
+        return result
+
+    def _close(self) -> None:
+        if self._sandbox is not None:
+            self._sandbox.close()
+        self._sandbox = self._database = None
+
+
+def _read_messages(messages: queue.SimpleQueue) -> None:
+    """Pass on what the parent sends, and end this process at once, even amid a query, when the parent has ended."""
+    try:
+        while True:
+            messages.put(pickle.load(sys.stdin.buffer))
+    finally:
+        os._exit(0)

@@ -1,0 +1,251 @@
+"""One untrusted SQL text on one SQLite database, in this process.
+
+`text2sql.execution` is the door to this module, and says what it guards against.
+"""
+
+
+import contextlib
+import os
+import re
+import sqlite3
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+MAX_SQL_BYTES = 100_000
+MAX_VALUE_BYTES = 1_000_000
+MAX_HEAP_BYTES = 512 * 1024 * 1024
+CELL_BYTES = 32  # what a cell counts for besides its text or bytes
+STEPS_BETWEEN_CHECKS = 1_000
+
+_SQLITE_LIMITS = {
+    sqlite3.SQLITE_LIMIT_LENGTH: MAX_VALUE_BYTES,
+    sqlite3.SQLITE_LIMIT_SQL_LENGTH: MAX_SQL_BYTES,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1_000,
+    sqlite3.SQLITE_LIMIT_VDBE_OP: 250_000,
+    sqlite3.SQLITE_LIMIT_ATTACHED: 0,
+    sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
+    sqlite3.SQLITE_LIMIT_TRIGGER_DEPTH: 1,
+    # SQLite's own defaults: beyond them a query fails on a plain connection too.
+    sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 1_000,
+    sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 500,
+    sqlite3.SQLITE_LIMIT_COLUMN: 2_000,
+    sqlite3.SQLITE_LIMIT_FUNCTION_ARG: 127,
+}
+
+# Functions that compute from their arguments alone, or tell the time or a random number.
+_FUNCTIONS = frozenset(
+    """
+    abs acos acosh asin asinh atan atan2 atanh avg ceil ceiling changes char coalesce concat concat_ws cos cosh count
+    cume_dist current_date current_time current_timestamp date datetime degrees dense_rank exp first_value floor format
+    glob group_concat hex if ifnull iif instr json json_array json_array_insert json_array_length json_error_position
+    json_extract json_group_array json_group_object json_insert json_object json_patch json_pretty json_quote
+    json_remove json_replace json_set json_type json_valid jsonb jsonb_array jsonb_array_insert jsonb_extract
+    jsonb_group_array jsonb_group_object jsonb_insert jsonb_object jsonb_patch jsonb_remove jsonb_replace jsonb_set
+    julianday lag last_insert_rowid last_value lead length like likelihood likely ln log log10 log2 lower ltrim match
+    max median min mod nth_value ntile nullif octet_length percent_rank percentile percentile_cont percentile_disc pi
+    pow power printf quote radians random randomblob rank regexp replace round row_number rtrim sign sin sinh soundex
+    sqlite_version sqrt strftime string_agg substr substring sum tan tanh time timediff total total_changes trim trunc
+    typeof unhex unicode unistr unistr_quote unixepoch unlikely upper zeroblob -> ->>
+    """.split()
+)
+_TABLE_FUNCTIONS = ("json_each", "json_tree")
+_CATALOGUE = ("sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema")
+
+# The authorizer's action codes, as SQLite's documentation lists them.
+_ACTIONS = {
+    getattr(sqlite3, f"SQLITE_{name}"): name.replace("_", " ")
+    for name in """
+    CREATE_INDEX CREATE_TABLE CREATE_TEMP_INDEX CREATE_TEMP_TABLE CREATE_TEMP_TRIGGER CREATE_TEMP_VIEW CREATE_TRIGGER
+    CREATE_VIEW DELETE DROP_INDEX DROP_TABLE DROP_TEMP_INDEX DROP_TEMP_TABLE DROP_TEMP_TRIGGER DROP_TEMP_VIEW
+    DROP_TRIGGER DROP_VIEW INSERT PRAGMA TRANSACTION UPDATE ATTACH DETACH ALTER_TABLE REINDEX ANALYZE CREATE_VTABLE
+    DROP_VTABLE SAVEPOINT READ FUNCTION
+    """.split()
+}
+
+_FIRST_WORD = re.compile(r"(?:[\s;]|--[^\n]*+|/\*(?s:.*?)\*/)*+(\w*)")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one query may cost: SQLite steps, seconds, and the rows and megabytes (10^6 bytes) of its result."""
+
+    max_steps: int = 50_000_000
+    timeout_s: float = 30
+    max_rows: int = 100_000
+    max_megabytes: float = 64
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one query: its columns' names and its rows, or an error.
+
+    Cells are int, float, str, bytes or None; text is decoded as UTF-8 with errors ignored, as the official evaluator
+    does. `error_kind` is None for rows, else
+    - sqlite: SQLite's own message (syntax, unknown names, anything else it says);
+    - limit: too many steps, too much time or memory, or too long a text or pattern;
+    - too_large: the result, or one value on the way to it;
+    - forbidden: an operation that the sandbox refuses; the message names it;
+    - multiple: more than one statement; empty: no statement; invalid_text: NUL, or text that UTF-8 cannot hold;
+    - crash: the worker process ended while running it.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple, ...]
+    error: str | None
+    error_kind: str | None
+    seconds: float
+
+
+def run_query(database: str | os.PathLike, sql: str, limits: Limits) -> Result:
+    """Run `sql` on the SQLite file `database` in this process, within `limits`. Never raises, whatever the text."""
+    started = time.monotonic()
+    try:
+        sandbox = Sandbox(database)
+    except sqlite3.Error as error:
+        return failure("sqlite", f"{os.fspath(database)}: {error}", started)
+    with contextlib.closing(sandbox):
+        return sandbox.run(sql, limits)
+
+
+def failure(kind: str, message: str, started: float) -> Result:
+    """Return the result of a query that began at `started` (monotonic clock) and gave no rows."""
+    return Result((), (), message, kind, time.monotonic() - started)
+
+
+class Sandbox:
+    """One database, open for reading and nothing else."""
+
+    def __init__(self, database: str | os.PathLike) -> None:
+        if not os.path.isfile(database):
+            raise sqlite3.OperationalError("no such file")
+        uri = Path(database).absolute().as_uri() + "?mode=ro&immutable=1"
+        # No statement is cached: a statement's step counter would go on from its last run.
+        self._connection = connection = sqlite3.connect(uri, uri=True, isolation_level=None, cached_statements=0)
+        try:
+            connection.text_factory = _decode
+            for pragma in ("temp_store=MEMORY", f"hard_heap_limit={MAX_HEAP_BYTES}", "query_only=ON", "mmap_size=0"):
+                connection.execute(f"PRAGMA {pragma}").fetchall()
+            names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            for function in _TABLE_FUNCTIONS:
+                # SQLite makes these tables on first use, which the authorizer would take for a change to the schema.
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute(f"SELECT 1 FROM {function}('[]')").fetchall()
+            for limit, value in _SQLITE_LIMITS.items():
+                connection.setlimit(limit, value)
+        except BaseException:
+            connection.close()
+            raise
+        self._readable = names.union(_TABLE_FUNCTIONS, _CATALOGUE)
+        self._refused: str | None = None
+        connection.set_authorizer(self._authorize)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def run(self, sql: str, limits: Limits) -> Result:
+        """Run one text. Afterwards the sandbox can run another."""
+        started = time.monotonic()
+        try:
+            size = len(sql.encode("utf-8"))
+        except UnicodeEncodeError as error:
+            return failure("invalid_text", f"not text that UTF-8 can hold: {error.reason}", started)
+        if "\0" in sql:
+            return failure("invalid_text", "the query contains a NUL character", started)
+        if size > MAX_SQL_BYTES:
+            return failure("limit", f"the query is {size} bytes long, more than {MAX_SQL_BYTES}", started)
+        first_word = _FIRST_WORD.match(sql)[1].upper()
+        self._refused = None
+        meter = _Meter(limits, started)
+        self._connection.set_progress_handler(meter, meter.interval)
+        try:
+            cursor = self._connection.execute(sql)
+            if cursor.description is None:
+                return failure("empty", "the query holds no statement", started)
+            if first_word == "EXPLAIN":
+                return failure("forbidden", "EXPLAIN is not allowed", started)
+            columns = tuple(column[0] for column in cursor.description)
+            rows, error = _fetch(cursor, limits)
+            if error:
+                return failure("too_large", error, started)
+            return Result(columns, rows, None, None, time.monotonic() - started)
+        except Exception as error:
+            if self._refused:
+                refused = self._refused if first_word in ("SELECT", "WITH", "VALUES") else first_word
+                return failure("forbidden", f"{refused} is not allowed", started)
+            return failure(*_explain(error, meter), started)
+        finally:
+            self._connection.set_progress_handler(None, 0)
+
+    def _authorize(
+        self, action: int, first: str | None, second: str | None, schema: str | None, source: str | None
+    ) -> int:
+        if action in (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE):
+            return sqlite3.SQLITE_OK
+        # A table of which no column is read comes with an empty column, also where it is a WITH table of the query.
+        if action == sqlite3.SQLITE_READ and (first in self._readable or not second):
+            return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_FUNCTION and second.lower() in _FUNCTIONS:
+            return sqlite3.SQLITE_OK
+        if self._refused is None:
+            if action == sqlite3.SQLITE_UPDATE and first in _CATALOGUE:  # how the first use of such a table looks here
+                self._refused = "a virtual table that is not in the database"
+            else:
+                self._refused = " ".join(filter(None, (_ACTIONS.get(action, f"action {action}"), first, second)))
+        return sqlite3.SQLITE_DENY
+
+
+def _decode(text: bytes) -> str:
+    return text.decode(errors="ignore")
+
+
+class _Meter:
+    """SQLite's progress handler: called every `interval` steps, stops the query once a limit is passed."""
+
+    def __init__(self, limits: Limits, started: float) -> None:
+        self.interval = min(STEPS_BETWEEN_CHECKS, limits.max_steps)
+        self.exceeded: str | None = None
+        self._limits = limits
+        self._steps = 0
+        self._deadline = started + limits.timeout_s
+
+    def __call__(self) -> bool:
+        self._steps += self.interval
+        if self._steps > self._limits.max_steps:
+            self.exceeded = f"more than {self._limits.max_steps} SQLite steps"
+        elif time.monotonic() > self._deadline:
+            self.exceeded = f"more than {self._limits.timeout_s:g} seconds"
+        return self.exceeded is not None
+
+
+def _explain(error: Exception, meter: _Meter) -> tuple[str, str]:
+    """Return the kind of an error that stopped a query, and what to say of it."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_INTERRUPT:
+        if meter.exceeded is None:
+            raise KeyboardInterrupt  # it came while SQLite asked the meter, and looked like the meter's verdict
+        return "limit", meter.exceeded
+    if isinstance(error, MemoryError):
+        return "limit", f"the query needs more than {MAX_HEAP_BYTES >> 20} MiB of memory"
+    if code == sqlite3.SQLITE_TOOBIG:
+        return "too_large", f"a value is larger than {MAX_VALUE_BYTES} bytes"
+    message = str(error)
+    if message == "LIKE or GLOB pattern too complex":
+        return "limit", message
+    if message == "You can only execute one statement at a time.":
+        return "multiple", message
+    return "sqlite", message
+
+
+def _fetch(cursor: sqlite3.Cursor, limits: Limits) -> tuple[tuple[tuple, ...], str | None]:
+    """Return the rows of `cursor`, or none and which limit they break."""
+    rows = []
+    left = limits.max_megabytes * 1_000_000
+    for row in cursor:
+        rows.append(row)
+        left -= CELL_BYTES * len(row) + sum(len(cell) for cell in row if isinstance(cell, (str, bytes)))
+        if len(rows) > limits.max_rows:
+            return (), f"the result has more than {limits.max_rows} rows"
+        if left < 0:
+            return (), f"the result is larger than {limits.max_megabytes:g} megabytes"
+    return tuple(rows), None
