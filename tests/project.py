@@ -37,8 +37,12 @@ SMALL = {
 class Project:
     """The copy in `folder`, and commands in it."""
 
-    def __init__(self, repository: Path, folder: Path, base: Path, changes: dict | None = None) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @classmethod
+    def create(cls, repository: Path, folder: Path, base: Path, changes: dict | None = None) -> "Project":
+        """Copy `repository` into `folder`, with the model `base` and small params, `changes` among them."""
         for name in COPIED:
             source, target = repository / name, folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -46,8 +50,10 @@ class Project:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copyfile(source, target)
-        self.set_params({**SMALL, **(changes or {})})
-        self.set_params({"model": {"base": str(base)}})
+        project = cls(folder)
+        for part in (SMALL, {"model": {"base": str(base)}}, changes or {}):
+            project.set_params(part)
+        return project
 
     def set_params(self, changes: dict) -> None:
         """Change params.yaml, section by section, keeping the rest."""

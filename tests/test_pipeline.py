@@ -22,7 +22,7 @@ def stages_run(output: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def project(repository, micro_model, tmp_path_factory):
-    project = Project(repository, tmp_path_factory.mktemp("project"), micro_model)
+    project = Project.create(repository, tmp_path_factory.mktemp("project"), micro_model)
     project.commit("the project")
     result = project.run("dvc", "repro")
     assert stages_run(result.stdout) == STAGES
