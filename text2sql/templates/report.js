@@ -181,7 +181,7 @@ byId("list").addEventListener("keydown", (event) => {
   if (!target || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   go(target());
-  if (current() !== undefined) rows[current()].link.focus({ preventScroll: true });
+  if (current() !== undefined) rows[current()].link.focus();
 });
 
 // ---------------------------------------------------------------- filters
