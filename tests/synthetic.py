@@ -1,6 +1,6 @@
 """Invented results of the three models in the form that the stages write: no model runs, the same seed gives the same.
 
-    import synthetic
+    from tests import synthetic
 
     made = synthetic.results(examples=60)
     made.write(tmp_path)          data/…, metrics/… and params.yaml, as a pipeline leaves them before `compare`

@@ -33,7 +33,7 @@ Nothing in it depends on time or machine. `cost` adds what does, for the reports
 metrics/compare.json, from which `sentences` and `trade_off` follow without any other file.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -373,7 +373,7 @@ def _clause(
     low, high = interval
     interval_text = f"95 % interval {points(low)} to {points(high)}"
     numbers = f"{points(difference)} points, {interval_text}, Holm-adjusted {p_text(p_holm)}"
-    shown = "" if detectable is None else f"; {total:g} questions could have shown {detectable:.2f}"
+    shown = "" if detectable is None else f"; smallest detectable: {detectable:.2f} on {total:,} questions"
     return f"{word} {other_on_task} ({numbers}{shown})"
 
 

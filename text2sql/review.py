@@ -44,7 +44,11 @@ def comment(base: str) -> str:
     flat = comparison.read_flat(HEADLINE)
     trade_offs = comparison.trade_off(flat, load_params().compare)
     stale = list(stale_parts(Path("dvc.lock")))
-    headline = [row for row in metrics if row[0] == HEADLINE]
+    order = list(flat)
+    headline = sorted(
+        (row for row in metrics if row[0] == HEADLINE),
+        key=lambda row: order.index(row[1]) if row[1] in flat else len(order),
+    )
     others = [row for row in metrics if row[0] != HEADLINE]
     sections = [
         MARKER,
