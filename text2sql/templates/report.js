@@ -223,19 +223,28 @@ for (const [i, model] of models.entries()) {
 outcomes.push(["All right", Object.fromEntries(models.map((model) => [model.name, "right"]))]);
 outcomes.push(["All wrong", Object.fromEntries(models.map((model) => [model.name, "wrong"]))]);
 
+const chips = outcomes.map(([label, wanted]) => {
+  const number = element("b");
+  const link = element("a", { href: fragmentOf(wanted) }, `${label} `, number);
+  const isActive = () => models.every((model) => state[model.name] === (wanted[model.name] ?? ""));
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    const cleared = Object.fromEntries(models.map((model) => [model.name, ""]));
+    change(isActive() ? cleared : { ...cleared, ...wanted });
+  });
+  return { link, number, wanted, isActive, judged: null };
+});
+
 function drawChips() {
-  byId("outcomes").replaceChildren(...outcomes.map(([label, wanted]) => {
-    const count = examples.filter((example) => matches(example, { ...defaults, ...wanted })).length;
-    const active = models.every((model) => state[model.name] === (wanted[model.name] ?? ""));
-    const link = element("a", { href: fragmentOf(wanted), "aria-current": active ? "true" : null },
-      `${label} `, element("b", {}, String(count)));
-    link.addEventListener("click", (event) => {
-      event.preventDefault();
-      const cleared = Object.fromEntries(models.map((model) => [model.name, ""]));
-      change(active ? cleared : { ...cleared, ...wanted });
-    });
-    return element("li", {}, link);
-  }));
+  for (const chip of chips) {
+    if (chip.judged !== state.judged) {
+      chip.judged = state.judged;
+      const matching = examples.filter((example) => matches(example, { ...defaults, ...chip.wanted }));
+      chip.number.textContent = matching.length.toLocaleString("en");
+    }
+    if (chip.isActive()) chip.link.setAttribute("aria-current", "true");
+    else chip.link.removeAttribute("aria-current");
+  }
 }
 
 byId("clear").addEventListener("click", () => change(Object.fromEntries(filterNames.map((name) => [name, ""]))));
@@ -385,6 +394,7 @@ byId("theme").addEventListener("click", () => {
 });
 
 fillFilters();
+byId("outcomes").append(...chips.map((chip) => element("li", {}, chip.link)));
 byId("list").append(...rows.map((row) => row.item));
 render(false);
 readFragment();
