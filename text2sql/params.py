@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from text2sql.errors import UserError, run
 from text2sql.mmlu import CATEGORIES, SUBJECT_CATEGORY
@@ -38,17 +38,17 @@ def _takes(number_type: type, description: str, **bounds: float) -> Any:
 
 Seed = _takes(int, "a whole number from 0 to 2**32 - 1", ge=0, le=2**32 - 1)
 LearningRate = _takes(float, "a number above 0 and at most 1", gt=0, le=1, allow_inf_nan=False)
-Positive = _takes(int, "a whole number of at least 1", ge=1)
-Count = _takes(int, "a whole number of at least 0", ge=0)
+Positive = _takes(int, "a whole number from 1 to 10**12", ge=1, le=10**12)
+Count = _takes(int, "a whole number from 0 to 1000", ge=0, le=1000)
 Share = _takes(float, "a number from 0 to below 1", ge=0, lt=1, allow_inf_nan=False)
 NotNegative = _takes(float, "a number of at least 0", ge=0, allow_inf_nan=False)
-Above0 = _takes(float, "a number above 0", gt=0, allow_inf_nan=False)
+Above0 = _takes(float, "a number above 0 and at most 1000000", gt=0, le=1_000_000)
 Limit = Annotated[
     Annotated[int, Field(ge=1)] | None,
     BeforeValidator(_number),
     Field(description="a whole number of at least 1, or null for all"),
 ]
-Text = Annotated[str, Field(min_length=1, description="a text that is not empty")]
+Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f]*[^\x00-\x20][^\x00-\x1f]*$", description="one line of text, not empty")]
 
 
 class _Section(BaseModel):
@@ -59,16 +59,17 @@ class ModelParams(_Section):
     """Which base model, and how it is loaded."""
 
     base: Text
-    revision: Annotated[str | None, Field(description="a revision of the hub's repository, or null")] = None
+    revision: Annotated[Text | None, Field(description="a revision of the hub's repository, or null")] = None
     loader: Literal["transformers", "unsloth"]
     quantization: Literal["none", "4bit"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
 
-    @model_validator(mode="after")
-    def _unsloth_needs_weights_of_its_own(self) -> "ModelParams":
-        if self.base == EMBEDDED_BASE and self.revision is not None:
-            raise ValueError(f"revision: the embedded base {EMBEDDED_BASE} has none; takes null")
-        return self
+    @field_validator("revision")
+    @classmethod
+    def _embedded_base_has_none(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("base") == EMBEDDED_BASE:
+            raise ValueError(f"got {value!r}, takes null: the embedded base {EMBEDDED_BASE} has no revisions")
+        return value
 
 
 class DataParams(_Section):
@@ -118,6 +119,13 @@ class TrainParams(_Section):
     checkpoint_minutes: Above0
     lora: LoraParams
 
+    @field_validator("warmup")
+    @classmethod
+    def _share_or_steps(cls, value: float) -> float:
+        if value > 1 and not value.is_integer():
+            raise ValueError(f"got {value}, takes a share of all steps below 1, or a whole number of steps")
+        return value
+
 
 class TrainM2Params(_Section):
     """What Model 2 changes of Model 1's recipe (the paper's Table I, second column)."""
@@ -138,30 +146,35 @@ class GenerationParams(_Section):
 class MmluParams(_Section):
     """Which questions of MMLU are asked."""
 
-    subjects: dict[str, list[str]] | Literal["all"] = Field(
-        description="'all', or lists of subjects by category: " + ", ".join(CATEGORIES)
-    )
+    subjects: dict[str, list[str]] | Literal["all"]
     limit: Limit
     shots: Annotated[int, BeforeValidator(_number), Field(ge=0, le=5, description="a whole number from 0 to 5")]
     batch_size: Positive
 
-    @field_validator("subjects")
+    @field_validator("subjects", mode="before")
     @classmethod
     def _known(cls, value: Any) -> Any:
+        takes = "takes 'all', or lists of subjects by category: " + ", ".join(CATEGORIES)
         if value == "all":
             return value
+        if not isinstance(value, dict):
+            raise ValueError(f"got {_shown(value)}, {takes}")
+        named: set[str] = set()
         for category, subjects in value.items():
             if category not in CATEGORIES:
-                raise ValueError(f"unknown category {category!r}; takes " + ", ".join(CATEGORIES))
+                raise ValueError(f"unknown category {_shown(category)}; {takes}")
+            if not isinstance(subjects, list):
+                raise ValueError(f"{category}: got {_shown(subjects)}, takes a list of subjects")
             for subject in subjects:
-                if SUBJECT_CATEGORY.get(subject) != category:
-                    found = SUBJECT_CATEGORY.get(subject)
-                    raise ValueError(
-                        f"{category}: {subject!r} "
-                        + (f"belongs to {found}" if found else "is none of MMLU's 57 subjects")
-                    )
-        if not any(value.values()):
-            raise ValueError("names no subject; takes 'all' or at least one")
+                if not isinstance(subject, str) or subject not in SUBJECT_CATEGORY:
+                    raise ValueError(f"{category}: {_shown(subject)} is none of MMLU's 57 subjects")
+                if SUBJECT_CATEGORY[subject] != category:
+                    raise ValueError(f"{category}: {subject!r} belongs to {SUBJECT_CATEGORY[subject]}")
+                if subject in named:
+                    raise ValueError(f"{category}: {subject!r} is named twice")
+                named.add(subject)
+        if not named:
+            raise ValueError(f"names no subject; {takes}")
         return value
 
     def by_subject(self) -> dict[str, str]:
@@ -214,7 +227,7 @@ class Params(_Section):
 def read_yaml(path: str | Path) -> dict:
     """Return the mapping that the YAML file `path` holds. Raises UserError where it is missing or something else."""
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
         value = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
@@ -222,10 +235,13 @@ def read_yaml(path: str | Path) -> dict:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise UserError(f"{path}: is a folder, wanted a YAML file") from None
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: not valid YAML: {' '.join(str(error.problem).split())}") from None
     except (YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: found {type(value).__name__}, wanted a mapping of sections such as `model:`")
+        raise UserError(f"{path}: found {_shown(value)}, wanted a mapping of sections")
     return value
 
 
@@ -234,7 +250,11 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
     Raises UserError with every problem in one line: the key, what it got and what it takes.
     """
-    value = read_yaml(path)
+    return validate(read_yaml(path), path)
+
+
+def validate(value: dict, path: str | Path) -> Params:
+    """Return the params that a mapping read from `path` holds. Raises UserError as `load_params` does."""
     try:
         return Params.model_validate(value)
     except ValidationError as error:
@@ -243,28 +263,31 @@ def load_params(path: str | Path = "params.yaml") -> Params:
 
 def _problem(problem: dict) -> str:
     """Say one of pydantic's errors as `key: got …, takes …`."""
-    location = [part for part in problem["loc"] if isinstance(part, int) or part in _known_names(problem)]
-    key = ".".join(str(part) for part in location) or "(top level)"
+    location = problem["loc"]
+    key = ".".join(part if isinstance(part, str) and part.isprintable() else repr(part) for part in location)
+    key = key or "(top level)"
     if problem["type"] == "extra_forbidden":
-        known = ", ".join(_fields_at(location[:-1]))
-        return f"{key}: unknown key; the keys here are {known}"
+        return f"{key}: unknown key; the keys here are {', '.join(_fields_at(location[:-1]))}"
+    if problem["type"] == "invalid_key":
+        return f"{key}: unknown key; the keys here are texts"
     if problem["type"] == "missing":
         return f"{key}: missing"
-    message = problem["msg"].removeprefix("Value error, ").replace("Input should be ", "")
     if problem["type"] == "value_error":
-        return f"{key}: {message}"
-    got = repr(problem["input"])
-    got = got if len(got) <= 60 else got[:57] + "..."
-    return f"{key}: got {got} ({type(problem['input']).__name__}), takes {_description(location) or message}"
+        return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
+    takes = _description(location)
+    if takes is None and _fields_at(location):
+        takes = "a mapping of " + ", ".join(_fields_at(location))
+    if takes is None:
+        takes = problem["msg"].replace("Input should be ", "").replace("a valid string", "a text")
+    return f"{key}: got {_shown(problem['input'])}, takes {takes}"
 
 
-def _known_names(problem: dict) -> set:
-    # Pydantic adds the branches of a union (`int`, `literal['all']`) to the location: the user's keys have no such.
-    return {
-        part
-        for part in problem["loc"]
-        if not (isinstance(part, str) and (part in ("int", "str", "constrained-str") or "[" in part))
-    }
+def _shown(value: Any) -> str:
+    """Return how messages show a value: as it is written, cut where it is long, with its type."""
+    if value is None:
+        return "null"
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
 def _section_at(location: Sequence) -> type[BaseModel] | None:
