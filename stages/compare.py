@@ -100,7 +100,8 @@ def write() -> None:
     write_text(HTML, page)
     write_json(FLAT, comparison.flatten(found))
     print(report.bullets([*found["sentences"].values(), *comparison.gate_lines(found["trade_off"])]))
-    print(f"compare: wrote {FLAT}, {PLOTS}/, {MARKDOWN} and {HTML}; `python -m stages.compare --show` prints the tables")
+    print(f"compare: wrote {FLAT}, {PLOTS}/, {MARKDOWN} and {HTML}")
+    print("The tables: python -m stages.compare --show")
 
 
 def read_timings(folder: Path) -> dict[str, dict]:

@@ -90,7 +90,9 @@ def test_bootstrap_interval_depends_on_the_seed_alone():
     assert statistics.paired_bootstrap_interval(0, 0, 50, 1000, 0) == (0.0, 0.0)
 
 
-@pytest.mark.parametrize(("correct", "against", "total"), [(7, 3, 12), (12, 12, 12), (0, 5, 9), (9, 8, 10), (6, 6, 30)])
+@pytest.mark.parametrize(
+    ("correct", "against", "total"), [(7, 3, 12), (12, 12, 12), (0, 5, 9), (9, 8, 10), (6, 6, 30)]
+)
 def test_bounds_are_the_extremes_over_every_pairing(correct, against, total):
     p_values = []
     for both in range(total + 1):

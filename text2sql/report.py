@@ -231,7 +231,9 @@ def cost_table(comparison: Mapping[str, Any], timings: Mapping[str, Mapping]) ->
         gain = points(entry(comparison, model, "base", "execution_accuracy")["difference_pts"])
         rows.append([NAMES[model], gain, *(DASH if found[key] is None else f"{found[key]:.2f}" for key in columns)])
     headings = ["Points gained on Spider", "Training minutes", "Minutes a point gained"]
-    return table(["", *headings, "MMLU points lost a point gained"], rows) + "\n\nA dash: no gain that can be told from chance, or no time recorded."
+    return table(["", *headings, "MMLU points lost a point gained"], rows) + (
+        "\n\nA dash: no gain that can be told from chance, or no time recorded."
+    )
 
 
 def durations_table(timings: Mapping[str, Mapping]) -> str:

@@ -3,8 +3,8 @@
     python -m text2sql.review --base main        print it (`make review BASE=main`)
 
 Compares the working tree with the commit at which it left `--base`, by `dvc params diff` and `dvc metrics diff`. Needs
-neither a GPU nor any data: verdicts and the gate follow from metrics/compare.json and params.yaml. Always exits 0 where
-it could write the comment; `python -m stages.compare --gate` is what fails.
+neither a GPU nor any data: verdicts and the gate follow from metrics/compare.json and params.yaml. Exits 0 wherever it
+could write the comment; `python -m stages.compare --gate` is what fails.
 """
 
 import argparse
