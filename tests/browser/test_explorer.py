@@ -290,6 +290,25 @@ def test_differences_to_gold_are_marked(open_page, made):
     expect(sql.locator("del")).to_have_text(["count(*)", f"age > {index}"])
 
 
+def test_little_in_common_with_gold_shows_no_deleted_parts(open_page, made):
+    index = chosen(made, lambda base, m1, m2: base["outcome"] == "syntax_error")[0]
+    page = open_page(f"#example={index}")
+    sql = page.locator("#answers [data-model=base] .sql")
+    # gold: SELECT count(*) FROM singer WHERE age > 7; base: SELECT FROM singer
+    expect(sql).to_have_text("SELECT FROM singer")
+    expect(sql.locator("del")).to_have_count(0)
+
+
+def test_rows_right_by_the_paper_alone_say_so(open_page, made):
+    index = chosen(made, lambda base, m1, m2: m1["outcome"] == "wrong_duplicates")[0]
+    page = open_page(f"#example={index}")
+    heading = page.locator("#answers [data-model=m1] h4")
+    expect(heading).to_contain_text("✓ right")
+    expect(heading).to_contain_text("wrong (wrong duplicates) by the official definition")
+    page.locator("#filter-judged").select_option("official")
+    expect(heading).to_contain_text("✗ wrong: wrong duplicates")
+
+
 def test_a_right_answer_that_repeats_gold_has_no_mark(open_page, made):
     index = chosen(made, lambda base, m1, m2: m1["sql"] == m1["gold"])[0]
     page = open_page(f"#example={index}")

@@ -284,13 +284,13 @@ function modelBlock(example, model, i, gold) {
   const notes = [];
   if (answer.paper !== answer.official) {
     notes.push(`${answer.paper ? "right" : "wrong"} as a set of rows (paper), ` +
-      `${answer.official ? "right" : "wrong"} by the official definition`);
+      `${answer.official ? "right" : `wrong (${words(answer.outcome)})`} by the official definition`);
   }
   const twin = models.findIndex((_, j) => j < i && example.answers[j].sql === answer.sql);
   if (twin >= 0) notes.push(`same SQL as ${models[twin].label}`);
   const heading = element("h4", { class: model.name }, element("span", {}, mark(model.name), model.label),
     element("span", { class: right ? "right" : "wrong" }, `${right ? "✓ right" : "✗ wrong"}` +
-      (answer.outcome === "correct" ? "" : `: ${words(answer.outcome)}`)),
+      (right || answer.outcome === "correct" ? "" : `: ${words(answer.outcome)}`)),
     notes.length ? element("span", { class: "muted" }, notes.join("; ")) : null);
   const shownSql = answer.outcome === "not_sql"
     ? element("pre", { class: "sql" }, sql || "(nothing)") : markedSql(gold, sql);
@@ -327,7 +327,10 @@ function tokens(sql) {
     { space, text, key: /^['"]./.test(text) ? text.slice(1, -1) : text.toLowerCase() }));
 }
 
-/** The model's SQL: what gold has not is marked as inserted, what it lacks is shown as deleted. */
+/**
+ * The model's SQL: what gold has not is marked as inserted, what it lacks is shown as deleted, unless that is most of
+ * gold: two queries with little in common are easier to read each by itself.
+ */
 function markedSql(gold, sql) {
   const target = element("pre", { class: "sql" });
   const a = tokens(gold);
@@ -343,6 +346,7 @@ function markedSql(gold, sql) {
       common[i][j] = a[i].key === b[j].key ? common[i + 1][j + 1] + 1 : Math.max(common[i + 1][j], common[i][j + 1]);
     }
   }
+  const showsDeleted = 3 * common[0][0] >= a.length;
   const runs = []; // neighbours of one kind joined; white space between runs belongs to neither
   const put = (kind, { space, text }) => {
     const last = runs.at(-1);
@@ -356,7 +360,8 @@ function markedSql(gold, sql) {
       put("same", b[j++]);
       i++;
     } else if (j === b.length || (i < a.length && common[i + 1][j] >= common[i][j + 1])) {
-      put("del", a[i++]);
+      if (showsDeleted) put("del", a[i]);
+      i++;
     } else {
       put("ins", b[j++]);
     }
