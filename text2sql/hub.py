@@ -160,14 +160,18 @@ def _download_errors(what: str, key: str, raw: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(f"{what}: not enough disk space below {raw}") from None
         raise _failed(what, key, error) from None
-    # Where a connection breaks, huggingface_hub raises errors of its own, of httpx, and a bare RuntimeError.
     except Exception as error:
+        # huggingface_hub raises errors of its own and of httpx, among others.
         raise _failed(what, key, error) from None
 
 
 def _failed(what: str, key: str, error: Exception) -> RunError:
+    reason = one_line(error).split(" (set ")[0]
+    if type(error) is RuntimeError:
+        # Where the first try finds no connection, huggingface_hub's second fails on its own closed client.
+        reason = f"no connection: {error}"
     return RunError(
-        f"{what}: cannot download it ({one_line(error).split(' (set ')[0]:.300}); "
+        f"{what}: cannot download it ({reason:.300}); "
         f"without a connection, {key} can name a folder or zip instead"
     )
 
