@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from stages import compare
 from tests import synthetic
@@ -49,6 +51,25 @@ def test_it_writes_metrics_plots_and_both_reports(project, capsys):
     assert "<html" in page and "train_m1" not in json.dumps(flat)
     printed = capsys.readouterr().out
     assert "Model 1" in printed and "metrics/compare.json" in printed and "reports/report.html" in printed
+
+
+def test_dvcs_plots_draw_what_the_plots_files_hold(project, repository):
+    compare.main([])
+    template = (repository / ".dvc/plots/intervals.json").read_text(encoding="utf-8")
+    wanted = set(re.findall(r"datum\.(\w+)", template)) | {"model"}
+    for name, group in (("accuracy", "task"), ("mmlu_by_category", "category")):
+        with open(f"metrics/plots/{name}.csv", encoding="utf-8", newline="") as file:
+            columns = set(csv.DictReader(file).fieldnames)
+        assert wanted - {"task", "category"} | {group} <= columns
+    plots = {name: plot for entry in _dvc_yaml(repository)["plots"] for name, plot in entry.items()}
+    for name in ("accuracy", "mmlu_by_category"):
+        assert plots[name]["template"] == "intervals"
+        assert plots[name]["y"] == {f"metrics/plots/{name}.csv": "model"}
+    assert json.loads(template)["data"] == {"values": "<DVC_METRIC_DATA>"}
+
+
+def _dvc_yaml(repository):
+    return YAML(typ="safe").load((repository / "dvc.yaml").read_text(encoding="utf-8"))
 
 
 def test_what_git_holds_depends_on_neither_time_nor_machine(project):
