@@ -6,6 +6,7 @@ import http.server
 import json
 import os
 import threading
+import types
 import urllib.parse
 
 import pytest
@@ -207,7 +208,7 @@ def test_a_full_disk_is_named(server, manifest, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", full)
     with pytest.raises(RunError, match="not enough disk space below"):
         fetch_spider(manifest, tmp_path / "raw")
-    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: hub.shutil._ntuple_diskusage(10, 9, 1))
+    monkeypatch.setattr(hub.shutil, "disk_usage", lambda path: types.SimpleNamespace(free=1))
     with pytest.raises(RunError, match="2900 bytes to download, 1 free on the disk"):
         fetch_mmlu(manifest, ["philosophy"], tmp_path / "raw")
 

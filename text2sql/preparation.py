@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.errors import RunError, UserError
-from text2sql.execution import Limits, run_query
+from text2sql.execution import Executor, Limits
 from text2sql.files import atomic_directory, iter_jsonl, write_json, write_jsonl
 from text2sql.hardness import hardness_of_parsed, hardness_of_query
 from text2sql.hub import fetch_mmlu, fetch_spider, load_manifest
 from text2sql.mmlu import open_mmlu, write_parquet
 from text2sql.params import Params
-from text2sql.spider import Schema, SpiderSource, open_spider, schema_from_sqlite, schema_from_tables_entry
+from text2sql.spider import Example, Schema, SpiderSource, open_spider, schema_from_sqlite, schema_from_tables_entry
 
 HUB = "hub"
 
@@ -145,27 +145,35 @@ class _Dev:
         self.without_rows = 0
 
     def records(self) -> Iterator[dict]:
-        limits = Limits(**self._params.execution.model_dump())
-        for example in self._source.iter_examples("dev", self._params.data.dev_limit):
-            result = run_query(_database(self._databases, example.db_id), example.query, limits)
-            if result.error is not None:
-                raise UserError(
-                    f"{self._source.path}, dev example {example.index} (database {example.db_id}): its gold query "
-                    f"fails: {result.error}: {example.query:.300}"
-                )
-            self.without_rows += not result.rows
-            if example.sql is not None:
-                hardness = hardness_of_parsed(example.sql)
-            else:
-                hardness = hardness_of_query(example.query, self._schemas[example.db_id])
-            self.hardness[hardness] += 1
-            yield {
-                "index": example.index,
-                "db_id": example.db_id,
-                "question": example.question,
-                "query": example.query,
-                "hardness": hardness,
-            }
+        queries = [(_database(self._databases, example.db_id), example.query) for example in self._examples()]
+        with Executor(Limits(**self._params.execution.model_dump())) as executor:
+            for example, result in zip(self._examples(), executor.run_each(queries), strict=True):
+                place = f"{self._source.path}, dev example {example.index} (database {example.db_id})"
+                if result.error is not None:
+                    raise UserError(f"{place}: its gold query fails: {result.error}: {example.query:.300}")
+                self.without_rows += not result.rows
+                hardness = self._hardness(example, place)
+                self.hardness[hardness] += 1
+                yield {
+                    "index": example.index,
+                    "db_id": example.db_id,
+                    "question": example.question,
+                    "query": example.query,
+                    "hardness": hardness,
+                }
+
+    def _examples(self) -> Iterator[Example]:
+        return self._source.iter_examples("dev", self._params.data.dev_limit)
+
+    def _hardness(self, example: Example, place: str) -> str:
+        if example.sql is None:
+            return hardness_of_query(example.query, self._schemas[example.db_id])
+        try:
+            return hardness_of_parsed(example.sql)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise UserError(
+                f"{place}: its 'sql' is not a query in Spider's parsed form: {type(error).__name__}: {error}"
+            ) from None
 
 
 def _database(databases: Path, db_id: str) -> Path:
