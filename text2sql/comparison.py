@@ -108,8 +108,8 @@ def compare(results: Mapping[str, ModelResults], limits: Limits) -> dict[str, An
             pair_name(model, against): _agreement(answers[model], answers[against]) for model, against in PAIRS
         },
     }
-    for entry in comparisons:
-        entry["verdict"] = verdict(entry["difference_pts"], entry["p_holm"])
+    for one in comparisons:
+        one["verdict"] = verdict(one["difference_pts"], one["p_holm"])
     flat = flatten(comparison)
     return comparison | {"trade_off": trade_off(flat, limits), "sentences": sentences(flat)}
 
@@ -230,10 +230,10 @@ def _adjust(comparisons: list[dict]) -> dict[str, str]:
     }
     families = {}
     for family, description in descriptions.items():
-        members = [entry for entry in comparisons if entry["family"] == family]
-        for entry, adjusted in zip(members, statistics.holm([entry["p"] for entry in members])):
+        members = [one for one in comparisons if one["family"] == family]
+        for one, adjusted in zip(members, statistics.holm([one["p"] for one in members])):
             # Rounded before any verdict is taken, so that metrics/compare.json leads to the same one.
-            entry["p"], entry["p_holm"] = (float(f"{p:.4g}") for p in (entry["p"], adjusted))
+            one["p"], one["p_holm"] = (float(f"{p:.4g}") for p in (one["p"], adjusted))
         families[family] = f"{description}: {len(members)} comparisons ({len(PAIRS)} pairs of models)"
     return families
 
