@@ -130,12 +130,12 @@ def test_train_examples_without_a_database_are_counted_and_their_schema_comes_fr
     ("dev", "message"),
     [
         ([GOOD, {**GOOD, "query": "SELECT nonsense FROM team"}], "dev example 1 (database league): its gold query fails: "
-         "no such column: nothing: SELECT nonsense FROM team"),
+         "no such column: nonsense: SELECT nonsense FROM team"),
         ([{**GOOD, "query": "DELETE FROM team"}], "dev example 0 (database league): its gold query fails: "),
         ([{**GOOD, "query": "SELECT 1; SELECT 2"}], "its gold query fails: "),
         ([{**GOOD, "query": "How many?"}], "its gold query fails: "),
         ([{**GOOD, "db_id": "other"}], "dev examples name 1 databases that are not there: other; wanted database/"),
-        ([{**GOOD, "sql": {"from": 3}}], "dev example 0 (database league): its 'sql' is not a query in Spider's parsed"),
+        ([{**GOOD, "sql": {"from": 3}}], "dev example 0 (database league): 'sql' is not a query parsed"),
         ([], "dev.json: holds no examples"),
         ([{**GOOD, "question": None}], "dev.json, example 0: found null as 'question'"),
     ],

@@ -13,7 +13,7 @@ from text2sql.hardness import hardness_of_parsed, hardness_of_query
 from text2sql.hub import fetch_mmlu, fetch_spider, load_manifest
 from text2sql.mmlu import open_mmlu, write_parquet
 from text2sql.params import Params
-from text2sql.spider import Example, Schema, SpiderSource, open_spider, schema_from_sqlite, schema_from_tables_entry
+from text2sql.spider import Example, SpiderSource, open_spider, schema_from_sqlite, schema_from_tables_entry
 
 HUB = "hub"
 
@@ -36,9 +36,10 @@ def prepare(
     """
     out = Path(out)
     try:
+        spider, mmlu = _spider_path(params, Path(raw), say), _mmlu_path(params, Path(raw), say)
         with atomic_directory(out) as folder:
-            counts = _prepare_spider(params, folder, _spider_path(params, Path(raw), say), say)
-            counts["mmlu"] = _prepare_mmlu(params, folder, _mmlu_path(params, Path(raw), say), say)
+            counts = _prepare_spider(params, folder, spider, say)
+            counts["mmlu"] = _prepare_mmlu(params, folder, mmlu, say)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -99,7 +100,7 @@ def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], 
         write_json(spider / "schemas.json", {db_id: schemas[db_id].to_dict() for db_id in sorted(schemas)})
 
         say(f"Spider from {path}: running {dev_databases.total()} gold queries of the dev split")
-        dev = _Dev(source, params, databases, schemas)
+        dev = _Dev(source, params, databases)
         write_jsonl(spider / "dev.jsonl", dev.records())
     return {
         "train": train_databases.total(),
@@ -136,11 +137,10 @@ def _conversation(record: dict) -> dict:
 class _Dev:
     """The dev split on its way out: each gold query is run, each example gets its hardness, and both are counted."""
 
-    def __init__(self, source: SpiderSource, params: Params, databases: Path, schemas: dict[str, Schema]) -> None:
+    def __init__(self, source: SpiderSource, params: Params, databases: Path) -> None:
         self._source = source
         self._params = params
         self._databases = databases
-        self._schemas = schemas
         self.hardness: Counter[str] = Counter()
         self.without_rows = 0
 
@@ -152,7 +152,7 @@ class _Dev:
                 if result.error is not None:
                     raise UserError(f"{place}: its gold query fails: {result.error}: {example.query:.300}")
                 self.without_rows += not result.rows
-                hardness = self._hardness(example, place)
+                hardness = _hardness(example, place)
                 self.hardness[hardness] += 1
                 yield {
                     "index": example.index,
@@ -165,15 +165,14 @@ class _Dev:
     def _examples(self) -> Iterator[Example]:
         return self._source.iter_examples("dev", self._params.data.dev_limit)
 
-    def _hardness(self, example: Example, place: str) -> str:
-        if example.sql is None:
-            return hardness_of_query(example.query, self._schemas[example.db_id])
-        try:
-            return hardness_of_parsed(example.sql)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise UserError(
-                f"{place}: its 'sql' is not a query in Spider's parsed form: {type(error).__name__}: {error}"
-            ) from None
+
+def _hardness(example: Example, place: str) -> str:
+    if example.sql is None:
+        return hardness_of_query(example.query)
+    try:
+        return hardness_of_parsed(example.sql)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
 
 
 def _database(databases: Path, db_id: str) -> Path:
