@@ -5,21 +5,25 @@ only way. Both give a `Result` for any text at all: rows, or an error and its ki
 
 Covered
 - Writing: the file is opened read-only and as immutable, so that there is no lock, journal or WAL file either; an
-  authorizer refuses whatever is not on a short list of reading actions, tables and functions; temporary tables stay
-  in memory; workers may not write a byte to any file (RLIMIT_FSIZE).
-- Reading elsewhere: no ATTACH, no VACUUM INTO, no extension, no PRAGMA (nor its table-valued form), no virtual table
-  but those of the database and json_each and json_tree, no function that reaches a file or the tokenizer registry.
+  authorizer refuses whatever is not on a short list of reading actions, tables and functions; what SQLite needs to
+  put aside stays in memory; workers may not write a byte to any file (RLIMIT_FSIZE).
+- Reading elsewhere: no ATTACH, no VACUUM INTO, no extension, no PRAGMA, no virtual table but json_each and json_tree
+  (so no table-valued PRAGMA), no function that reaches a file, the log, or the registry of tokenizers.
 - Work: SQLite's virtual-machine steps are counted, so that a limit gives the same verdict on a busy machine; wall
-  time is a backstop. One call inside SQLite can be slow without counting as a step (`replace` of a long text): limits
-  on lengths keep such calls short, and a worker's own alarm kills it soon after the time limit.
-- Memory: limits on values, statements and SQLite's heap, on the rows and bytes of a result, and on the address space
-  of a worker. SQLite knows a heap limit only for a whole process, and cannot raise it again.
+  time is a backstop. Between two steps, and while it prepares a query, SQLite cannot be interrupted: limits on
+  lengths keep that short, and a worker's own alarm kills it soon after the time limit.
+- Memory: limits on values, patterns, statements and SQLite's heap, on the rows and bytes of a result, and on the
+  address space of a worker.
 - A worker that crashes or is killed costs one verdict and is replaced. Workers end with their parent, however it ends.
 
 Not covered
-- Faults in SQLite itself that let SQL run machine code, and databases made to exploit them: the file is trusted.
-- In this process (`run_query`), one slow call inside SQLite: nothing can interrupt it. Use `Executor`.
-- Answers that differ from run to run by nature: `random()`, `randomblob`, `datetime('now')`, order without ORDER BY.
+- Faults in SQLite itself that let SQL run machine code. Databases made to exploit them: the file is trusted.
+- In this process (`run_query`), what SQLite does between two steps: seconds at worst (a query that doubles itself
+  twenty times takes some five to prepare). `Executor` kills. The heap limit there is the whole process's: SQLite has
+  no other, and never raises it again.
+- Answers that differ from run to run by nature: `random()`, `randomblob`, `datetime('now')`, rows without ORDER BY.
+- Values above 250 kB, patterns above 250 bytes and queries above 100 kB, which a plain connection would take, and
+  `printf` of more than 250 kB, which gives NULL as it does above SQLite's own limit; full-text tables.
 - Other builds of SQLite: they count steps and bytes a little differently, so that a query at the very edge of a limit
   may fall on either side; builds without memory statistics ignore the heap limit. Without POSIX alarms and resource
   limits (Windows), a worker stops only where SQLite asks.
@@ -51,7 +55,7 @@ except ImportError:  # Windows
 __all__ = ["Executor", "Limits", "Result", "run_query"]
 
 GRACE_S = 0.5  # how long after the time limit a worker's alarm kills it
-RESULTS_AHEAD = 16  # how many queries a worker may be ahead of the result that is asked for
+RESULTS_AHEAD = 8  # how many queries a worker may be ahead of the result that is asked for
 
 
 class Executor:
@@ -75,11 +79,19 @@ class Executor:
             self._workers.pop().end()
 
     def run_all(self, queries: Iterable[tuple[str | os.PathLike, str]]) -> list[Result]:
-        """Run (database, sql) pairs and return their results in order. Raises RunError where workers do not start."""
-        return list(self.run_each(queries))
+        """Run (database, sql) pairs and return their results in order; equal pairs run once.
+
+        Raises RunError where workers do not start.
+        """
+        queries = list(queries)
+        different = dict.fromkeys(queries)
+        results = dict(zip(different, self.run_each(different)))
+        return [results[query] for query in queries]
 
     def run_each(self, queries: Iterable[tuple[str | os.PathLike, str]]) -> Iterator[Result]:
         """Yield the results of (database, sql) pairs in order, with only a few of them in memory at a time."""
+        if not self._workers:
+            raise RuntimeError("an Executor runs queries only inside its context: with Executor(…) as executor")
         queries = list(queries)
         unsent = deque(range(len(queries)))
         results: dict[int, Result] = {}
@@ -166,7 +178,7 @@ class _Worker:
         if self.query is None:
             return None
         if hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
-            return failure("limit", f"more than {self._limits.timeout_s:g} seconds", self._sent)
+            return failure("limit", f"{self._limits.timeout_s:g} seconds were not enough", self._sent)
         return failure("crash", f"the worker process ended (exit code {code})", self._sent)
 
     def end(self) -> None:

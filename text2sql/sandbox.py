@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_SQL_BYTES = 100_000
-MAX_VALUE_BYTES = 1_000_000
+MAX_VALUE_BYTES = 250_000  # Spider's longest value has 213; searching one such value in another is still quick
 MAX_HEAP_BYTES = 512 * 1024 * 1024
 CELL_BYTES = 32  # what a cell counts for besides its text or bytes
 STEPS_BETWEEN_CHECKS = 1_000
@@ -21,7 +21,7 @@ STEPS_BETWEEN_CHECKS = 1_000
 _SQLITE_LIMITS = {
     sqlite3.SQLITE_LIMIT_LENGTH: MAX_VALUE_BYTES,
     sqlite3.SQLITE_LIMIT_SQL_LENGTH: MAX_SQL_BYTES,
-    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 1_000,
+    sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 250,
     sqlite3.SQLITE_LIMIT_VDBE_OP: 250_000,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
@@ -68,12 +68,20 @@ _FIRST_WORD = re.compile(r"(?:[\s;]|--[^\n]*+|/\*(?s:.*?)\*/)*+(\w*)")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one query may cost: SQLite steps, seconds, and the rows and megabytes (10^6 bytes) of its result."""
+    """What one query may cost: SQLite steps, seconds, and the rows and megabytes (10^6 bytes) of its result.
+
+    A cell counts for 32 bytes and the length of its text. Raises ValueError where a limit is not positive.
+    """
 
     max_steps: int = 50_000_000
     timeout_s: float = 30
     max_rows: int = 100_000
     max_megabytes: float = 64
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"{name}: found {value}, wanted a number above 0")
 
 
 @dataclass(frozen=True)
@@ -188,8 +196,8 @@ class Sandbox:
         if action == sqlite3.SQLITE_FUNCTION and second.lower() in _FUNCTIONS:
             return sqlite3.SQLITE_OK
         if self._refused is None:
-            if action == sqlite3.SQLITE_UPDATE and first in _CATALOGUE:  # how the first use of such a table looks here
-                self._refused = "a virtual table that is not in the database"
+            if action == sqlite3.SQLITE_UPDATE and first in _CATALOGUE:  # so looks a virtual table's first use
+                self._refused = "a virtual table"
             else:
                 self._refused = " ".join(filter(None, (_ACTIONS.get(action, f"action {action}"), first, second)))
         return sqlite3.SQLITE_DENY
@@ -211,10 +219,10 @@ class _Meter:
 
     def __call__(self) -> bool:
         self._steps += self.interval
-        if self._steps > self._limits.max_steps:
-            self.exceeded = f"more than {self._limits.max_steps} SQLite steps"
+        if self._steps >= self._limits.max_steps:
+            self.exceeded = f"{self._limits.max_steps} SQLite steps were not enough"
         elif time.monotonic() > self._deadline:
-            self.exceeded = f"more than {self._limits.timeout_s:g} seconds"
+            self.exceeded = f"{self._limits.timeout_s:g} seconds were not enough"
         return self.exceeded is not None
 
 
@@ -226,7 +234,7 @@ def _explain(error: Exception, meter: _Meter) -> tuple[str, str]:
             raise KeyboardInterrupt  # it came while SQLite asked the meter, and looked like the meter's verdict
         return "limit", meter.exceeded
     if isinstance(error, MemoryError):
-        return "limit", f"the query needs more than {MAX_HEAP_BYTES >> 20} MiB of memory"
+        return "limit", f"{MAX_HEAP_BYTES >> 20} MiB of memory were not enough"
     if code == sqlite3.SQLITE_TOOBIG:
         return "too_large", f"a value is larger than {MAX_VALUE_BYTES} bytes"
     message = str(error)
