@@ -108,8 +108,9 @@ def point_at(monkeypatch, tmp_path, address):
 @pytest.fixture
 def manifest(tmp_path):
     path = tmp_path / "hub"
+    sha256 = hashlib.sha256(ZIP).hexdigest()
     path.write_text(
-        f"spider: {{repo: someone/spider, revision: null, file: spider.zip, sha256: {hashlib.sha256(ZIP).hexdigest()}}}\n"
+        f"spider: {{repo: someone/spider, revision: null, file: spider.zip, sha256: {sha256}}}\n"
         "mmlu: {repo: someone/mmlu, revision: null}\n"
     )
     return load_manifest(path)

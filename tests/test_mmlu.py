@@ -227,6 +227,7 @@ def check_questions_or_message(folder):
 def test_the_real_archive_is_read_whole(mmlu_zip):
     with open_mmlu(mmlu_zip) as source:
         counts = {
-            split: sum(len(source.questions(subject, split)) for subject in SUBJECT_CATEGORY) for split in ("dev", "test")
+            split: sum(len(source.questions(subject, split)) for subject in SUBJECT_CATEGORY)
+            for split in ("dev", "test")
         }
     assert counts == {"dev": 285, "test": 14_042}

@@ -192,7 +192,8 @@ def test_the_command_validates_the_files_it_is_given(repository, changed):
 VALUE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=3)
     | st.dates() | st.sampled_from(["2e-8", "1e400", "nan", "all", 10**400, float("inf"), "\ud800", "a\0b"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3),
     max_leaves=5,
 )  # fmt: skip
 

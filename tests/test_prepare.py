@@ -129,8 +129,8 @@ def test_train_examples_without_a_database_are_counted_and_their_schema_comes_fr
 @pytest.mark.parametrize(
     ("dev", "message"),
     [
-        ([GOOD, {**GOOD, "query": "SELECT nonsense FROM team"}], "dev example 1 (database league): its gold query fails: "
-         "no such column: nonsense: SELECT nonsense FROM team"),
+        ([GOOD, {**GOOD, "query": "SELECT nonsense FROM team"}], "dev example 1 (database league): its gold query "
+         "fails: no such column: nonsense: SELECT nonsense FROM team"),
         ([{**GOOD, "query": "DELETE FROM team"}], "dev example 0 (database league): its gold query fails: "),
         ([{**GOOD, "query": "SELECT 1; SELECT 2"}], "its gold query fails: "),
         ([{**GOOD, "query": "How many?"}], "its gold query fails: "),
@@ -223,7 +223,7 @@ def test_the_stage_says_what_it_does_and_exits_with_2_in_one_line(raw, repositor
 
     good = stage()
     assert good.returncode == 0, good.stderr
-    assert "prepare: 1 train and 1 dev examples over 1 databases, 2 multiple-choice questions of 1 subjects" in good.stdout
+    assert "prepare: 1 train and 1 dev examples over 1 databases, 2 multiple-choice questions" in good.stdout
     assert json.loads((tmp_path / "metrics/prepare.json").read_text())["mmlu"] == {"philosophy": {"dev": 2, "test": 2}}
     before = tree(tmp_path / "data")
     (spider / "dev.json").write_bytes(b"\xff[]")

@@ -56,10 +56,8 @@ def test_each_form_of_a_schema():
 
 
 def test_the_ddl_is_sql_that_builds_the_same_schema(tmp_path):
-    odd = Schema(
-        'a"b',
-        (Table("left join", (Column("select", "INT"), Column('x"y', ""), Column("été", "TEXT"), Column("1st", "INT")), ("select",)),),
-    )  # fmt: skip
+    columns = (Column("select", "INT"), Column('x"y', ""), Column("été", "TEXT"), Column("1st", "INT"))
+    odd = Schema('a"b', (Table("left join", columns, ("select",)),))
     for schema in (SCHEMA, odd):
         path = tmp_path / "built.sqlite"
         path.unlink(missing_ok=True)

@@ -78,7 +78,8 @@ class MmluSource:
             names = [name for name in self._archive.names(subject) if _is_parquet(name, split)]
             shown = self._archive.describe(f"{subject}/{split}-*.parquet")
             if not names:
-                raise UserError(f"{self._archive.describe(csv_name)}: no such file, and no {subject}/{split}-*.parquet")
+                missing = self._archive.describe(csv_name)
+                raise UserError(f"{missing}: no such file, and no {subject}/{split}-*.parquet")
             questions = []
             for name in names:
                 data = io.BytesIO(self._archive.read(f"{subject}/{name}"))

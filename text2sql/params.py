@@ -48,7 +48,8 @@ Limit = Annotated[
     BeforeValidator(_number),
     Field(description="a whole number of at least 1, or null for all"),
 ]
-Text = Annotated[str, Field(pattern=r"^[^\x00-\x1f]*[^\x00-\x20][^\x00-\x1f]*$", description="one line of text, not empty")]
+_LINE = r"^[^\x00-\x1f]*[^\x00-\x20][^\x00-\x1f]*$"
+Text = Annotated[str, Field(pattern=_LINE, description="one line of text, not empty")]
 
 
 class _Section(BaseModel):

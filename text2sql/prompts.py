@@ -139,7 +139,8 @@ def _block(question: str, schema: str) -> str:
 
 
 def _mmlu_example(question: Question) -> str:
-    choices = "".join(f"\n{letter.strip()}. {choice}" for letter, choice in zip(OPTIONS, question.choices, strict=True))
+    options = zip(OPTIONS, question.choices, strict=True)
+    choices = "".join(f"\n{letter.strip()}. {choice}" for letter, choice in options)
     return f"{question.question}{choices}\nAnswer:"
 
 

@@ -256,10 +256,8 @@ def schema_from_tables_entry(entry: dict) -> Schema:
             )
             for position, table in enumerate(table_names)
         )
-        foreign_keys = tuple(
-            ForeignKey(*(text for number in pair for text in (table_names[columns[number][0]], columns[number][1].name)))
-            for pair in entry["foreign_keys"]
-        )
+        places = [(table_names[number], column.name) for number, column in columns]
+        foreign_keys = tuple(ForeignKey(*places[here], *places[there]) for here, there in entry["foreign_keys"])
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise UserError(f"tables.json, database {db_id}: not a schema: {type(error).__name__}: {error}") from None
     return Schema(db_id, tables, foreign_keys)
