@@ -70,7 +70,11 @@ function change(changes) {
   const filtered = Object.keys(changes).some((name) => name !== "example");
   state = { ...state, ...changes };
   render(filtered);
-  history.replaceState(null, "", fragmentOf(state));
+  try {
+    history.replaceState(null, "", fragmentOf(state));
+  } catch {
+    // Safari refuses more than a hundred a few seconds, as a held arrow key makes: the next change notes it all.
+  }
 }
 
 /** Show what the URL asks for; asking twice changes nothing. A fragment without `=` is an ordinary anchor. */
