@@ -1,5 +1,6 @@
 """Spider's files, folder or zip: the records that come out, and what is said where they are not right."""
 
+import errno
 import io
 import json
 import shutil
@@ -220,6 +221,16 @@ def test_a_script_reaches_no_other_file_and_has_to_end(tmp_path, monkeypatch, sc
     with open_spider(folder) as source, pytest.raises(UserError, match=message):
         source.extract_database("league", tmp_path / "out.sqlite")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["spider"]
+
+
+def test_a_full_disk_is_not_taken_for_a_fault_of_the_script(tmp_path):
+    folder = layout(tmp_path / "spider")
+    script = "PRAGMA max_page_count = 2; CREATE TABLE t (a); INSERT INTO t VALUES (zeroblob(100000));"
+    (folder / "database/league/league.sql").write_text(script)
+    with open_spider(folder) as source, pytest.raises(OSError) as error:
+        source.extract_database("league", tmp_path / "out.sqlite")
+    assert error.value.errno == errno.ENOSPC
+    assert not (tmp_path / "out.sqlite").exists()
 
 
 def test_tables_json_is_read_by_database(tmp_path):

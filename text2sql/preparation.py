@@ -40,11 +40,11 @@ def prepare(
         with atomic_directory(out) as folder:
             counts = _prepare_spider(params, folder, spider, say)
             counts["mmlu"] = _prepare_mmlu(params, folder, mmlu, say)
+        write_json(counts_file, counts)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise RunError(f"{out}: not enough disk space") from None
-    write_json(counts_file, counts)
     return counts
 
 

@@ -6,8 +6,10 @@ as text, `database/<db_id>/<db_id>.sql`, as in this project's own sample.
 """
 
 import contextlib
+import errno
 import itertools
 import json
+import os
 import re
 import sqlite3
 import urllib.parse
@@ -388,6 +390,8 @@ def _build_database(script: str, destination: Path, shown: str) -> None:
         try:
             connection.executescript(script)
         except (sqlite3.Error, ValueError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(destination)) from None
             raise UserError(f"{shown}: SQLite refuses this text: {error}") from None
         if connection.in_transaction:
             raise UserError(f"{shown}: begins a transaction and does not end it")
