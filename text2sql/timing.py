@@ -14,14 +14,19 @@ PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "b
 
 
 class Stopwatch:
-    """Measures one stage from its construction on."""
+    """Measures one stage from its construction on, on top of the seconds that an interrupted run spent before."""
 
-    def __init__(self) -> None:
-        self._started = time.monotonic()
+    def __init__(self, already: float = 0) -> None:
+        self._started = time.monotonic() - already
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self._started
 
     def write(self, path: str | Path, stage: str, model: str, examples: int, tokens: int) -> dict:
         """Write seconds, tokens/s, peak memory (GB), machine and library versions to `path`, and return them."""
-        seconds = time.monotonic() - self._started
+        seconds = self.seconds
         timing = {
             "stage": stage,
             "model": model,

@@ -1,0 +1,135 @@
+"""A finished adapter on disk: PEFT's own format, with a model card that says what it is and what it is not."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+from text2sql.errors import RunError
+from text2sql.files import atomic_directory
+from text2sql.params import EMBEDDED_BASE, SAMPLE_SPIDER, ModelParams, Params
+
+EMBEDDED_ORIGIN = "HuggingFaceTB/SmolLM2-135M-Instruct"
+# The licence of a base, by what its name contains.
+LICENSES = {"smollm2": "apache-2.0", "llama-3.2": "llama3.2", "llama-3.1": "llama3.1"}
+
+
+def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -> None:
+    """Write the adapter of `model` to `folder`, whole or not at all.
+
+    The folder then holds `adapter_model.safetensors`, `adapter_config.json` and `README.md`, with `card` in it, and
+    nothing else. Equal weights give equal bytes. Raises RunError where the disk is full.
+    """
+    try:
+        with atomic_directory(folder) as temporary:
+            model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
+            config_file = temporary / "adapter_config.json"
+            config = json.loads(config_file.read_text(encoding="utf-8"))
+            # The base as params.yaml names it: not where it lies on this machine.
+            config["base_model_name_or_path"] = base.base
+            config["revision"] = base.revision
+            # PEFT keeps a set, whose order changes from run to run.
+            config["target_modules"] = sorted(config["target_modules"])
+            config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+            (temporary / "README.md").write_text(card, encoding="utf-8")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(f"{folder}: not enough disk space for the adapter") from None
+
+
+def model_card(name: str, params: Params, metrics: dict) -> str:
+    """Return the README of the adapter `name` (`m1`, `m2`): base, data, recipe, figures of its training, limits."""
+    base = params.model.base
+    recipe = params.train_for(name)
+    lora = recipe.lora
+    title = {"m1": "Model 1", "m2": "Model 2"}[name]
+    rows = {
+        "learning rate": f"{recipe.lr:g}, {recipe.scheduler}, warmup {recipe.warmup:g}",
+        "epochs": f"{recipe.epochs:g}",
+        "batch": f"{recipe.batch_size} × {recipe.grad_accum} accumulated",
+        "optimizer": f"{recipe.optim}, weight decay {recipe.weight_decay:g}",
+        "seed": str(recipe.seed),
+        "longest example": f"{recipe.max_seq_len} tokens",
+        "LoRA": f"r {lora.r}, alpha {lora.alpha}, dropout {lora.dropout:g}, on {', '.join(lora.target_modules)}",
+        "quantisation of the base": params.model.quantization,
+        "loader": params.model.loader,
+        "trained parameters": (
+            f"{metrics['trainable_parameters']:,} of {metrics['total_parameters']:,} ({metrics['trainable_share']:.2%})"
+        ),
+        "examples": f"{metrics['examples']:,} ({metrics['examples_left_out']:,} too long and left out)",
+        "steps": f"{metrics['steps']:,}",
+        "loss of the last step": f"{metrics['final_loss']:.4f}",
+        "mean loss": f"{metrics['mean_loss']:.4f}",
+    }
+    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    return f"""{_front_matter(base)}
+# {title}: a LoRA adapter for text-to-SQL
+
+A fine-tune of {_base_in_words(params.model)} that answers a question about a database with one SQLite query.
+
+## Data
+
+{_data_in_words(params.data.spider)} The prompt in training is {_prompt_in_words(params)}. The loss counts the answer
+and its end token alone.
+
+## Recipe
+
+| | |
+| --- | --- |
+{table}
+
+## How to use it
+
+Load it unmerged on its base: a merge into 4-bit weights would round a small adapter away.
+
+    from peft import PeftModel
+    model = PeftModel.from_pretrained(base, "models/{name}")
+
+## Limits
+
+Trained on English questions and SQLite. Its SQL may be wrong, name tables or columns that do not exist, or return
+what nobody asked for: run it read-only, with limits, and look at the result. What the fine-tune costs in general
+knowledge stands in the experiment's report, beside what it gains.
+"""
+
+
+def _front_matter(base: str) -> str:
+    lines = ["library_name: peft", "pipeline_tag: text-generation", "tags: [text-to-sql, lora]"]
+    if base == EMBEDDED_BASE:
+        lines.append(f"base_model: {EMBEDDED_ORIGIN}")
+    elif not Path(base).exists():
+        lines.append(f"base_model: {base}")  # a hub id; a local folder would mean nothing to others
+    for part, license_id in LICENSES.items():
+        if part in base.lower():
+            lines.append(f"license: {license_id}")
+    return "\n".join(["---", *lines, "---"])
+
+
+def _base_in_words(model: ModelParams) -> str:
+    if model.base == EMBEDDED_BASE:
+        return f"{EMBEDDED_ORIGIN} (its Q4_1 quantisation, dequantised)"
+    if Path(model.base).exists():
+        return f"a local base, {Path(model.base).name}"
+    return model.base + (f" at revision {model.revision}" if model.revision else "")
+
+
+def _data_in_words(spider: str) -> str:
+    if Path(spider) == Path(SAMPLE_SPIDER):
+        return "The project's own small sample in Spider's format: it is not Spider."
+    if spider == "hub":
+        return "The train split of Spider (Yu et al., 2018; CC BY-SA 4.0)."
+    return "The train split of a local data set in Spider's format."
+
+
+def _prompt_in_words(params: Params) -> str:
+    prompt = params.prompt
+    if prompt.training == "bare":
+        return "the bare question"
+    schema = {
+        "none": "without the schema",
+        "name": "with the database's name",
+        "tables": "with one line a table and its columns",
+        "ddl": "with the CREATE TABLE statements",
+    }[prompt.schema_]
+    return f"that of evaluation: the question {schema}, and {prompt.few_shot} worked examples"

@@ -1,0 +1,312 @@
+"""The trainer: TRL's SFTTrainer, with our own order of examples, loss positions and checkpoints.
+
+Import it after the base is loaded: unsloth must come before transformers and TRL.
+"""
+
+import contextlib
+import itertools
+import math
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from safetensors import SafetensorError
+from tqdm import tqdm
+from transformers import PrinterCallback, Trainer, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from text2sql.checkpoints import CheckpointStore
+from text2sql.errors import RunError
+from text2sql.models import adapter_in_float32
+from text2sql.params import TrainParams
+from text2sql.processes import Processes
+from text2sql.timing import Stopwatch
+from text2sql.training_data import IGNORED, TrainingExample
+
+
+class EpochOrder:
+    """In which order the examples are trained, a function of seed and epoch alone.
+
+    Each epoch is shuffled and cut into steps of `step_size` examples; within a step the longest come first, so that
+    micro-batches hold examples of like length and padding stays low. The last step is filled up with the position
+    one past the last example, which stands for an example that counts nothing.
+    """
+
+    def __init__(self, lengths: Sequence[int], step_size: int, seed: int) -> None:
+        self._lengths, self._step_size, self._seed = lengths, step_size, seed
+        self.steps_per_epoch = math.ceil(len(lengths) / step_size)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch * self._step_size
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.chain.from_iterable(self._steps(self.epoch))
+
+    def tokens(self, steps: int) -> int:
+        """Return how many tokens, without padding, the first `steps` steps of the training read."""
+        tokens = 0
+        for epoch in range(math.ceil(steps / self.steps_per_epoch)):
+            left = steps - epoch * self.steps_per_epoch
+            for step in self._steps(epoch)[:left]:
+                tokens += sum(self._lengths[position] for position in step if position < len(self._lengths))
+        return tokens
+
+    def _steps(self, epoch: int) -> list[list[int]]:
+        order = list(range(len(self._lengths)))
+        random.Random(f"{self._seed} {epoch}").shuffle(order)
+        steps = []
+        for start in range(0, len(order), self._step_size):
+            step = sorted(order[start : start + self._step_size], key=lambda i: (-self._lengths[i], i))
+            steps.append(step + [len(order)] * (self._step_size - len(step)))
+        return steps
+
+
+class Collator:
+    """Pads a batch on the right, and names the positions whose logits the loss needs."""
+
+    def __init__(self, pad_id: int, whole_sequence: bool) -> None:
+        """`whole_sequence`: leave labels as they are, for a model that computes its loss in a way of its own."""
+        self._pad_id, self._whole_sequence = pad_id, whole_sequence
+
+    def __call__(self, rows: Sequence[dict]) -> dict[str, Any]:
+        """Return `input_ids`, `attention_mask` and `labels`, each of shape (batch, longest).
+
+        By length, not by token: a pad token that is also the end token stays counted where it ends an answer. Then
+        `logits_to_keep` names the n positions that predict a counted token in any row, and `shift_labels`, of shape
+        (batch, n), what they are to predict: most of a prompt is never projected onto the vocabulary.
+        """
+        width = max(len(row["input_ids"]) for row in rows)
+        padding = [width - len(row["input_ids"]) for row in rows]
+        batch = {
+            "input_ids": [row["input_ids"] + [self._pad_id] * pad for row, pad in zip(rows, padding, strict=True)],
+            "attention_mask": [[1] * (width - pad) + [0] * pad for pad in padding],
+            "labels": [row["labels"] + [IGNORED] * pad for row, pad in zip(rows, padding, strict=True)],
+        }
+        batch = {name: torch.tensor(values) for name, values in batch.items()}
+        if not self._whole_sequence:
+            following = torch.nn.functional.pad(batch["labels"], (0, 1), value=IGNORED)[:, 1:]
+            positions = (following != IGNORED).any(dim=0).nonzero().flatten()
+            if len(positions) == 0:
+                positions = torch.tensor([0])  # a batch of fillers alone: its loss is the sum over nothing
+            batch["shift_labels"] = following[:, positions]
+            batch["logits_to_keep"] = positions
+        return batch
+
+
+class AdapterTrainer(SFTTrainer):
+    """SFTTrainer of an adapter, with the model's own loss at the positions that count.
+
+    Its signals and checkpoints are in `watch`, the order of its examples in `order`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        model: Any,
+        tokenizer: Any,
+        examples: Sequence[TrainingExample],
+        recipe: TrainParams,
+        micro_batches: tuple[int, int],
+        loader: str,
+        store: CheckpointStore,
+        processes: Processes,
+    ) -> None:
+        """`model` has its adapter; `micro_batches` are batch size and gradient accumulation of each process."""
+        self.order = EpochOrder(
+            [len(example.input_ids) for example in examples], recipe.batch_size * recipe.grad_accum, recipe.seed
+        )
+        self.store, self.processes = store, processes
+        self.stopwatch = Stopwatch()
+        self.watch = _Watch(recipe.checkpoint_minutes, self.order, processes)
+        filler = TrainingExample([tokenizer.pad_token_id], [IGNORED])
+        rows = [{"input_ids": example.input_ids, "labels": example.labels} for example in (*examples, filler)]
+        super().__init__(
+            model=model,
+            args=_arguments(model, recipe, micro_batches, store, processes),
+            # unsloth's forward computes its loss from whole label rows.
+            data_collator=Collator(tokenizer.pad_token_id, whole_sequence=loader == "unsloth"),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+        )
+        # TRL casts the adapter to bfloat16 where the base is in 4 bit. The optimizer is made later, of these.
+        adapter_in_float32(model)
+        self.remove_callback(PrinterCallback)
+        self.add_callback(self.watch)
+        if processes.is_main:
+            self.add_callback(_Progress(name))
+
+    def compute_loss(self, model: Any, inputs: dict, *args: Any, **kwargs: Any) -> Any:
+        """Return the loss that the model itself computes.
+
+        TRL's own needs Triton, which PyTorch for CPUs does not have.
+        """
+        return Trainer.compute_loss(self, model, {**inputs, "use_cache": False}, *args, **kwargs)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
+        return self.order
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self.store.unfinished)
+
+    def _save(self, output_dir: str, state_dict: dict | None = None) -> None:
+        # The adapter alone: no copy of the tokenizer, no pickle, no look at the hub for the base's vocabulary.
+        self.model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Write a checkpoint, whole or not at all. Where the disk refuses it, training goes on without."""
+        step = self.state.global_step
+        written = self.store.unfinished / f"checkpoint-{step}"
+        failure = _attempt(self.store.begin) if self.processes.is_main else None
+        self.processes.wait()
+        # Trainer's own, past TRL's, which writes a model card first. In all processes, whatever the main one met:
+        # they add up their counts here.
+        failure = _attempt(lambda: Trainer._save_checkpoint(self, model, trial)) or failure
+        self.processes.wait()
+        if self.processes.is_main and failure is None:
+            failure = _attempt(lambda: self.store.finish(written, step, self.stopwatch.seconds))
+        if failure is not None:
+            print(f"warning: no checkpoint at step {step}: {failure}", file=sys.stderr, flush=True)
+
+    def _send_telemetry(self) -> None:
+        """TRL would tell its makers of each training."""
+
+
+def _arguments(
+    model: Any, recipe: TrainParams, micro_batches: tuple[int, int], store: CheckpointStore, processes: Processes
+) -> SFTConfig:
+    on_gpu = torch.cuda.is_available()
+    dtype = model.get_input_embeddings().weight.dtype
+    arguments = SFTConfig(
+        output_dir=str(store.folder),
+        per_device_train_batch_size=micro_batches[0],
+        gradient_accumulation_steps=micro_batches[1],
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.lr,
+        lr_scheduler_type=recipe.scheduler,
+        warmup_steps=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        optim=recipe.optim,
+        seed=recipe.seed,
+        # Autocast only where the base is in half precision on a GPU. On a CPU the adapter's own products stay in
+        # float32: they are few.
+        bf16=on_gpu and dtype == torch.bfloat16,
+        fp16=on_gpu and dtype == torch.float16,
+        use_cpu=not on_gpu,
+        gradient_checkpointing=False,
+        # The examples come as token ids with labels, none too long.
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        packing=False,
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # a loss that is no number stops the training
+        save_strategy="no",  # `_Watch` says when
+        report_to="none",
+        disable_tqdm=True,  # `_Progress` shows rate and remaining time
+        dataloader_pin_memory=on_gpu,
+        ddp_find_unused_parameters=False,
+    )
+    if processes.count == 1 and arguments.n_gpu > 1:
+        # One process uses one GPU; more of them take `accelerate launch`.
+        arguments._n_gpu = 1
+    return arguments
+
+
+def _attempt(work: Callable[[], Any]) -> Exception | None:
+    """Do `work`; return the error where the disk fails it (PyTorch and safetensors have errors of their own)."""
+    try:
+        work()
+    except (OSError, RuntimeError, SafetensorError) as error:
+        return error
+    return None
+
+
+class _Watch(TrainerCallback):
+    """Says when to write a checkpoint and when to stop, at the end of a step, the same in all processes."""
+
+    def __init__(self, minutes: float, order: EpochOrder, processes: Processes) -> None:
+        self.signal_number: int | None = None
+        self._seconds, self._order, self._processes = minutes * 60, order, processes
+        self._last = time.monotonic()
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """Take SIGTERM and Ctrl-C as the wish to stop after the current step. A second one stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # only the main thread may handle signals
+            return
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+        def stop(number: int, frame: Any) -> None:
+            self.signal_number = number
+            print(f"{signal.Signals(number).name}: writing a checkpoint after this step", file=sys.stderr, flush=True)
+            for other, handler in before.items():
+                signal.signal(other, handler)
+
+        for number in before:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._last = time.monotonic()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        # Before the data loader starts on the epoch, resumed in its middle or not.
+        self._order.epoch = state.global_step // self._order.steps_per_epoch
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        due = time.monotonic() - self._last >= self._seconds
+        due, number = self._agreed(int(due), self.signal_number or 0)
+        if number:
+            self.signal_number = number
+            control.should_training_stop = True
+        epoch_ends = state.global_step % self._order.steps_per_epoch == 0 or state.global_step == state.max_steps
+        if due or number or epoch_ends:
+            control.should_save = True
+            self._last = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
+        loss = (logs or {}).get("loss")
+        if loss is not None and not math.isfinite(loss):
+            raise RunError(f"the loss is {loss} at step {state.global_step}; try a smaller learning rate (lr)")
+
+    def _agreed(self, *values: int) -> list[int]:
+        """Return the largest of each of `values` over all processes."""
+        if self._processes.count == 1:
+            return list(values)
+        shared = torch.tensor(values, device=PartialState().device)
+        torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
+        return shared.tolist()
+
+
+class _Progress(TrainerCallback):
+    """A bar with rate and remaining time, and the last loss."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar = tqdm(
+            total=state.max_steps, initial=state.global_step, desc=f"train_{self._name}", unit="step", dynamic_ncols=True
+        )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar.update()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
+        if "loss" in (logs or {}):
+            self._bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar.close()
