@@ -24,8 +24,8 @@ class Stopwatch:
         """Seconds so far."""
         return time.monotonic() - self._started
 
-    def write(self, path: str | Path, stage: str, model: str, examples: int, tokens: int) -> dict:
-        """Write seconds, tokens/s, peak memory (GB), machine and library versions to `path`, and return them."""
+    def write(self, path: str | Path, stage: str, model: str, examples: int, tokens: int | None = None) -> dict:
+        """Write seconds, tokens/s (of what has `tokens`), peak memory (GB), machine and library versions to `path`, and return them."""
         seconds = self.seconds
         timing = {
             "stage": stage,
@@ -33,7 +33,7 @@ class Stopwatch:
             "examples": examples,
             "tokens": tokens,
             "seconds": round(seconds, 2),
-            "tokens_per_second": round(tokens / seconds, 1),
+            "tokens_per_second": round(tokens / seconds, 1) if tokens is not None else None,
             "peak_memory_gb": round(_peak_memory_bytes() / 1e9, 3),
             "cpus": os.cpu_count(),
             **_device(),
