@@ -1,7 +1,7 @@
 """Run SQL that a language model wrote on a SQLite database, without trusting a word of it.
 
-`run_query` runs one text in this process; `Executor` runs many in worker processes, which it kills where that is the
-only way. Both give a `Result` for any text at all: rows, or an error and its kind.
+`Executor` runs queries in worker processes, `run_query` one query in a process of its own. Both give a `Result` for
+any text at all: rows, or an error and its kind.
 
 Covered
 - Writing: the file is opened read-only and as immutable, so that there is no lock, journal or WAL file either; an
@@ -11,16 +11,13 @@ Covered
   (so no table-valued PRAGMA), no function that reaches a file, the log, or the registry of tokenizers.
 - Work: SQLite's virtual-machine steps are counted, so that a limit gives the same verdict on a busy machine; wall
   time is a backstop. Between two steps, and while it prepares a query, SQLite cannot be interrupted: limits on
-  lengths keep that short, and a worker's own alarm kills it soon after the time limit.
+  lengths keep most of that short, and an alarm kills the worker half a second after the time limit.
 - Memory: limits on values, patterns, statements and SQLite's heap, on the rows and bytes of a result, and on the
   address space of a worker.
 - A worker that crashes or is killed costs one verdict and is replaced. Workers end with their parent, however it ends.
 
 Not covered
 - Faults in SQLite itself that let SQL run machine code. Databases made to exploit them: the file is trusted.
-- In this process (`run_query`), what SQLite does between two steps: seconds at worst (a query that doubles itself
-  twenty times takes some five to prepare). `Executor` kills. The heap limit there is the whole process's: SQLite has
-  no other, and never raises it again.
 - Answers that differ from run to run by nature: `random()`, `randomblob`, `datetime('now')`, rows without ORDER BY.
 - Values above 250 kB, patterns above 250 bytes and queries above 100 kB, which a plain connection would take, and
   `printf` of more than 250 kB, which gives NULL as it does above SQLite's own limit; full-text tables.
@@ -45,7 +42,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from text2sql.errors import RunError
-from text2sql.sandbox import MAX_HEAP_BYTES, Limits, Result, Sandbox, failure, run_query
+from text2sql.sandbox import MAX_HEAP_BYTES, Limits, Result, Sandbox, failure
 
 try:
     import resource
@@ -55,7 +52,17 @@ except ImportError:  # Windows
 __all__ = ["Executor", "Limits", "Result", "run_query"]
 
 GRACE_S = 0.5  # how long after the time limit a worker's alarm kills it
+MAX_FAILED_STARTS = 5
 RESULTS_AHEAD = 8  # how many queries a worker may be ahead of the result that is asked for
+
+
+def run_query(database: str | os.PathLike, sql: str, limits: Limits) -> Result:
+    """Run `sql` on the SQLite file `database` in a process of its own (some 50 ms: for many, keep an `Executor`).
+
+    Raises nothing, whatever the text; RunError where no process starts.
+    """
+    with Executor(limits, workers=1) as executor:
+        return executor.run_all([(database, sql)])[0]
 
 
 class Executor:
@@ -68,6 +75,7 @@ class Executor:
         self._limits = limits
         self._count = workers or os.cpu_count() or 1
         self._workers: list[_Worker] = []
+        self._never_started = 0
 
     def __enter__(self) -> "Executor":
         for _ in range(self._count):
@@ -108,7 +116,7 @@ class Executor:
                     if result is not None:
                         results[index] = result
                     if not worker.alive:
-                        self._workers[position] = _Worker(self._limits)
+                        self._replace(position)
                 while following in results:
                     yield results.pop(following)
                     following += 1
@@ -116,7 +124,15 @@ class Executor:
             for position, worker in enumerate(self._workers):
                 if worker.query is not None:  # whoever asked has gone: nobody wants this answer
                     worker.end()
-                    self._workers[position] = _Worker(self._limits)
+                    self._replace(position)
+
+    def _replace(self, position: int) -> None:
+        lost = self._workers[position]
+        # Something may kill one as it starts, but not one after the other.
+        self._never_started = 0 if lost.started else self._never_started + 1
+        if self._never_started == MAX_FAILED_STARTS:
+            raise RunError(f"worker processes for SQL queries do not start (exit code {lost.process.returncode})")
+        self._workers[position] = _Worker(self._limits)
 
     def _readable(self) -> list[int]:
         """Wait until workers have something to say; return which."""
@@ -135,19 +151,19 @@ class _Worker:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.query: int | None = None  # the one it is running
         self.alive = True
-        self._started = False
+        self.started = False
         self._limits = limits
         self._sent = time.monotonic()
         self._write(limits)
 
     @property
     def idle(self) -> bool:
-        return self._started and self.alive and self.query is None
+        return self.started and self.alive and self.query is None
 
     def send(self, index: int, database: str | os.PathLike, sql: str) -> bool:
         """Hand over a query. False where the worker has ended, which `receive` will find too."""
         self._sent = time.monotonic()
-        if not self._write((os.fsencode(database), sql)):
+        if not self._write((os.fsencode(Path(database).absolute()), sql)):
             return False
         self.query = index
         return True
@@ -166,15 +182,14 @@ class _Worker:
             result = pickle.load(self.process.stdout)
         except (EOFError, OSError, pickle.UnpicklingError):
             result = self._bury()
-        self._started = True
+        else:
+            self.started = True
         self.query = None
         return result
 
     def _bury(self) -> Result | None:
         self.end()
         code = self.process.returncode
-        if not self._started:
-            raise RunError(f"a worker process for SQL queries did not start (exit code {code})")
         if self.query is None:
             return None
         if hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:

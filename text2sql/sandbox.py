@@ -1,6 +1,6 @@
-"""One untrusted SQL text on one SQLite database, in this process.
+"""One untrusted SQL text on one SQLite database, in this process, whose SQLite gets a limit on its memory for good.
 
-`text2sql.execution` is the door to this module, and says what it guards against.
+`text2sql.execution` runs this in worker processes, and says what all of it guards against.
 """
 
 
@@ -15,6 +15,7 @@ from pathlib import Path
 MAX_SQL_BYTES = 100_000
 MAX_VALUE_BYTES = 250_000  # Spider's longest value has 213; searching one such value in another is still quick
 MAX_HEAP_BYTES = 512 * 1024 * 1024
+MAX_MESSAGE = 1_000  # characters: SQLite's messages quote names of any length
 CELL_BYTES = 32  # what a cell counts for besides its text or bytes
 STEPS_BETWEEN_CHECKS = 1_000
 
@@ -63,7 +64,7 @@ _ACTIONS = {
     """.split()
 }
 
-_FIRST_WORD = re.compile(r"(?:[\s;]|--[^\n]*+|/\*(?s:.*?)\*/)*+(\w*)")
+_FIRST_WORD = re.compile(r"(?:[\s;\ufeff]|--[^\n]*+|/\*(?s:.*?)\*/)*+(\w*)")
 
 
 @dataclass(frozen=True)
@@ -105,20 +106,9 @@ class Result:
     seconds: float
 
 
-def run_query(database: str | os.PathLike, sql: str, limits: Limits) -> Result:
-    """Run `sql` on the SQLite file `database` in this process, within `limits`. Never raises, whatever the text."""
-    started = time.monotonic()
-    try:
-        sandbox = Sandbox(database)
-    except sqlite3.Error as error:
-        return failure("sqlite", f"{os.fspath(database)}: {error}", started)
-    with contextlib.closing(sandbox):
-        return sandbox.run(sql, limits)
-
-
 def failure(kind: str, message: str, started: float) -> Result:
     """Return the result of a query that began at `started` (monotonic clock) and gave no rows."""
-    return Result((), (), message, kind, time.monotonic() - started)
+    return Result((), (), message[:MAX_MESSAGE], kind, time.monotonic() - started)
 
 
 class Sandbox:
@@ -179,7 +169,7 @@ class Sandbox:
             return Result(columns, rows, None, None, time.monotonic() - started)
         except Exception as error:
             if self._refused:
-                refused = self._refused if first_word in ("SELECT", "WITH", "VALUES") else first_word
+                refused = self._refused if first_word in ("", "SELECT", "WITH", "VALUES") else first_word
                 return failure("forbidden", f"{refused} is not allowed", started)
             return failure(*_explain(error, meter), started)
         finally:
@@ -229,9 +219,7 @@ class _Meter:
 def _explain(error: Exception, meter: _Meter) -> tuple[str, str]:
     """Return the kind of an error that stopped a query, and what to say of it."""
     code = getattr(error, "sqlite_errorcode", None)
-    if code == sqlite3.SQLITE_INTERRUPT:
-        if meter.exceeded is None:
-            raise KeyboardInterrupt  # it came while SQLite asked the meter, and looked like the meter's verdict
+    if code == sqlite3.SQLITE_INTERRUPT and meter.exceeded:
         return "limit", meter.exceeded
     if isinstance(error, MemoryError):
         return "limit", f"{MAX_HEAP_BYTES >> 20} MiB of memory were not enough"
