@@ -10,6 +10,8 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 
+from text2sql.sandbox import MAX_SQL_BYTES
+
 Row = tuple
 Rows = Sequence[Row]
 
@@ -20,9 +22,7 @@ _LETTER = "(?i:[A-ZÀ-Ü])"
 _TOKEN = re.compile(
     rf"""
       (?P<quoted>
-          (?<![\w"$]) (?P<tag> \$ (?:_\w* | {_LETTER}\w*)? \$) (?s:.*?) (?P=tag)
-        | /\* (?s:.*?) \*/
-        | ` (?: `` | [^`] )* `
+          ` (?: `` | [^`] )* `
         | ´ (?: ´´ | [^´] )* ´
         | ' (?: '' | \\' | [^'] )* '
         | " (?: "" | \\" | [^"] )* "
@@ -54,7 +54,10 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE,
 )
-_NO_KEYWORD = re.compile(r"\s*\.(?!\d)|\(|(?i:\s+(?:if|loop|while|for|case)\b)")
+# A comment, or a text between two equal tags such as `$a$`: these begin so, and end where they are closed, if at all.
+_OPENING = re.compile(rf"""/\*|(?<![\w"$])\$(?:_\w*|{_LETTER}\w*)?\$""")
+_NAME_GOES_ON = re.compile(r"\s*\.(?!\d)|\(")
+_END_GOES_ON = re.compile(r"\s+(?:if|loop|while|for|case)\b", re.IGNORECASE)
 _CURRENT_YEAR = re.compile(r"YEAR\s*\(\s*CURDATE\s*\(\s*\)\s*\)\s*", re.IGNORECASE)
 
 
@@ -89,9 +92,9 @@ def _without_current_year(sql: str) -> str:
 def strip_distinct(sql: str) -> str:
     """Return the first statement of `sql` without the word DISTINCT, wherever it stands outside quotes and comments.
 
-    Raises nothing, whatever the text.
+    Raises nothing, whatever the text. One that is too long for the sandbox is returned as it is.
     """
-    if ";" not in sql and "GO" not in sql and "distinct" not in sql.lower():
+    if len(sql) > MAX_SQL_BYTES or (";" not in sql and "GO" not in sql and "distinct" not in sql.lower()):
         return sql
     return "".join(token for token in _first_statement(sql) if token.lower() != "distinct")
 
@@ -100,22 +103,41 @@ def _first_statement(sql: str) -> Iterator[str]:
     """Yield the tokens up to the first semicolon outside parentheses, and a comment that follows it on its line."""
     level = 0
     ended = False
-    for match in _TOKEN.finditer(sql):
-        kind, token = match.lastgroup, match[0]
+    for kind, token, match in _tokens(sql):
         if ended and kind not in ("space", "comment"):
             return
         yield token
         if kind == "mark":
             level += {"(": 1, ")": -1}.get(token, 0)
             ended = token == ";" and level <= 0
-        elif kind == "word" and token.upper() in ("GO", "END") and _is_keyword(match):
-            level -= token != "GO" and token.upper() == "END"
+        elif kind == "word" and _is_keyword(match):
             ended = token == "GO"
+            if token.upper() == "END" and not _END_GOES_ON.match(sql, match.end()):
+                level -= 1
+
+
+def _tokens(sql: str) -> Iterator[tuple[str | None, str, re.Match]]:
+    """Yield the kind and text of all tokens, and the match that found them."""
+    position = 0
+    never_closed = set()
+    while position < len(sql):
+        match = _OPENING.match(sql, position)
+        if match:
+            closing = "*/" if match[0] == "/*" else match[0]
+            at = -1 if closing in never_closed else sql.find(closing, match.end())
+            if at >= 0:
+                yield "quoted", sql[position : at + len(closing)], match
+                position = at + len(closing)
+                continue
+            never_closed.add(closing)
+        match = _TOKEN.match(sql, position)
+        yield match.lastgroup, match[0], match
+        position = match.end()
 
 
 def _is_keyword(word: re.Match) -> bool:
-    """Return whether a word is no part of a dotted name, no function and no part of a longer keyword (END IF)."""
-    return word.string[word.start() - 1 : word.start()] != "." and not _NO_KEYWORD.match(word.string, word.end())
+    """Return whether a word is no part of a dotted name, and no function."""
+    return word.string[word.start() - 1 : word.start()] != "." and not _NAME_GOES_ON.match(word.string, word.end())
 
 
 def official_equal(gold: Rows, predicted: Rows, order_matters: bool) -> bool:
