@@ -80,7 +80,7 @@ def train_adapter(
     with _memory_errors(name, recipe, per_process), trainer.watch.signals():
         trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
     state = trainer.state
-    if trainer.watch.signal_number is not None:
+    if trainer.watch.signal_number is not None and state.global_step < state.max_steps:
         raise Interrupted(
             f"train_{name}: stopped at step {state.global_step} of {state.max_steps}; the next run goes on from there",
             trainer.watch.signal_number,

@@ -1,0 +1,522 @@
+"""Training on a real (micro) model: what the loss counts, what is kept in float32, what survives a kill."""
+
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.train_once import INTERRUPTED, PAIRS, model_params, recipe
+from text2sql.adapters import model_card, save_adapter
+from text2sql.checkpoints import CheckpointStore
+from text2sql.errors import RunError, UserError
+from text2sql.models import LanguageModel
+from text2sql.params import EMBEDDED_BASE, LoraParams, load_params
+from text2sql.processes import Processes
+from text2sql.prompts import load_few_shot, spider_messages
+from text2sql.spider import Column, Schema, Table
+from text2sql.training import Interrupted, count_parameters, loss_curve_csv, micro_batches, train_adapter
+from text2sql.training_data import IGNORED, encode, end_of_turn_id, training_pairs
+
+# Llama 3's chat template, shortened to what text-to-SQL uses of it: BOS, the system turn with a date, trimmed turns.
+LLAMA_3_TEMPLATE = (
+    "{{ bos_token }}"
+    "{{ '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: ' }}"
+    "{{ date_string if date_string is defined else strftime_now('%d %b %Y') }}{{ '\n\n<|eot_id|>' }}"
+    "{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+LLAMA_3_TOKENS = [
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|finetune_right_pad_id|>",
+]
+SCHEMA = Schema("music", (Table("singer", (Column("id", "int"), Column("name", "text")), ("id",)),), ())
+
+
+@pytest.fixture
+def smollm2(micro_model):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(micro_model)
+
+
+@pytest.fixture
+def llama3(micro_model):
+    """SmolLM2's tokenizer with Llama 3's special tokens and template: Llama's own tokenizer needs the hub."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(micro_model)
+    tokenizer.add_special_tokens({"additional_special_tokens": LLAMA_3_TOKENS[2:]})
+    tokenizer.add_special_tokens({"bos_token": LLAMA_3_TOKENS[0], "eos_token": LLAMA_3_TOKENS[1]})
+    tokenizer.pad_token = "<|finetune_right_pad_id|>"
+    tokenizer.chat_template = LLAMA_3_TEMPLATE
+    return tokenizer
+
+
+@pytest.fixture
+def train(micro_model, tmp_path):
+    """Return a function that trains an adapter on the micro model."""
+
+    def run(processes=Processes(), base=micro_model, pairs=PAIRS, checkpoints=tmp_path / "checkpoints", **changes):
+        dtype = changes.pop("dtype", "float32")
+        return train_adapter("m1", pairs, model_params(base, dtype=dtype), recipe(**changes), processes, checkpoints)
+
+    return run
+
+
+def adapter_bytes(model, folder: Path) -> bytes:
+    save_adapter(model, folder, model_params("somewhere"), "# card\n")
+    return (folder / "adapter_model.safetensors").read_bytes()
+
+
+def counted(example) -> list[int]:
+    return [label for label in example.labels if label != IGNORED]
+
+
+# What the loss counts
+
+
+def test_the_loss_counts_the_answer_and_its_end_token_in_smollm2s_template(smollm2):
+    messages = spider_messages("How many singers are there?", SCHEMA, "tables")
+    (example,), left_out = encode(smollm2, [(messages, "SELECT count(*) FROM singer")], 512)
+    assert left_out == 0
+    assert smollm2.decode(counted(example)) == "SELECT count(*) FROM singer<|im_end|>"
+    text = smollm2.decode(example.input_ids)
+    assert text.startswith("<|im_start|>system\n") and text.count("<|im_start|>system") == 1
+    assert "singer(id, name)\nHow many singers are there?<|im_end|>\n<|im_start|>assistant\nSELECT" in text
+    assert text.endswith("singer<|im_end|>")  # without the template's newline after it
+
+
+def test_the_loss_counts_the_answer_and_its_end_token_in_llama_3s_template(llama3):
+    (example,), _ = encode(llama3, [(spider_messages("Who?", SCHEMA, "name"), "SELECT name FROM singer")], 512)
+    # The turn's end, not the tokenizer's end of text.
+    assert llama3.decode(counted(example)) == "SELECT name FROM singer<|eot_id|>"
+    text = llama3.decode(example.input_ids)
+    assert example.input_ids.count(llama3.bos_token_id) == 1 and example.input_ids[0] == llama3.bos_token_id
+    assert "Today Date: 26 Jul 2024" in text  # the same on any day
+    assert text.endswith("<|start_header_id|>assistant<|end_header_id|>\n\nSELECT name FROM singer<|eot_id|>")
+
+
+def test_the_prompt_in_training_is_that_of_evaluation(micro_model, smollm2, repository):
+    params = load_params(repository / "params.yaml")
+    few_shot = load_few_shot(repository / "data/few_shot.json", 1)
+    record = {
+        "db_id": "music",
+        "conversations": [{"from": "human", "value": "How many?"}, {"from": "gpt", "value": " SELECT 1 "}],
+    }
+    messages, answer = training_pairs([record], {"music": SCHEMA}, params.prompt, few_shot)[0]
+    assert answer == "SELECT 1"
+    (example,), _ = encode(smollm2, [(messages, answer)], 2048)
+    model = LanguageModel(model_params(micro_model))
+    asked = model.chat_ids(spider_messages("How many?", SCHEMA, params.prompt.schema_, few_shot))
+    assert example.input_ids[: len(asked)] == asked
+    assert example.labels[: len(asked)] == [IGNORED] * len(asked)
+    bare = params.prompt.model_copy(update={"training": "bare"})
+    assert training_pairs([record], {}, bare, few_shot)[0][0] == [{"role": "user", "content": "How many?"}]
+
+
+def test_padding_is_not_counted_even_where_pad_and_end_token_are_one(smollm2):
+    import torch
+
+    from text2sql.trainer import Collator
+
+    assert smollm2.pad_token_id == end_of_turn_id(smollm2)
+    examples, _ = encode(smollm2, PAIRS, 512)
+    batch = Collator(smollm2.pad_token_id, whole_sequence=False)([vars(example) for example in examples])
+    for row, (_, answer) in enumerate(PAIRS):
+        targets = batch["shift_labels"][row]
+        assert smollm2.decode(targets[targets != IGNORED]) == answer + "<|im_end|>"
+        length = len(examples[row].input_ids)
+        assert batch["attention_mask"][row].tolist() == [1] * length + [0] * (batch["labels"].shape[1] - length)
+    # Each position that is kept predicts the token after it.
+    following = torch.roll(batch["labels"], -1, dims=1)[:, batch["logits_to_keep"]]
+    assert torch.equal(following, batch["shift_labels"])
+
+
+def test_the_loss_is_that_of_the_whole_sequence(micro_model):
+    """Logits at the counted positions alone give the loss that all logits give, computed here by hand."""
+    import torch
+
+    from text2sql.models import load_base
+    from text2sql.trainer import Collator
+
+    model, tokenizer = load_base(model_params(micro_model))
+    examples, _ = encode(tokenizer, PAIRS, 512)
+    total = count = 0
+    for example in examples:
+        logits = model(input_ids=torch.tensor([example.input_ids])).logits[0, :-1]
+        labels = torch.tensor(example.labels[1:])
+        total += torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum").item()
+        count += len(counted(example))
+    for whole_sequence in (False, True):
+        batch = Collator(tokenizer.pad_token_id, whole_sequence)([vars(example) for example in examples])
+        assert model(**batch).loss.item() == pytest.approx(total / count, rel=1e-5)
+
+
+def test_examples_that_are_too_long_are_left_out_and_counted(smollm2):
+    lengths = sorted(len(example.input_ids) for example in encode(smollm2, PAIRS, 512)[0])
+    kept, left_out = encode(smollm2, PAIRS, lengths[2])
+    assert (len(kept), left_out) == (3, 4)
+    with pytest.raises(UserError, match=f"none of 7 training examples fits into 8 tokens; the shortest takes {lengths[0]}"):
+        encode(smollm2, PAIRS, 8)
+    with pytest.raises(UserError, match="the train split is empty"):
+        encode(smollm2, [], 512)
+
+
+def test_a_template_without_an_end_token_is_refused(smollm2):
+    smollm2.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
+    with pytest.raises(UserError, match="ends an assistant's turn without a special token"):
+        end_of_turn_id(smollm2)
+
+
+TURNS = [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "SELECT 1"}]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"db_id": "music"}, "training example 2: found None as 'conversations', wanted two turns"),
+        ({"db_id": "music", "conversations": ["Who?"]}, "wanted two turns"),
+        ({"db_id": "music", "conversations": TURNS[::-1]}, r"found turns from \['gpt', 'human'\]"),
+        ({"db_id": "music", "conversations": TURNS[:1]}, r"found turns from \['human'\]"),
+        ({"db_id": "music", "conversations": [TURNS[0], {"from": "gpt", "value": " "}]}, "found an empty turn"),
+        ({"db_id": "music", "conversations": [TURNS[0], {"from": "gpt", "value": 1}]}, "found an empty turn"),
+        ({"db_id": "opera", "conversations": TURNS}, "database 'opera' has no schema"),
+    ],
+)
+def test_a_record_that_is_not_right_is_named(record, message, repository):
+    prompt = load_params(repository / "params.yaml").prompt
+    good = {"db_id": "music", "conversations": TURNS}
+    with pytest.raises(UserError, match=message):
+        training_pairs([good, record], {"music": SCHEMA}, prompt, [])
+
+
+# Order and batches
+
+
+def test_an_epoch_trains_each_example_once_and_its_order_depends_on_seed_and_epoch_alone():
+    from text2sql.trainer import EpochOrder
+
+    order = EpochOrder(list(range(10, 31)), 4, seed=1)
+    first = list(order)
+    assert first == list(order) and len(first) == len(order) == 24 and order.steps_per_epoch == 6
+    assert sorted(first) == [*range(21), 21, 21, 21]  # three fillers make the last step whole
+    for start in range(0, 20, 4):
+        assert first[start : start + 4] == sorted(first[start : start + 4], reverse=True)  # the longest first
+    order.epoch = 1
+    assert list(order) != first and sorted(order) == sorted(first)
+    assert list(EpochOrder(list(range(10, 31)), 4, seed=2)) != first
+    assert order.tokens(6) == sum(range(10, 31)) and order.tokens(12) == 2 * sum(range(10, 31))
+    assert order.tokens(1) == sum(10 + position for position in first[:4])
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "grad_accum", "processes", "expected"),
+    [(8, 1, 1, (8, 1)), (2, 4, 2, (2, 2)), (2, 4, 4, (2, 1)), (2, 4, 8, (1, 1)), (6, 2, 4, (3, 1)), (3, 4, 6, (1, 2))],
+)
+def test_the_effective_batch_is_the_same_for_any_number_of_processes(batch_size, grad_accum, processes, expected):
+    assert micro_batches(batch_size, grad_accum, processes) == expected
+    assert math.prod(expected) * processes == batch_size * grad_accum
+
+
+def test_an_effective_batch_that_cannot_be_divided_is_refused():
+    with pytest.raises(UserError, match="batch_size 2 × grad_accum 4 cannot be divided among 3 processes"):
+        micro_batches(2, 4, 3)
+
+
+def test_packed_4_bit_weights_count_in_full():
+    class Parameter:
+        def __init__(self, packed, trained, shape=None):
+            self.packed, self.requires_grad = packed, trained
+            if shape:
+                self.quant_state = SimpleNamespace(shape=shape)
+
+        def numel(self):
+            return self.packed
+
+    parameters = [Parameter(3072 * 8192 // 2, False, (8192, 3072)), Parameter(500, False), Parameter(16, True)]
+    model = SimpleNamespace(parameters=lambda: parameters)
+    assert count_parameters(model) == (16, 3072 * 8192 + 500 + 16)
+
+
+# Precision
+
+
+@pytest.mark.parametrize("base_in_4_bit", [False, True])
+def test_adapter_weights_are_float32_and_move_at_the_papers_smallest_rate(train, monkeypatch, base_in_4_bit):
+    """In bfloat16 a step of 2e-8 would be lost on most weights. TRL casts adapters of 4-bit bases to it."""
+    import torch
+
+    import text2sql.training
+
+    before = {}
+
+    def add_adapter(*arguments):
+        model = real(*arguments)
+        if base_in_4_bit:
+            model.is_loaded_in_4bit = True  # what TRL asks; the base itself stays in bfloat16 here
+        before.update({name: value.clone() for name, value in model.named_parameters() if value.requires_grad})
+        return model
+
+    real = text2sql.training.add_adapter
+    monkeypatch.setattr(text2sql.training, "add_adapter", add_adapter)
+    training = train(dtype="bfloat16", lr=2e-8, scheduler="constant", epochs=1, warmup=0)
+    assert training.model.get_input_embeddings().weight.dtype == torch.bfloat16
+    trained = {name: value for name, value in training.model.named_parameters() if value.requires_grad}
+    assert trained.keys() == before.keys() and trained
+    for name, value in trained.items():
+        assert value.dtype == torch.float32
+        moved = (value - before[name]).abs()
+        assert moved.max() > 0, name
+        if "lora_B" in name:  # starts at 0, where float32 holds each step exactly enough
+            assert 1e-8 < moved.max() < 1e-7
+
+
+# Results
+
+
+@pytest.fixture(scope="module")
+def reference(micro_model, tmp_path_factory):
+    """An undisturbed training with dropout and a checkpoint a step, and its adapter's bytes."""
+    folder = tmp_path_factory.mktemp("reference")
+    training = train_adapter(
+        "m1", PAIRS, model_params(micro_model), recipe(**INTERRUPTED), checkpoints=folder / "checkpoints"
+    )
+    training.checkpoints.remove()
+    return training, adapter_bytes(training.model, folder / "adapter")
+
+
+def test_training_lowers_the_loss_and_measures_itself(train):
+    training = train(epochs=5)
+    curve, metrics = training.loss_curve, training.metrics
+    assert [row["step"] for row in curve] == list(range(1, 21))
+    assert curve[-1]["epoch"] == 5 and metrics["final_loss"] == curve[-1]["loss"]
+    assert sum(row["loss"] for row in curve[-4:]) < sum(row["loss"] for row in curve[:4])
+    assert max(row["learning_rate"] for row in curve) == 0.01
+    # q, v and down in two layers, of rank 4: 4 × (64 + 64), 4 × (64 + 32), 4 × (128 + 64)
+    assert metrics["trainable_parameters"] == 2 * 4 * (128 + 96 + 192)
+    assert metrics["trainable_share"] == round(metrics["trainable_parameters"] / metrics["total_parameters"], 6)
+    assert (metrics["steps"], metrics["epochs"], metrics["examples"]) == (20, 5, 7)
+    assert loss_curve_csv(curve).splitlines()[0] == "step,epoch,loss,learning_rate"
+    assert len(loss_curve_csv(curve).splitlines()) == 21
+
+
+def test_two_runs_give_the_same_bytes_and_another_seed_does_not(train, reference, tmp_path):
+    again = train(**INTERRUPTED)
+    assert adapter_bytes(again.model, tmp_path / "again") == reference[1]
+    assert again.metrics == reference[0].metrics and again.loss_curve == reference[0].loss_curve
+    other = train(**INTERRUPTED, seed=1)
+    assert adapter_bytes(other.model, tmp_path / "other") != reference[1]
+
+
+def test_the_adapter_folder_holds_what_is_needed_to_load_it_and_nothing_else(train, micro_model, repository, tmp_path):
+    training = train(epochs=20)
+    folder = tmp_path / "models" / "m1"
+    params = load_params(repository / "params.yaml")
+    card = model_card("m1", params, training.metrics)
+    save_adapter(training.model, folder, params.model, card)
+    assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == EMBEDDED_BASE
+    assert config["target_modules"] == ["down_proj", "q_proj", "v_proj"]
+    assert str(micro_model) not in (folder / "adapter_config.json").read_text()
+    front, body = card.split("---\n")[1:3]
+    assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct\n" in front and "license: apache-2.0\n" in front
+    assert "library_name: peft\n" in front
+    assert "it is not Spider" in body and "| seed | 3407 |" in body
+    # The adapter answers as the model that was trained, and not as its base.
+    tuned, base = LanguageModel(model_params(micro_model), folder), LanguageModel(model_params(micro_model))
+    prompt = [tuned.chat_ids(PAIRS[0][0])]
+    answer = tuned.decode(tuned.generate(prompt, 12)[0])
+    assert answer != base.decode(base.generate(prompt, 12)[0])
+
+
+# Interruptions
+
+
+def once(base: Path, checkpoints: Path, out: Path, kind: str, *launcher: str) -> subprocess.Popen:
+    """Start `tests.train_once` in a process of its own, with another order of Python's hashes."""
+    command = [*(launcher or [sys.executable]), "-m", "tests.train_once", str(base), str(checkpoints), str(out), kind]
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    return subprocess.Popen(command, env=environment, cwd=Path(__file__).parent.parent, start_new_session=True)
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint_and_ends_with_the_same_bytes(
+    train, reference, micro_model, tmp_path, capsys
+):
+    checkpoints = tmp_path / "checkpoints"
+    process = once(micro_model, checkpoints, tmp_path / "out", "interrupted")
+    while process.poll() is None and not list(checkpoints.glob("*/step-000000003/manifest.json")):
+        time.sleep(0.01)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    resumed = train(**INTERRUPTED, checkpoints=checkpoints)
+    assert "going on from the checkpoint at step" in capsys.readouterr().out
+    assert adapter_bytes(resumed.model, tmp_path / "adapter") == reference[1]
+    assert resumed.metrics == reference[0].metrics and resumed.loss_curve == reference[0].loss_curve
+
+
+def test_sigterm_writes_a_checkpoint_and_stops(train, reference, monkeypatch, tmp_path, capsys):
+    from text2sql import trainer
+
+    settings = {**INTERRUPTED, "checkpoint_minutes": 60}
+    real = trainer._Progress.on_step_end
+
+    def signalled(self, args, state, control, **kwargs):
+        real(self, args, state, control, **kwargs)
+        if state.global_step == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(trainer._Progress, "on_step_end", signalled)
+    with pytest.raises(Interrupted, match="stopped at step 3 of 8; the next run goes on from there") as stopped:
+        train(**settings)
+    assert stopped.value.signal_number == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    monkeypatch.undo()
+    resumed = train(**settings)
+    assert "going on from the checkpoint at step 3" in capsys.readouterr().out
+    assert adapter_bytes(resumed.model, tmp_path / "adapter") == reference[1]
+
+
+def test_other_params_do_not_pick_up_a_checkpoint(train, capsys):
+    train(**INTERRUPTED)
+    train(**INTERRUPTED, lr=3e-3)
+    train(**INTERRUPTED, pairs=PAIRS[1:])
+    assert "going on" not in capsys.readouterr().out
+    train(**INTERRUPTED)
+    assert "going on from the checkpoint at step 8" in capsys.readouterr().out
+
+
+def test_a_checkpoint_that_the_disk_refuses_does_not_end_the_training(train, reference, monkeypatch, tmp_path, capsys):
+    def full(self, written, step, seconds):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(CheckpointStore, "finish", full)
+    training = train(**INTERRUPTED)
+    assert "warning: no checkpoint at step 1: [Errno 28] No space left on device" in capsys.readouterr().err
+    assert adapter_bytes(training.model, tmp_path / "adapter") == reference[1]
+
+
+def write_checkpoint(store, step):
+    folder = store.begin() / "any-name"
+    folder.mkdir()
+    (folder / "weights").write_bytes(bytes([step]) * 100)
+    store.finish(folder, step, step * 10.0)
+
+
+def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsys):
+    store = CheckpointStore("train_m1", {"lr": 1}, tmp_path)
+    assert store.latest() is None
+    for step in (8, 9, 10):
+        write_checkpoint(store, step)
+    assert sorted(path.name for path in store.folder.iterdir()) == ["step-000000009", "step-000000010"]
+    assert (store.latest().step, store.latest().seconds) == (10, 100.0)
+    (store.begin() / "weights").write_bytes(b"half")  # killed while writing: does not count
+    assert store.latest().step == 10
+    (store.latest().folder / "weights").write_bytes(b"damaged")
+    assert store.latest().step == 9
+    assert "step-000000010: this checkpoint is damaged" in capsys.readouterr().err
+    (store.latest().folder / "manifest.json").write_text("{")
+    assert store.latest() is None
+    write_checkpoint(store, 3)
+    store.remove()
+    assert not any(tmp_path.iterdir()) if tmp_path.exists() else True
+
+
+def test_the_same_training_does_not_run_twice_at_once(tmp_path):
+    first, second = (CheckpointStore("train_m1", {"lr": 1}, tmp_path) for _ in range(2))
+    first.lock()
+    with pytest.raises(RunError, match="another run of this same training is under way"):
+        second.lock()
+    CheckpointStore("train_m1", {"lr": 2}, tmp_path).lock()
+    first.remove()
+    second.lock()
+
+
+# Processes, memory, and recipes that cannot run
+
+
+def test_two_processes_train_the_same_adapter_as_one(train, micro_model, tmp_path):
+    """Also the last step of an epoch, which three examples share with fillers."""
+    import torch
+    from safetensors.torch import load_file
+
+    launcher = ("accelerate", "launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no")
+    accelerate = str(Path(sys.executable).parent / launcher[0])
+    process = once(
+        micro_model,
+        tmp_path / "shared-checkpoints",
+        tmp_path / "shared",
+        "shared",
+        accelerate,
+        *launcher[1:],
+        "--dynamo_backend=no",
+    )
+    alone = train(grad_accum=2)
+    adapter_bytes(alone.model, tmp_path / "alone")
+    assert process.wait() == 0
+    one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("alone", "shared"))
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.allclose(one[name], two[name], rtol=1e-3, atol=1e-4), name
+
+
+def test_memory_that_does_not_suffice_names_the_batch_size_to_try(train, monkeypatch):
+    import torch
+
+    from text2sql.trainer import AdapterTrainer
+
+    def out_of_memory(self, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(AdapterTrainer, "train", out_of_memory)
+    with pytest.raises(RunError, match="out of GPU memory .* try train.batch_size 1 with train.grad_accum 2"):
+        train(batch_size=2, grad_accum=1)
+    with pytest.raises(RunError, match="try a smaller train.max_seq_len, or model.quantization: 4bit"):
+        train(batch_size=1)
+
+
+def test_a_loss_that_is_no_number_stops_the_training(train, monkeypatch):
+    from text2sql.trainer import AdapterTrainer
+
+    real = AdapterTrainer.compute_loss
+    monkeypatch.setattr(AdapterTrainer, "compute_loss", lambda *a, **k: real(*a, **k) * float("nan"))
+    with pytest.raises(RunError, match="the loss is nan at step 1; try a smaller learning rate"):
+        train()
+
+
+def test_recipes_that_cannot_run_here_stop_before_the_model_is_loaded(train, monkeypatch, tmp_path):
+    import torch
+
+    with pytest.raises(UserError, match="cannot be divided among 3 processes"):
+        train(processes=Processes(0, 3), base=tmp_path / "nowhere")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="train.optim: adamw_8bit needs a GPU"):
+            train(optim="adamw_8bit", base=tmp_path / "nowhere")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserError, match="asks for FSDP"):
+        train(base=tmp_path / "nowhere")
+
+
+def test_unsloth_names_the_loader_that_trains_in_several_processes(micro_model):
+    with pytest.raises(UserError, match="unsloth trains in one process, and there are 2; takes transformers"):
+        train_adapter("m1", PAIRS, model_params(micro_model, loader="unsloth"), recipe(), Processes(0, 2))
+
+
+def test_an_unknown_target_module_is_the_users_mistake(train):
+    with pytest.raises(UserError, match="train.lora.target_modules"):
+        train(lora=LoraParams(r=4, alpha=8, dropout=0, target_modules=["no_such_module"]))
