@@ -33,7 +33,7 @@ def hardness_of_parsed(sql: dict) -> str:
     """
     try:
         return _level(_counts_of_parsed(sql))
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise UserError(f"'sql' is not a query parsed in Spider's form: {type(error).__name__}: {error}") from None
 
 
