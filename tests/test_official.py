@@ -74,7 +74,7 @@ def test_what_is_executed():
     assert gold_as_executed("SELECT DISTINCT a FROM t", keep_distinct=True) == "SELECT DISTINCT a FROM t"
     assert gold_as_executed("SELECT year ( CURDATE( ) )  - a FROM t") == "SELECT 2020- a FROM t"
     # A prediction's placeholder is a 1, even in the middle of a name; gold's is not.
-    assert prediction_as_executed("  SELECT property_value FROM t WHERE a = value ") == (
+    assert prediction_as_executed("SELECT property_value FROM t WHERE a = value") == (
         "SELECT property_1 FROM t WHERE a = 1"
     )
     assert gold_as_executed("SELECT property_value FROM t") == "SELECT property_value FROM t"

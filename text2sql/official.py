@@ -71,7 +71,7 @@ def prediction_as_executed(sql: str, keep_distinct: bool = False) -> str:
 
     Every `value` in a prediction, a placeholder of systems that predict no values, is a 1 there, even inside a name.
     """
-    return _without_current_year(_mended(sql.strip().replace("value", "1"), keep_distinct))
+    return _without_current_year(_mended(sql.replace("value", "1"), keep_distinct))
 
 
 def order_matters(gold: str, keep_distinct: bool = False) -> bool:

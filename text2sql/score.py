@@ -109,9 +109,11 @@ def read_predictions(path: Path, examples: Sequence[Example]) -> list[str]:
     if _is_json_object(next(filter(str.strip, lines), "")):
         predictions = _predictions_of_records(path, read_jsonl(path), examples)
     else:
+        if not lines[-1]:
+            lines.pop()  # what follows the last line's end
         predictions = [line.strip().split("\t")[0] for line in lines]
         while len(predictions) > len(examples) and not predictions[-1]:
-            predictions.pop()  # the end of the last line, and empty lines behind it
+            predictions.pop()
     if len(predictions) != len(examples):
         raise UserError(
             f"{path}: found {len(predictions)} predictions, wanted {len(examples)}, one a line and example of the split"

@@ -164,8 +164,8 @@ class _Case:
         }
 
     def _judge_as_official(self, result: Result, gold: Result) -> dict:
-        # A semicolon or a comment alone is a statement without rows there; of an empty line it makes no verdict.
-        runs = result.error is None or (result.error_kind == "empty" and self.executed != "")
+        # A semicolon or a comment alone is a statement without rows there; an empty line gets no verdict there.
+        runs = result.error is None or (result.error_kind == "empty" and self.executed.strip() != "")
         right = runs and official_equal(gold.rows, result.rows, self.order_matters)
         if right:
             outcome = CORRECT
