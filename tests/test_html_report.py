@@ -84,7 +84,8 @@ def test_the_verdicts_are_the_comparison_s_own_sentences(parsed, comparison):
 
 
 def test_the_tables_show_each_accuracy_with_its_interval(parsed, comparison):
-    for task, measure in (("spider", "execution_accuracy"), ("spider", "official_execution_accuracy"), ("mmlu", "accuracy")):
+    measures = (("spider", "execution_accuracy"), ("spider", "official_execution_accuracy"), ("mmlu", "accuracy"))
+    for task, measure in measures:
         for metrics in comparison[task].values():
             value, low, high = (100 * metrics[measure + end] for end in ("", "_low", "_high"))
             assert f"{value:.2f} [{low:.2f}, {high:.2f}]" in parsed.text
@@ -245,8 +246,8 @@ def test_long_answers_and_wide_results_are_cut_to_fit(made, monkeypatch):
 
 @pytest.mark.parametrize(
     "value, shown",
-    [(None, None), (40, "40"), ("40", "'40'"), (40.0, "40.0"), ("", "''"), ("NULL", "NULL"), (2**63 - 1, str(2**63 - 1)),
-     (1e-7, "1e-07"), ("Ana", "Ana"), ("x" * 300, "x" * 59 + "…")],
+    [(None, None), (40, "40"), ("40", "'40'"), (40.0, "40.0"), ("", "''"), ("NULL", "NULL"),
+     (2**63 - 1, str(2**63 - 1)), (1e-7, "1e-07"), ("Ana", "Ana"), ("x" * 300, "x" * 59 + "…")],
 )  # fmt: skip
 def test_a_cell_looks_like_its_value_and_no_other(value, shown):
     result = html_report.shown_result({"columns": ["a"], "rows": [[value]], "row_count": 1}, 120)

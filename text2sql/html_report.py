@@ -62,7 +62,7 @@ def html(
     timings: {file name without its ending, such as "train_m1": the dictionary of data/timings/<name>.json},
         in the order in which they shall be listed.
     loss_curves: {model: the rows of metrics/train/<model>_loss.csv, with numbers as numbers}.
-    provenance: {heading: value, or a mapping of any depth}, such as {"git": {"revision": …}, "data": {path: checksum}}.
+    provenance: {heading: value, or a mapping of any depth}, such as {"git": {"revision": …}, "data": {path: md5}}.
 
     The page holds at most about 5 MB: long answers and results are cut further, and say so, where that needs it.
     """
@@ -203,7 +203,9 @@ class Axis:
     ticks: tuple[float, ...]
 
     @classmethod
-    def over(cls, values: Iterable[float], least: float = -math.inf, most: float = math.inf, wanted: int = 5) -> "Axis":
+    def over(
+        cls, values: Iterable[float], least: float = -math.inf, most: float = math.inf, wanted: int = 5
+    ) -> "Axis":
         """Return the axis that holds `values`, widened to its ticks but never beyond `least` and `most`."""
         values = list(values) or [0.0]
         low, high = min(values), max(values)

@@ -48,6 +48,10 @@ def open_page(browser, address):
     """Open the report in a fresh context; at the end, fail on any console error, dialog or request to elsewhere."""
     contexts, complaints = [], []
 
+    def note_request(request):
+        if not request.url.startswith(address):
+            complaints.append(f"loads {request.url}")
+
     def open_page(fragment: str = "", **options):
         context = browser.new_context(**({"viewport": {"width": 1400, "height": 900}} | options))
         contexts.append(context)
@@ -56,7 +60,7 @@ def open_page(browser, address):
         page.on("console", lambda message: complaints.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
         page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: request.url.startswith(address) or complaints.append(f"loads {request.url}"))
+        page.on("request", note_request)
         page.goto(address + fragment)
         expect(page.locator("html")).to_have_attribute("data-ready", "true")
         return page
@@ -217,7 +221,9 @@ def test_a_changed_fragment_changes_the_page_and_back_again(open_page, made, add
     expect_examples(page, list(range(EXAMPLES)))
 
 
-@pytest.mark.parametrize("fragment", ["#example=99999", "#example=", "#example=%zz&base=%00", "#nonsense=1", "#examples"])
+@pytest.mark.parametrize(
+    "fragment", ["#example=99999", "#example=", "#example=%zz&base=%00", "#nonsense=1", "#examples"]
+)
 def test_a_fragment_that_names_no_example_is_harmless(open_page, made, fragment):
     page = open_page(fragment)
     expect(page.locator("#nothing" if "base" in fragment else "#question")).to_be_visible()
