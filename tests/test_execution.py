@@ -365,7 +365,7 @@ SLOW_CALLS = {
 @pytest.mark.parametrize("sql", SLOW_CALLS.values(), ids=SLOW_CALLS)
 def test_slow_calls_have_a_verdict(database, sql):
     result = run_query(database, sql, Limits(timeout_s=0.2))
-    assert result.error_kind in (None, "limit", "sqlite")  # how slow they are depends on the build
+    assert result.error_kind in (None, "limit", "too_large", "sqlite")  # how slow they are depends on the build
 
 
 # --- Memory and size -----------------------------------------------------------------------------------------------
@@ -390,8 +390,9 @@ def test_a_large_value_is_refused(run, sql):
     assert (result.error_kind, result.rows) == ("too_large", ())
 
 
-def test_a_large_printf_gives_null_as_it_does_in_sqlite(run):
-    assert run("SELECT printf('%.*c', 300000, 'x')").rows == ((None,),)
+def test_a_large_printf_is_refused_or_null_as_the_build_has_it(run):
+    result = run("SELECT printf('%.*c', 300000, 'x')")
+    assert result.error_kind == "too_large" or result.rows == ((None,),)
 
 
 LARGE_RESULTS = {
@@ -613,10 +614,13 @@ def test_no_process_is_left_after_an_exception(database, children):
 
 def test_answers_that_nobody_waited_for_do_not_reach_the_next_caller(database):
     with Executor(PATIENT, workers=2) as executor:
+        warm_up = "SELECT count(*) FROM numbers a, numbers b WHERE a.n > {}"
+        executor.run_all([(database, warm_up.format(n)) for n in range(4)])
         for result in executor.run_each([(database, f"SELECT {n}") for n in range(50)] + [(database, ENDLESS)]):
             assert result.rows == ((0,),)
             break
-        assert [result.rows for result in executor.run_all([(database, "SELECT 'mine'")])] == [(("mine",),)]
+        mine = [(database, f"SELECT 'mine', {n}") for n in range(50)]
+        assert [result.rows for result in executor.run_all(mine)] == [(("mine", n),) for n in range(50)]
 
 
 SCRIPT = """

@@ -19,8 +19,8 @@ Covered
 Not covered
 - Faults in SQLite itself that let SQL run machine code. Databases made to exploit them: the file is trusted.
 - Answers that differ from run to run by nature: `random()`, `randomblob`, `datetime('now')`, rows without ORDER BY.
-- Values above 250 kB, patterns above 250 bytes and queries above 100 kB, which a plain connection would take, and
-  `printf` of more than 250 kB, which gives NULL as it does above SQLite's own limit; full-text tables.
+- Values above 250 kB, patterns above 250 bytes and queries above 100 kB, which a plain connection would take (older
+  builds of SQLite turn a `printf` that is too long into NULL, here as above their own limit); full-text tables.
 - Other builds of SQLite: they count steps and bytes a little differently, so that a query at the very edge of a limit
   may fall on either side; builds without memory statistics ignore the heap limit. Without POSIX alarms and resource
   limits (Windows), a worker stops only where SQLite asks.
