@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.errors import run
+from text2sql.errors import UserError, run
 from text2sql.files import write_json, write_jsonl
 from text2sql.journal import Journal, digest_of_code, digest_of_tree
 from text2sql.params import load_params
@@ -39,6 +39,9 @@ def main(arguments: Sequence[str]) -> None:
         for question in read_parquet(files[subject], "test", params.mmlu.limit)
     ]
     shots = {subject: read_parquet(files[subject], "dev", params.mmlu.shots) for subject in categories}
+    for subject, examples in shots.items():
+        if len(examples) < params.mmlu.shots:
+            raise UserError(f"mmlu.shots: got {params.mmlu.shots}, and {subject} has {len(examples)} dev questions")
     key = [
         params.model.model_dump(),
         params.mmlu.model_dump(),
