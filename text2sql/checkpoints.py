@@ -47,7 +47,7 @@ class CheckpointStore:
         return self.folder / "unfinished"
 
     def lock(self) -> None:
-        """Keep other runs of the same training out until `remove`, or the end of this process.
+        """Keep other runs of the same training out until `unlock`, or the end of this process.
 
         Raises RunError where one is under way.
         """
@@ -58,6 +58,10 @@ class CheckpointStore:
             self._lock.acquire(timeout=0)
         except Timeout:
             raise RunError(f"{self.folder}: another run of this same training is under way") from None
+
+    def unlock(self) -> None:
+        """Let other runs of the same training start."""
+        self._lock.release()
 
     def begin(self) -> Path:
         """Return the empty folder that the next checkpoint is written to."""
@@ -97,7 +101,7 @@ class CheckpointStore:
     def remove(self) -> None:
         """Delete all checkpoints of this training: its adapter has been published."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.release()
+        self.unlock()
         with contextlib.suppress(OSError):
             self.folder.parent.rmdir()  # unless another training's lie there
 

@@ -23,7 +23,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from text2sql.checkpoints import CheckpointStore
-from text2sql.errors import RunError
+from text2sql.errors import RunError, UserError
 from text2sql.models import adapter_in_float32
 from text2sql.params import TrainParams
 from text2sql.processes import Processes
@@ -123,6 +123,8 @@ class AdapterTrainer(SFTTrainer):
         self.order = EpochOrder(
             [len(example.input_ids) for example in examples], recipe.batch_size * recipe.grad_accum, recipe.seed
         )
+        if all(label == IGNORED for example in examples for label in example.labels):
+            raise UserError("the loss counts no token of any training example")
         self.store, self.processes = store, processes
         self.stopwatch = Stopwatch()
         self.watch = _Watch(recipe.checkpoint_minutes, self.order, processes)

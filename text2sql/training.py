@@ -64,44 +64,47 @@ def train_adapter(
     store = CheckpointStore(f"train_{name}", key, checkpoints)
     if processes.is_main:
         store.lock()
-    model = add_adapter(base, recipe.lora, recipe.seed, model_params.loader)
-    from text2sql.trainer import AdapterTrainer
+    with contextlib.ExitStack() as on_failure:
+        on_failure.callback(store.unlock)
+        model = add_adapter(base, recipe.lora, recipe.seed, model_params.loader)
+        from text2sql.trainer import AdapterTrainer
 
-    trainer = AdapterTrainer(
-        name, model, tokenizer, examples, recipe, per_process, model_params.loader, store, processes
-    )
-    trained, total = count_parameters(model)
-    resumed = _latest_checkpoint(store, processes)
-    if processes.is_main:
-        print(_description(name, model, examples, left_out, trained, total, processes), flush=True)
-        if resumed:
-            print(f"train_{name}: going on from the checkpoint at step {resumed.step}", flush=True)
-    trainer.stopwatch = Stopwatch(already=resumed.seconds if resumed else 0)
-    with _memory_errors(name, recipe, per_process), trainer.watch.signals():
-        trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
-    state = trainer.state
-    if trainer.watch.signal_number is not None and state.global_step < state.max_steps:
-        raise Interrupted(
-            f"train_{name}: stopped at step {state.global_step} of {state.max_steps}; the next run goes on from there",
-            trainer.watch.signal_number,
+        trainer = AdapterTrainer(
+            name, model, tokenizer, examples, recipe, per_process, model_params.loader, store, processes
         )
-    if not processes.is_main:
-        return None
-    curve = _loss_curve(state.log_history)
-    losses = [row["loss"] for row in curve]
-    metrics = {
-        "final_loss": losses[-1],
-        "mean_loss": round(sum(losses) / len(losses), 6),
-        "steps": state.global_step,
-        "epochs": recipe.epochs,
-        "examples": len(examples),
-        "examples_left_out": left_out,
-        "tokens": trainer.order.tokens(state.global_step),
-        "trainable_parameters": trained,
-        "total_parameters": total,
-        "trainable_share": round(trained / total, 6),
-    }
-    return Training(model, metrics, curve, trainer.stopwatch, store)
+        trained, total = count_parameters(model)
+        resumed = _latest_checkpoint(store, processes)
+        if processes.is_main:
+            print(_description(name, model, examples, left_out, trained, total, processes), flush=True)
+            if resumed:
+                print(f"train_{name}: going on from the checkpoint at step {resumed.step}", flush=True)
+        trainer.stopwatch = Stopwatch(already=resumed.seconds if resumed else 0)
+        with _memory_errors(name, recipe, per_process), trainer.watch.signals():
+            trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
+        state = trainer.state
+        if trainer.watch.signal_number is not None and state.global_step < state.max_steps:
+            raise Interrupted(
+                f"train_{name}: stopped at step {state.global_step} of {state.max_steps}; the next run goes on from there",
+                trainer.watch.signal_number,
+            )
+        if not processes.is_main:
+            return None
+        curve = _loss_curve(state.log_history)
+        losses = [row["loss"] for row in curve]
+        metrics = {
+            "final_loss": losses[-1],
+            "mean_loss": round(sum(losses) / len(losses), 6),
+            "steps": state.global_step,
+            "epochs": recipe.epochs,
+            "examples": len(examples),
+            "examples_left_out": left_out,
+            "tokens": trainer.order.tokens(state.global_step),
+            "trainable_parameters": trained,
+            "total_parameters": total,
+            "trainable_share": round(trained / total, 6),
+        }
+        on_failure.pop_all()  # the lock stays until the adapter is published
+        return Training(model, metrics, curve, trainer.stopwatch, store)
 
 
 def micro_batches(batch_size: int, grad_accum: int, processes: int) -> tuple[int, int]:
