@@ -613,10 +613,10 @@ def test_no_process_is_left_after_an_exception(database, children):
 
 
 def test_answers_that_nobody_waited_for_do_not_reach_the_next_caller(database):
+    slow = "SELECT count(*) FROM numbers a, numbers b WHERE a.n > {}"
     with Executor(PATIENT, workers=2) as executor:
-        warm_up = "SELECT count(*) FROM numbers a, numbers b WHERE a.n > {}"
-        executor.run_all([(database, warm_up.format(n)) for n in range(4)])
-        for result in executor.run_each([(database, f"SELECT {n}") for n in range(50)] + [(database, ENDLESS)]):
+        executor.run_all([(database, slow.format(n)) for n in range(4)])  # by now both workers have started
+        for result in executor.run_each([(database, "SELECT 0"), (database, slow.format(4))]):
             assert result.rows == ((0,),)
             break
         mine = [(database, f"SELECT 'mine', {n}") for n in range(50)]
