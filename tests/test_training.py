@@ -31,7 +31,8 @@ LLAMA_3_TEMPLATE = (
     "{{ '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: ' }}"
     "{{ date_string if date_string is defined else strftime_now('%d %b %Y') }}{{ '\n\n<|eot_id|>' }}"
     "{% for message in messages %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
+    "{{ message['content'] | trim + '<|eot_id|>' }}"
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
@@ -170,7 +171,8 @@ def test_examples_that_are_too_long_are_left_out_and_counted(smollm2):
     lengths = sorted(len(example.input_ids) for example in encode(smollm2, PAIRS, 512)[0])
     kept, left_out = encode(smollm2, PAIRS, lengths[2])
     assert (len(kept), left_out) == (3, 4)
-    with pytest.raises(UserError, match=f"none of 7 training examples fits into 8 tokens; the shortest takes {lengths[0]}"):
+    message = f"none of 7 training examples fits into 8 tokens; the shortest takes {lengths[0]}"
+    with pytest.raises(UserError, match=message):
         encode(smollm2, PAIRS, 8)
     with pytest.raises(UserError, match="the train split is empty"):
         encode(smollm2, [], 512)
@@ -330,7 +332,8 @@ def test_the_adapter_folder_holds_what_is_needed_to_load_it_and_nothing_else(tra
     params = load_params(repository / "params.yaml")
     card = model_card("m1", params, training.metrics)
     save_adapter(training.model, folder, params.model, card)
-    assert {path.name for path in folder.iterdir()} == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == EMBEDDED_BASE
     assert config["target_modules"] == ["down_proj", "q_proj", "v_proj"]

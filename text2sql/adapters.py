@@ -55,7 +55,8 @@ def model_card(name: str, params: Params, metrics: dict) -> str:
         "quantisation of the base": params.model.quantization,
         "loader": params.model.loader,
         "trained parameters": (
-            f"{metrics['trainable_parameters']:,} of {metrics['total_parameters']:,} ({metrics['trainable_share']:.2%})"
+            f"{metrics['trainable_parameters']:,} of {metrics['total_parameters']:,} "
+            f"({metrics['trainable_share']:.2%})"
         ),
         "examples": f"{metrics['examples']:,} ({metrics['examples_left_out']:,} too long and left out)",
         "steps": f"{metrics['steps']:,}",

@@ -300,7 +300,11 @@ class _Progress(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._bar = tqdm(
-            total=state.max_steps, initial=state.global_step, desc=f"train_{self._name}", unit="step", dynamic_ncols=True
+            total=state.max_steps,
+            initial=state.global_step,
+            desc=f"train_{self._name}",
+            unit="step",
+            dynamic_ncols=True,
         )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

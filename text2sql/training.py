@@ -84,7 +84,8 @@ def train_adapter(
         state = trainer.state
         if trainer.watch.signal_number is not None and state.global_step < state.max_steps:
             raise Interrupted(
-                f"train_{name}: stopped at step {state.global_step} of {state.max_steps}; the next run goes on from there",
+                f"train_{name}: stopped at step {state.global_step} of {state.max_steps}; "
+                "the next run goes on from there",
                 trainer.watch.signal_number,
             )
         if not processes.is_main:
@@ -117,8 +118,8 @@ def micro_batches(batch_size: int, grad_accum: int, processes: int) -> tuple[int
     rest = processes // shared
     if batch_size % rest:
         raise UserError(
-            f"train: batch_size {batch_size} × grad_accum {grad_accum} cannot be divided among {processes} processes; "
-            f"takes a product that is a multiple of {processes}"
+            f"train: batch_size {batch_size} × grad_accum {grad_accum} cannot be divided among {processes} "
+            f"processes; takes a product that is a multiple of {processes}"
         )
     return batch_size // rest, grad_accum // shared
 
