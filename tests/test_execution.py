@@ -613,14 +613,15 @@ def test_no_process_is_left_after_an_exception(database, children):
 
 
 def test_answers_that_nobody_waited_for_do_not_reach_the_next_caller(database):
-    slow = "SELECT count(*) FROM numbers a, numbers b WHERE a.n > {}"
+    slow = "SELECT count(*), {} FROM numbers a, numbers b"
+    slower = "SELECT count(*) FROM numbers a, numbers b, numbers c WHERE c.n < 5"
     with Executor(PATIENT, workers=2) as executor:
         executor.run_all([(database, slow.format(n)) for n in range(4)])  # by now both workers have started
         for result in executor.run_each([(database, "SELECT 0"), (database, slow.format(4))]):
             assert result.rows == ((0,),)
             break
-        mine = [(database, f"SELECT 'mine', {n}") for n in range(50)]
-        assert [result.rows for result in executor.run_all(mine)] == [(("mine", n),) for n in range(50)]
+        mine = executor.run_all([(database, "SELECT 'mine'"), (database, slower)])
+        assert [result.rows for result in mine] == [(("mine",),), ((16_000_000,),)]
 
 
 SCRIPT = """
