@@ -32,6 +32,8 @@ def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -
             config["target_modules"] = sorted(config["target_modules"])
             config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
             (temporary / "README.md").write_text(card, encoding="utf-8")
+            for path in temporary.iterdir():
+                path.chmod(0o644)  # safetensors writes for its owner alone
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
