@@ -60,4 +60,4 @@ review: $(INSTALLED)
 	@python -m text2sql.review --base $(BASE)
 
 bench: $(INSTALLED)
-	python -m benchmarks
+	python -m benchmarks.bench_scoring

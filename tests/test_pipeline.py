@@ -90,7 +90,7 @@ def test_an_experiment_reruns_what_follows_from_its_change_alone(project):
     }
     assert "lr: 2e-08" in (project.folder / "params.yaml").read_text()
     assert read(project, "metrics/train/m1.json") != before
-    changed = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)["diff"]
+    changed = json.loads(project.run("dvc", "metrics", "diff", "--json").stdout)
     assert "metrics/train/m1.json" in changed
     assert not any("/base.json" in path or "/m2.json" in path for path in changed)
     shown = json.loads(project.run("dvc", "exp", "show", "--json").stdout)

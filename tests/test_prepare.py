@@ -25,7 +25,8 @@ def params(repository):
     committed = load_params(repository / "params.yaml")
 
     def with_data(spider, mmlu, subjects="all", **limits):
-        data = committed.data.model_copy(update={"spider": str(spider), "mmlu": str(mmlu), **limits})
+        everything = {"train_limit": None, "dev_limit": None}
+        data = committed.data.model_copy(update={"spider": str(spider), "mmlu": str(mmlu), **everything, **limits})
         subjects = committed.mmlu.model_copy(update={"subjects": subjects})
         return committed.model_copy(update={"data": data, "mmlu": subjects})
 
