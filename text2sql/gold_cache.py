@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,29 +25,19 @@ class GoldCache:
 
     def __init__(self, folder: str | Path | None, database: str | Path, limits: Limits) -> None:
         self._file = None if folder is None else Path(folder) / f"{_digest(database, limits)}.json"
-        self._stored = self._read()
 
-    def get(self, sql: str) -> Result | None:
-        """Return the result of a query, None where it is not known."""
-        stored = self._stored.get(_query_digest(sql))
-        if stored is None:
-            return None
-        rows = tuple(tuple(map(_from_json, row)) for row in stored["rows"])
-        return Result(tuple(stored["columns"]), rows, None, None, stored["seconds"])
+    def results(self, queries: Iterable[str]) -> dict[str, Result]:
+        """Return the results that are known, by query."""
+        stored = self._read()
+        return {sql: _from_json(stored[digest]) for sql in queries if (digest := _query_digest(sql)) in stored}
 
     def add(self, results: Mapping[str, Result]) -> None:
         """Keep the results, by query, of queries that ran. Where the folder cannot be written, nothing is kept."""
         if self._file is None or not results:
             return
-        self._stored = self._read()  # with what others may have added
-        for sql, result in results.items():
-            self._stored[_query_digest(sql)] = {
-                "columns": result.columns,
-                "rows": [list(map(_to_json, row)) for row in result.rows],
-                "seconds": result.seconds,
-            }
+        stored = self._read() | {_query_digest(sql): _to_json(result) for sql, result in results.items()}
         with contextlib.suppress(OSError):
-            write_text(self._file, json.dumps(self._stored, allow_nan=False))
+            write_text(self._file, json.dumps(stored, allow_nan=False))
 
     def _read(self) -> dict[str, dict]:
         if self._file is None:
@@ -82,7 +72,17 @@ def _is_result(value: object) -> bool:
     )
 
 
-def _to_json(cell: object) -> object:
+def _to_json(result: Result) -> dict:
+    rows = [list(map(_cell_to_json, row)) for row in result.rows]
+    return {"columns": result.columns, "rows": rows, "seconds": result.seconds}
+
+
+def _from_json(stored: dict) -> Result:
+    rows = tuple(tuple(map(_cell_from_json, row)) for row in stored["rows"])
+    return Result(tuple(stored["columns"]), rows, None, None, stored["seconds"])
+
+
+def _cell_to_json(cell: object) -> object:
     """Return a cell as JSON can hold it: what it has no form for, as an object."""
     if isinstance(cell, bytes):
         return {"blob": cell.hex()}
@@ -91,7 +91,7 @@ def _to_json(cell: object) -> object:
     return cell
 
 
-def _from_json(value: object) -> object:
+def _cell_from_json(value: object) -> object:
     if isinstance(value, dict):
         return bytes.fromhex(value["blob"]) if "blob" in value else float(value["float"])
     return value

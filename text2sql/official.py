@@ -6,6 +6,7 @@ otherwise, and two results are equal where some order of the columns makes them 
 where the gold query sorts). Written from that definition; a verdict is meant to be identical for any prediction.
 """
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
@@ -151,20 +152,22 @@ def official_equal(gold: Rows, predicted: Rows, order_matters: bool) -> bool:
         return True
     if len(gold) != len(predicted) or len(gold[0]) != len(predicted[0]):
         return False
-    if not _same_unordered_rows(gold, predicted, order_matters):
-        return False
     if order_matters:
         # With rows in place, a column can only stand for one that reads the same from top to bottom.
-        return Counter(zip(*gold)) == Counter(zip(*predicted))
-    return Counter(gold) == Counter(predicted) or _some_column_order_matches(gold, predicted)
+        equal = Counter(zip(*gold)) == Counter(zip(*predicted))
+    else:
+        equal = Counter(gold) == Counter(predicted) or _some_column_order_matches(gold, predicted)
+    return equal and _same_unordered_rows(gold, predicted, order_matters)
 
 
 def _same_unordered_rows(gold: Rows, predicted: Rows, order_matters: bool) -> bool:
     """Compare rows with each row's cells sorted, by their text and type, as the official evaluator does.
 
     This is meant to reject early what the search would reject late, and in one case rejects more: (1, 10) and
-    (1.0, 10) hold equal numbers, but sort as 10, 1 and 1.0, 10.
+    (1.0, 10) hold equal numbers, but sort as 10, 1 and 1.0, 10. Without such numbers there is nothing to find.
     """
+    if not any(isinstance(cell, float) for row in itertools.chain(gold, predicted) for cell in row):
+        return True
     gold_rows, predicted_rows = map(_sorted_cells, gold), map(_sorted_cells, predicted)
     if order_matters:
         return all(left == right for left, right in zip(gold_rows, predicted_rows, strict=True))

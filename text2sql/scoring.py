@@ -119,10 +119,13 @@ def score_examples(
     for case in cases:
         by_database[case.example.db_id].append(case)
     with Executor(limits, workers) as executor:
-        for db_id, group in by_database.items():
-            database = Path(database_of(db_id))
-            golds = _gold_results(executor, database, GoldCache(cache_dir, database, limits), group)
-            for case in _judge(executor, database, golds, group):
+        groups = [
+            _Group(database_of(db_id), group_cases, cache_dir, limits) for db_id, group_cases in by_database.items()
+        ]
+        # All queries in one go, so that a slow one at the end of a database does not leave the other workers idle.
+        results = executor.run_each((group.database, text) for group in groups for text in group.texts)
+        for group in groups:
+            for _ in group.judge(results):
                 on_verdict()
     return [case.verdict() for case in cases]
 
@@ -139,10 +142,6 @@ class _Case:
         self.hardness = _hardness(example)
         self._paper: dict | None = None
         self._official: dict | None = None
-
-    @property
-    def gold_texts(self) -> tuple[str, str]:
-        return self.example.query, self.gold_executed
 
     @property
     def complete(self) -> bool:
@@ -190,37 +189,51 @@ class _Case:
         )
 
 
-def _gold_results(executor: Executor, database: Path, cache: GoldCache, cases: list[_Case]) -> dict[str, Result]:
-    """Return the results of all gold queries of `cases`, by their texts, from the cache or by running them."""
-    example_of = {text: case.example for case in reversed(cases) for text in case.gold_texts}
-    results = {text: cache.get(text) for text in example_of}
-    missing = [text for text, result in results.items() if result is None]
-    new = dict(zip(missing, executor.run_all((database, text) for text in missing)))
-    for text, result in new.items():
-        if result.error is not None:
-            raise UserError(
-                f"example {example_of[text].index} (database {example_of[text].db_id}): its gold query fails: "
-                f"{result.error}: {text:.300}"
-            )
-    cache.add(new)
-    return results | new
+class _Group:
+    """The cases of one database, and the texts that have to be run for them, each once."""
 
+    def __init__(
+        self, database: str | Path, cases: list[_Case], cache_dir: str | Path | None, limits: Limits
+    ) -> None:
+        self.database = Path(database)
+        self._cases = cases
+        self._cache = GoldCache(cache_dir, self.database, limits)
+        golds = dict.fromkeys(text for case in cases for text in (case.example.query, case.gold_executed))
+        self._known = self._cache.results(golds)
+        self._golds_to_run = [text for text in golds if text not in self._known]
+        self._waiting: dict[str, list[_Case]] = defaultdict(list)
+        for case in cases:
+            for text in dict.fromkeys((case.sql, case.executed)):
+                self._waiting[text].append(case)
+        self._predictions_to_run = [text for text in self._waiting if text not in golds]
 
-def _judge(
-    executor: Executor, database: Path, golds: Mapping[str, Result], cases: list[_Case]
-) -> Iterator[_Case]:
-    """Run the predictions of `cases`, each text once, and yield the cases as they get complete."""
-    waiting: dict[str, list[_Case]] = defaultdict(list)
-    for case in cases:
-        for text in dict.fromkeys((case.sql, case.executed)):
-            waiting[text].append(case)
-    texts = [text for text in waiting if text not in golds]
-    known = ((text, golds[text]) for text in waiting if text in golds)
-    for text, result in itertools.chain(known, zip(texts, executor.run_each((database, text) for text in texts))):
-        for case in waiting[text]:
-            case.take(text, result, golds)
-            if case.complete:
-                yield case
+    @property
+    def texts(self) -> list[str]:
+        """What has to be run: gold queries that the cache does not know, then predictions that are not gold's text."""
+        return self._golds_to_run + self._predictions_to_run
+
+    def judge(self, results: Iterator[Result]) -> Iterator[_Case]:
+        """Take the results of `texts`, in order, and yield the cases as they get complete."""
+        golds = self._known | self._take_golds(results)
+        known = ((text, golds[text]) for text in self._waiting if text in golds)
+        run = ((text, next(results)) for text in self._predictions_to_run)
+        for text, result in itertools.chain(known, run):
+            for case in self._waiting[text]:
+                case.take(text, result, golds)
+                if case.complete:
+                    yield case
+
+    def _take_golds(self, results: Iterator[Result]) -> dict[str, Result]:
+        new = {text: next(results) for text in self._golds_to_run}
+        for text, result in new.items():
+            if result.error is not None:
+                example = next(case.example for case in self._cases if text in (case.example.query, case.gold_executed))
+                raise UserError(
+                    f"example {example.index} (database {example.db_id}): its gold query fails: {result.error}: "
+                    f"{text:.300}"
+                )
+        self._cache.add(new)
+        return new
 
 
 def _hardness(example: Example) -> str:
