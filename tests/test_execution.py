@@ -624,8 +624,11 @@ def test_answers_that_nobody_waited_for_do_not_reach_the_next_caller(database):
         assert [result.rows for result in mine] == [(("mine",),), ((16_000_000,),)]
 
 
+# A shell starts its background jobs with SIGINT ignored, and that is inherited.
 SCRIPT = """
+import signal
 import sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from text2sql.execution import Executor, Limits
 executor = Executor(Limits(max_steps=10**12, timeout_s=600), workers=2).__enter__()
 print(executor.run_all([(sys.argv[1], "SELECT 42")])[0].rows, flush=True)
