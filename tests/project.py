@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 
 COPIED = (
     ".dvc/config",
+    ".dvc/plots",
     ".dvc/.gitignore",
     ".dvcignore",
     ".gitignore",
