@@ -7,6 +7,8 @@ import threading
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
 from text2sql.errors import UserError
@@ -239,6 +241,37 @@ def test_hardness_is_read_from_the_parse_or_from_the_text(database):
         score_examples([damaged], [NAMES], lambda _: database, LIMITS)
     (verdict,) = score_examples([replace(damaged, sql=None)], [NAMES], lambda _: database, LIMITS, workers=1)
     assert verdict.hardness == "easy"
+
+
+WORDS = (
+    "SELECT DISTINCT * , name FROM people country JOIN ON WHERE = 'x' \" ` [ ] ( ) ; -- /* */ \n UNION ALL EXCEPT GROUP BY "
+    "ORDER LIMIT 3 value count( sum( NULL 1.5 DROP TABLE INSERT INTO ATTACH PRAGMA WITH RECURSIVE VALUES AS CASE END GO"
+).split(" ")
+
+
+@given(
+    st.lists(
+        st.text(max_size=40) | st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join), min_size=20, max_size=20
+    ),
+    st.booleans(),
+)
+@settings(max_examples=25, deadline=None)
+def test_any_text_gets_a_verdict_and_changes_nothing(score, database, texts, keep_distinct):
+    before = database.read_bytes()
+    verdicts = score(*[(NAMES, text) for text in texts], keep_distinct=keep_distinct)
+    assert [verdict.sql for verdict in verdicts] == texts
+    assert {verdict.outcome for verdict in verdicts} <= {CORRECT, *CAUSES}
+    for verdict in verdicts:
+        json_line(verdict.to_dict())
+    assert database.read_bytes() == before
+    assert sorted(path.name for path in database.parent.iterdir()) == [database.name]
+
+
+def test_long_and_deep_texts_get_a_verdict(score):
+    texts = ["SELECT 1;" * 1_000_000, "(" * 90_000, "SELECT " + "1+" * 40_000 + "1", "SELECT distinct '" * 5_000]
+    verdicts = score(*[(NAMES, text) for text in texts])
+    assert not any(verdict.official_execution_accuracy or verdict.execution_accuracy for verdict in verdicts)
+    assert verdicts[0].outcome == "limit_reached" and verdicts[0].stopped
 
 
 # The cache of gold results.
