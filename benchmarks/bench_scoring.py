@@ -117,7 +117,7 @@ def _ours(
 def _check(verdicts: list[Verdict], expected: list[bool]) -> None:
     for verdict, right in zip(verdicts, expected, strict=True):
         if verdict.official_execution_accuracy is not right and not verdict.stopped:
-            raise RunError(f"example {verdict.index}: verdicts differ, {right} by the official method: {verdict.sql:.300}")
+            raise RunError(f"example {verdict.index}: verdicts differ, {right} officially: {verdict.sql:.300}")
 
 
 def _official(

@@ -108,7 +108,8 @@ def test_level_of_a_parse():
     assert hardness_of_parsed(parsed(union=parsed())) == "hard"
     assert hardness_of_parsed(parsed(union=parsed(), limit=1, where=[condition()])) == "extra"
     # NOT counts as an aggregate: two of them make one of the others
-    assert hardness_of_parsed(parsed(where=[condition(negated=True)], orderBy=["asc", [[0, column, None]]])) == "medium"
+    negated = parsed(where=[condition(negated=True)], orderBy=["asc", [[0, column, None]]])
+    assert hardness_of_parsed(negated) == "medium"
     assert (
         hardness_of_parsed(
             parsed(

@@ -77,7 +77,8 @@ def test_tables_and_verdicts(capsys, spider, write, tmp_path):
     assert lines[-1] == "3 concert DROP is not allowed DROP TABLE singer"
 
     verdicts = read_jsonl(out)
-    assert [verdict["outcome"] for verdict in verdicts] == ["correct", "unknown_column", "correct", "forbidden_operation"]
+    outcomes = ["correct", "unknown_column", "correct", "forbidden_operation"]
+    assert [verdict["outcome"] for verdict in verdicts] == outcomes
     assert {"index", "db_id", "hardness", "execution_accuracy", "official_execution_accuracy", "outcome", "error",
             "seconds", "stopped", "sql", "gold", "question"} == set(verdicts[1])  # fmt: skip
     assert verdicts[1]["error"] == "no such column: first_name"
@@ -120,7 +121,10 @@ def test_output_is_safe_to_print(capsys, spider, write):
         ("a\nb\nc\nd\n\n\n", ["a", "b", "c", "d"]),
         ("a\nb\nc\n\n", ["a", "b", "c", ""]),
         ("a\u2028b\nc\n\x0bd\ne", ["a\u2028b", "c", "d", "e"]),
-        ('{"sql": "a\\nb"}\n{"sql": "b", "index": 1, "db_id": "x"}\n\n{"sql": " c "}\n{"sql": ""}', ["a\nb", "b", "c", ""]),
+        (
+            '{"sql": "a\\nb"}\n{"sql": "b", "index": 1, "db_id": "x"}\n\n{"sql": " c "}\n{"sql": ""}',
+            ["a\nb", "b", "c", ""],
+        ),
     ],
 )
 def test_predictions_are_read_line_by_line(write, text, expected):
@@ -168,7 +172,8 @@ def test_a_database_that_is_not_there(spider, write):
 
 
 def test_nothing_is_written_where_scoring_stops(spider, write, tmp_path):
-    (spider / "dev.json").write_text(json.dumps([{"db_id": "concert", "question": "?", "query": "SELECT nobody FROM x"}]))
+    dev = [{"db_id": "concert", "question": "?", "query": "SELECT nobody FROM x"}]
+    (spider / "dev.json").write_text(json.dumps(dev))
     out = tmp_path / "out.jsonl"
     with pytest.raises(UserError, match="its gold query fails"):
         main([str(write("SELECT 1\n")), "--spider", str(spider), "--out", str(out)])

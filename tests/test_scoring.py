@@ -23,8 +23,8 @@ CREATE TABLE poker_player (Poker_Player_ID INTEGER PRIMARY KEY, People_ID INT, E
 CREATE TABLE people (People_ID INTEGER PRIMARY KEY, Nationality TEXT, Name TEXT, Photo BLOB);
 CREATE TABLE country (Name TEXT, Continent TEXT, Region TEXT);
 INSERT INTO poker_player VALUES (1, 1, 476090.0), (2, 4, 189233.0);
-INSERT INTO people VALUES (1, 'Russia', 'Aleksey', x'00ff'), (2, 'Bulgaria', 'Teodor', NULL), (3, 'Russia', 'Roman', NULL),
-    (4, 'Russia', 'Sergey', NULL), (5, 'Italy', 'Nobody', NULL);
+INSERT INTO people VALUES (1, 'Russia', 'Aleksey', x'00ff'), (2, 'Bulgaria', 'Teodor', NULL),
+    (3, 'Russia', 'Roman', NULL), (4, 'Russia', 'Sergey', NULL), (5, 'Italy', 'Nobody', NULL);
 INSERT INTO country VALUES ('China', 'Asia', 'Eastern Asia'), ('Iran', 'Asia', 'Southern and Central Asia'),
     ('Chile', 'South America', 'South America');
 """
@@ -144,7 +144,9 @@ def test_the_two_definitions_differ_where_they_should(score):
         (NAMES, "SELECT Name FROM people WHERE People_ID > 1"),
     ]
     verdicts = score(*pairs)
-    assert [verdict.execution_accuracy for verdict in verdicts] == [True, True, False, True, False, False, False, False]
+    assert [verdict.execution_accuracy for verdict in verdicts] == [
+        True, True, False, True, False, False, False, False,
+    ]  # fmt: skip
     assert [verdict.official_execution_accuracy for verdict in verdicts] == [
         False, False, True, True, True, True, True, False,
     ]  # fmt: skip
@@ -244,8 +246,9 @@ def test_hardness_is_read_from_the_parse_or_from_the_text(database):
 
 
 WORDS = (
-    "SELECT DISTINCT * , name FROM people country JOIN ON WHERE = 'x' \" ` [ ] ( ) ; -- /* */ \n UNION ALL EXCEPT GROUP BY "
-    "ORDER LIMIT 3 value count( sum( NULL 1.5 DROP TABLE INSERT INTO ATTACH PRAGMA WITH RECURSIVE VALUES AS CASE END GO"
+    "SELECT DISTINCT * , name FROM people country JOIN ON WHERE = 'x' \" ` [ ] ( ) ; -- /* */ \n UNION ALL EXCEPT "
+    "GROUP BY ORDER LIMIT 3 value count( sum( NULL 1.5 DROP TABLE INSERT INTO ATTACH PRAGMA WITH RECURSIVE VALUES AS "
+    "CASE END GO"
 ).split(" ")
 
 

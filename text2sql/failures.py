@@ -53,7 +53,11 @@ _SYNTAX_ERROR = re.compile(
 # What a query can begin with: WITH before a name, and VALUES before a row, for both are words of plain language too.
 _QUERY = re.compile(
     r"""(?: \s | \( | --[^\n]*+ | /\*.*?\*/ )*+
-    (?: select\b | with\s+ (?:recursive\s+)? (?: \w+ | "[^"]*" | `[^`]*` | \[[^]]*\] ) \s* (?: \( | as\b ) | values\s*\( )""",
+    (?:
+        select\b
+      | with\s+ (?:recursive\s+)? (?: \w+ | "[^"]*" | `[^`]*` | \[[^]]*\] ) \s* (?: \( | as\b )
+      | values\s*\(
+    )""",
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 

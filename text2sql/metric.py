@@ -28,12 +28,16 @@ class ExecutionAccuracyMetric(BaseMetric):
     async_mode = False
 
     def __init__(
-        self, databases: str | Path, executor: Executor | None = None, limits: Limits = Limits(), threshold: float = 1.0
+        self,
+        databases: str | Path,
+        executor: Executor | None = None,
+        limits: Limits | None = None,
+        threshold: float = 1.0,
     ) -> None:
         self.threshold = threshold
         self._databases = Path(databases)
         self._executor = executor
-        self._limits = limits
+        self._limits = limits or Limits()
         self._golds: dict[tuple[Path, str], Result] = {}
 
     @property

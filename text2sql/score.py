@@ -2,14 +2,13 @@
 
     python -m text2sql.score PREDICTIONS --spider PATH [--out verdicts.jsonl]
 
-PREDICTIONS holds one query a line, aligned with the split (a tab and what follows it, such as a db_id, are ignored), or
-one JSON object a line with the field `sql`. PATH is a folder or zip in Spider's official layout. Prints accuracies by
-hardness and in all, causes of failure, and the queries that the sandbox stopped.
+PREDICTIONS holds one query a line, aligned with the split (a tab and what follows it, such as a db_id, are ignored),
+or one JSON object a line with the field `sql`. PATH is a folder or zip in Spider's official layout. Prints accuracies
+by hardness and in all, causes of failure, and the queries that the sandbox stopped.
 """
 
 import argparse
 import json
-import sqlite3
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
@@ -73,7 +72,9 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--keep-distinct", action="store_true", help="as the official script's --keep_distinct: compare DISTINCT too"
     )
-    parser.add_argument("--workers", type=_positive, metavar="N", help="processes that run queries; default: one a core")
+    parser.add_argument(
+        "--workers", type=_positive, metavar="N", help="processes that run queries; default: one a core"
+    )
     parser.add_argument("--no-cache", action="store_true", help=f"do not keep gold results in {user_cache() / 'gold'}")
     for field in fields(Limits):
         parser.add_argument(
@@ -116,7 +117,7 @@ def read_predictions(path: Path, examples: Sequence[Example]) -> list[str]:
             predictions.pop()
     if len(predictions) != len(examples):
         raise UserError(
-            f"{path}: found {len(predictions)} predictions, wanted {len(examples)}, one a line and example of the split"
+            f"{path}: found {len(predictions)} predictions, wanted {len(examples)}, one a line for each example"
         )
     return predictions
 

@@ -3,8 +3,8 @@
 - `execution_accuracy`, the paper's (section II.D): both results as Python sets of rows, equal or not.
 - `official_execution_accuracy`: the official evaluator's, see `text2sql.official`.
 
-Both run in the sandbox of `text2sql.execution`, which stops what it does not allow: there the official evaluator, which
-runs anything, may come to another verdict (`Verdict.stopped`).
+Both run in the sandbox of `text2sql.execution`, which stops what it does not allow: there the official evaluator,
+which runs anything, may come to another verdict (`Verdict.stopped`).
 """
 
 import itertools
@@ -227,7 +227,8 @@ class _Group:
         new = {text: next(results) for text in self._golds_to_run}
         for text, result in new.items():
             if result.error is not None:
-                example = next(case.example for case in self._cases if text in (case.example.query, case.gold_executed))
+                texts = {case.gold_executed: case.example for case in self._cases}
+                example = (texts | {case.example.query: case.example for case in self._cases})[text]
                 raise UserError(
                     f"example {example.index} (database {example.db_id}): its gold query fails: {result.error}: "
                     f"{text:.300}"
