@@ -21,16 +21,11 @@ import jinja2
 from markupsafe import Markup
 
 from text2sql.comparison import NAMES, cost, p_text
+from text2sql.failures import CAUSE_GROUPS
 
 TEMPLATES = Path(__file__).parent / "templates"
 HARDNESS = ("easy", "medium", "hard", "extra")
 CATEGORIES = {"stem": "STEM", "humanities": "Humanities", "social_sciences": "Social sciences", "other": "Other"}
-CAUSE_GROUPS = {
-    "schema_hallucination": ("unknown_table", "unknown_column"),
-    "conversational_answer": ("not_sql",),
-    "wrong_logic": ("wrong_rows", "wrong_order", "wrong_duplicates", "wrong_columns", "empty_result"),
-    "other": ("syntax_error", "limit_reached", "result_too_large", "forbidden_operation", "other_error"),
-}
 WORDS = {"sql": "SQL", "mmlu": "MMLU", "spider": "Spider"}
 CAUSES = tuple(cause for causes in CAUSE_GROUPS.values() for cause in causes)
 
