@@ -228,3 +228,20 @@ def test_the_micro_model_answers_differently_to_different_questions(model, promp
     answers = model.generate(prompts, 16)
     assert len({tuple(answer) for answer in answers}) == len(prompts)
     assert all(len(set(answer)) > 3 for answer in answers)
+
+
+def test_decoding_at_a_fixed_shape_gives_the_same_answers(model, prompts):
+    """What a GPU does, step by step here: the batch keeps its size, and ended answers are not read on."""
+    import torch
+
+    from text2sql.decoding import decode
+
+    expected = model.generate(prompts, 13)
+    end = expected[1][4]
+    for ends in ({end}, {end, expected[0][2]}, set(model._end_ids)):
+        with torch.inference_mode():
+            logits, mask, cache = model._prefill(prompts)
+            answers = decode(model.model, logits, mask, cache, 13, ends)
+        for answer, whole in zip(answers, expected, strict=True):
+            found = [whole.index(token) for token in ends if token in whole]
+            assert answer == whole[: min(found, default=12) + 1]

@@ -57,8 +57,6 @@ def load_base(model: ModelParams, max_seq_len: int = 2048) -> tuple[Any, Any]:
     return base, tokenizer
 
 
-
-
 def _source(model: ModelParams) -> str:
     if model.base == EMBEDDED_BASE:
         from text2sql.embedded import embedded_base
@@ -218,6 +216,10 @@ class LanguageModel:
             from unsloth import FastLanguageModel
 
             FastLanguageModel.for_inference(self.model)
+        else:
+            from text2sql.decoding import use_grouped_attention
+
+            use_grouped_attention(self.model)
         self.model.eval()
         self._end_ids = _end_ids(self.model, self.tokenizer)
         self._prefix: tuple[list[int], Any] | None = None
@@ -290,32 +292,42 @@ class LanguageModel:
     def _generate(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
         import torch
 
-        outputs: list[list[int]] = [[] for _ in prompts]
-        running = list(range(len(prompts)))
-        end_ids = torch.tensor(sorted(self._end_ids), device=self.device)
         with torch.inference_mode():
             logits, mask, cache = self._prefill(prompts)
-            for step in range(1, max_new_tokens + 1):
-                tokens = logits.float().argmax(dim=-1)
-                for row, token in zip(running, tokens.tolist(), strict=True):
-                    outputs[row].append(token)
-                goes_on = ~torch.isin(tokens, end_ids)
-                if step == max_new_tokens or not goes_on.any():
-                    break
-                if not goes_on.all():
-                    # Answers differ in length: those that are done leave the batch.
-                    kept = goes_on.nonzero().flatten()
-                    cache.batch_select_indices(kept)
-                    tokens, mask = tokens[kept], mask[kept]
-                    running = [running[row] for row in kept.tolist()]
-                mask = torch.cat([mask, mask.new_ones(len(running), 1)], dim=1)
-                logits = self.model(
-                    input_ids=tokens[:, None],
-                    attention_mask=mask,
-                    position_ids=mask.sum(dim=1, keepdim=True) - 1,
-                    past_key_values=cache,
-                    use_cache=True,
-                ).logits[:, -1]
+            if self.device.type == "cuda" and not any(cache.is_sliding):
+                from text2sql.decoding import decode
+
+                return decode(self.model, logits, mask, cache, max_new_tokens, self._end_ids)
+            return self._decode(logits, mask, cache, max_new_tokens)
+
+    def _decode(self, logits: Any, mask: Any, cache: Any, max_new_tokens: int) -> list[list[int]]:
+        """Decode step by step, with a batch that shrinks as answers end: fastest on a CPU, where each row costs."""
+        import torch
+
+        outputs: list[list[int]] = [[] for _ in mask]
+        running = list(range(len(mask)))
+        end_ids = torch.tensor(sorted(self._end_ids), device=self.device)
+        for step in range(1, max_new_tokens + 1):
+            tokens = logits.float().argmax(dim=-1)
+            for row, token in zip(running, tokens.tolist(), strict=True):
+                outputs[row].append(token)
+            goes_on = ~torch.isin(tokens, end_ids)
+            if step == max_new_tokens or not goes_on.any():
+                break
+            if not goes_on.all():
+                # Answers differ in length: those that are done leave the batch.
+                kept = goes_on.nonzero().flatten()
+                cache.batch_select_indices(kept)
+                tokens, mask = tokens[kept], mask[kept]
+                running = [running[row] for row in kept.tolist()]
+            mask = torch.cat([mask, mask.new_ones(len(running), 1)], dim=1)
+            logits = self.model(
+                input_ids=tokens[:, None],
+                attention_mask=mask,
+                position_ids=mask.sum(dim=1, keepdim=True) - 1,
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]
         return outputs
 
     def _prefill(self, prompts: list[list[int]]) -> tuple[Any, Any, Any]:
@@ -387,13 +399,9 @@ class LanguageModel:
                 eos_token_id=sorted(self._end_ids),
                 pad_token_id=pad,
             )
-        return [self._up_to_end(row) for row in sequences[:, width:].tolist()]
+        from text2sql.decoding import up_to_end
 
-    def _up_to_end(self, ids: list[int]) -> list[int]:
-        for position, token in enumerate(ids):
-            if token in self._end_ids:
-                return ids[: position + 1]
-        return ids
+        return [up_to_end(row, self._end_ids) for row in sequences[:, width:].tolist()]
 
 
 def _with_adapter(base: Any, adapter: Path) -> Any:

@@ -1,0 +1,147 @@
+"""Greedy decoding at a fixed shape, for GPUs: one step of the model is recorded once and replayed for each token.
+
+A step of a small model is some thousand kernels of microseconds each: launched one by one from Python they take four
+times as long as they run. A CUDA graph launches them all at once, if no shape and no address ever changes; so keys
+and values lie in transformers' StaticCache, and answers that are done stay in the batch, unread.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, StaticCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+# How often to look whether all answers have ended: each look waits for the GPU.
+STEPS_BETWEEN_LOOKS = 8
+# Recording costs about two steps: an answer shorter than this is not worth it.
+FEWEST_RECORDED_STEPS = 8
+# PyTorch's masked attention is fastest where the number of positions is a multiple of this.
+ALIGNMENT = 8
+
+GROUPED_ATTENTION = "grouped_sdpa"
+
+
+def grouped_attention(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend as transformers' `sdpa` does, without copying keys and values where one new token a row is decoded.
+
+    `query` is (batch, heads, 1, size); `key` and `value` are (batch, key heads, positions, size). The heads that share
+    a key head become its query rows: the same products, where `sdpa` would repeat the whole cache for each of them.
+    Everything but a masked single token goes to `sdpa` itself. Returns (batch, 1, heads, size).
+    """
+    batch, heads, length, size = query.shape
+    if length != 1 or attention_mask is None or heads == key.shape[1]:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    rows = query.reshape(batch, key.shape[1], heads // key.shape[1], size)
+    output = torch.nn.functional.scaled_dot_product_attention(rows, key, value, attn_mask=attention_mask, scale=scaling)
+    return output.reshape(batch, 1, heads, size), None
+
+
+def use_grouped_attention(model: Any) -> None:
+    """Let `model` decode with `grouped_attention`, where it attends with transformers' `sdpa`."""
+    if model.config._attn_implementation == "sdpa":
+        AttentionInterface.register(GROUPED_ATTENTION, grouped_attention)
+        AttentionMaskInterface.register(GROUPED_ATTENTION, sdpa_mask)
+        model.set_attn_implementation(GROUPED_ATTENTION)
+
+
+def decode(
+    model: Any, logits: torch.Tensor, mask: torch.Tensor, cache: Any, max_new_tokens: int, end_ids: Sequence[int]
+) -> list[list[int]]:
+    """Return the greedy continuation of each row, up to and with its end token.
+
+    `logits` (batch, vocabulary) are those of the prompts' last tokens, `mask` (batch, positions) is 1 where `cache`,
+    a DynamicCache, holds a token and 0 at padding. `cache` is emptied.
+    """
+    step = _Step(model, logits, mask, cache, max_new_tokens, end_ids)
+    run = step
+    for taken in range(1, max_new_tokens):
+        if taken == 2 and logits.is_cuda and max_new_tokens - taken >= FEWEST_RECORDED_STEPS:
+            # The first step, run as usual, has initialised what must not be initialised while recording.
+            run = step.recorded()
+        run()
+        if taken % STEPS_BETWEEN_LOOKS == 0 and step.ended.all():
+            break
+    return step.answers()
+
+
+class _Step:
+    """One token more for each row, in tensors that stay where they are."""
+
+    def __init__(
+        self,
+        model: Any,
+        logits: torch.Tensor,
+        mask: torch.Tensor,
+        cache: Any,
+        max_new_tokens: int,
+        end_ids: Sequence[int],
+    ) -> None:
+        batch, width = mask.shape
+        capacity = -(-(width + max_new_tokens) // ALIGNMENT) * ALIGNMENT
+        self._model = model
+        self._end_ids = torch.tensor(sorted(end_ids), device=mask.device)
+        self._cache = StaticCache(config=model.config, max_cache_len=capacity)
+        for index, layer in enumerate(cache.layers):
+            self._cache.update(layer.keys, layer.values, index)
+            layer.keys = layer.values = None  # one layer at a time, so that memory holds them once
+        self._seen = torch.zeros(batch, 1, 1, capacity, dtype=torch.bool, device=mask.device)
+        self._seen[:, 0, 0, :width] = mask.bool()
+        self._position = mask.sum(dim=1, keepdim=True)
+        self._slot = torch.tensor([width], device=mask.device)
+        self._row = torch.tensor([0], device=mask.device)
+        # Filled with an end token: what is never written counts as the end.
+        self._outputs = self._end_ids[0].repeat(max_new_tokens, batch)
+        self._token = torch.empty(batch, 1, dtype=torch.long, device=mask.device)
+        self.ended = torch.zeros(batch, 1, dtype=torch.bool, device=mask.device)
+        self._take(logits)
+
+    def __call__(self) -> None:
+        self._seen.index_fill_(3, self._slot, True)
+        output = self._model(
+            input_ids=self._token,
+            attention_mask=self._seen,
+            position_ids=self._position,
+            past_key_values=self._cache,
+            use_cache=True,
+        )
+        self._slot += 1
+        self._position += 1
+        self._take(output.logits[:, -1])
+
+    def _take(self, logits: torch.Tensor) -> None:
+        """Take each row's most likely token."""
+        self._token.copy_(logits.float().argmax(dim=-1, keepdim=True))
+        self._outputs.index_copy_(0, self._row, self._token.T)
+        self._row += 1
+        self.ended |= (self._token == self._end_ids).any(dim=1, keepdim=True)
+
+    def recorded(self) -> Any:
+        """Record the step, without taking it; return what takes it."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self()
+        return graph.replay
+
+    def answers(self) -> list[list[int]]:
+        """Return each row's tokens, up to and with its end token."""
+        ends = set(self._end_ids.tolist())
+        taken = int(self._row)
+        return [up_to_end(row[:taken], ends) for row in self._outputs.T.tolist()]
+
+
+def up_to_end(ids: list[int], ends: set[int]) -> list[int]:
+    """Return `ids` up to and with the first that is one of `ends`."""
+    for position, token in enumerate(ids):
+        if token in ends:
+            return ids[: position + 1]
+    return ids
