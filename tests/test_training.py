@@ -22,7 +22,7 @@ from text2sql.params import EMBEDDED_BASE, LoraParams, load_params
 from text2sql.processes import Processes
 from text2sql.prompts import load_few_shot, spider_messages
 from text2sql.spider import Column, Schema, Table
-from text2sql.training import Interrupted, count_parameters, loss_curve_csv, micro_batches, train_adapter
+from text2sql.training import Interrupted, count_parameters, loss_curve_csv, step_share, train_adapter
 from text2sql.training_data import IGNORED, TrainingExample, encode, end_of_turn_id, training_pairs
 
 # Llama 3's chat template, shortened to what text-to-SQL uses of it: BOS, the system turn with a date, trimmed turns.
@@ -136,7 +136,7 @@ def test_padding_is_not_counted_even_where_pad_and_end_token_are_one(smollm2):
 
     assert smollm2.pad_token_id == end_of_turn_id(smollm2)
     examples, _ = encode(smollm2, PAIRS, 512)
-    batch = Collator(smollm2.pad_token_id, whole_sequence=False)([vars(example) for example in examples])
+    batch = Collator(smollm2.pad_token_id, 10_000).part([vars(example) for example in examples])
     for row, (_, answer) in enumerate(PAIRS):
         targets = batch["shift_labels"][row]
         assert smollm2.decode(targets[targets != IGNORED]) == answer + "<|im_end|>"
@@ -151,7 +151,9 @@ def test_the_loss_is_that_of_the_whole_sequence(micro_model):
     """Logits at the counted positions alone give the loss that all logits give, computed here by hand."""
     import torch
 
+    from text2sql.attention import use_right_padded_attention
     from text2sql.models import load_base
+    from text2sql.passes import rounded_up
     from text2sql.trainer import Collator
 
     model, tokenizer = load_base(model_params(micro_model))
@@ -162,9 +164,20 @@ def test_the_loss_is_that_of_the_whole_sequence(micro_model):
         labels = torch.tensor(example.labels[1:])
         total += torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum").item()
         count += len(counted(example))
+    rows = [vars(example) for example in examples]
     for whole_sequence in (False, True):
-        batch = Collator(tokenizer.pad_token_id, whole_sequence)([vars(example) for example in examples])
-        assert model(**batch).loss.item() == pytest.approx(total / count, rel=1e-5)
+        part = Collator(tokenizer.pad_token_id, 10_000, whole_sequence).part(rows)
+        assert model(**part).loss.item() == pytest.approx(total / count, rel=1e-5)
+    # Without a mask, as a causal model is trained; padded further, as for recorded passes; and in parts.
+    unmasked = Collator(tokenizer.pad_token_id, 120, masked=False)
+    assert use_right_padded_attention(model)
+    assert model(**unmasked.part(rows)).loss.item() == pytest.approx(total / count, rel=1e-5)
+    padded = rounded_up(unmasked.part(rows), tokenizer.pad_token_id)
+    assert padded["input_ids"].shape == (8, 64) and model(**padded).loss.item() == pytest.approx(total / count, rel=1e-5)
+    step = unmasked(rows)
+    assert len(step["parts"]) > 2 and (step["labels"] != IGNORED).sum() == count
+    summed = sum(model(**part, num_items_in_batch=torch.tensor(count)).loss.item() for part in step["parts"])
+    assert summed == pytest.approx(total / count, rel=1e-5)
 
 
 def test_examples_that_are_too_long_are_left_out_and_counted(smollm2):
@@ -225,18 +238,39 @@ def test_an_epoch_trains_each_example_once_and_its_order_depends_on_seed_and_epo
     assert order.tokens(1) == sum(10 + position for position in first[:4])
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "grad_accum", "processes", "expected"),
-    [(8, 1, 1, (8, 1)), (2, 4, 2, (2, 2)), (2, 4, 4, (2, 1)), (2, 4, 8, (1, 1)), (6, 2, 4, (3, 1)), (3, 4, 6, (1, 2))],
-)
-def test_the_effective_batch_is_the_same_for_any_number_of_processes(batch_size, grad_accum, processes, expected):
-    assert micro_batches(batch_size, grad_accum, processes) == expected
-    assert math.prod(expected) * processes == batch_size * grad_accum
+def test_the_effective_batch_is_the_same_for_any_number_of_processes():
+    for batch_size, grad_accum, processes in [(8, 1, 1), (2, 4, 2), (2, 4, 8), (6, 2, 4), (3, 4, 6)]:
+        assert step_share(batch_size, grad_accum, processes) * processes == batch_size * grad_accum
 
 
 def test_an_effective_batch_that_cannot_be_divided_is_refused():
     with pytest.raises(UserError, match="batch_size 2 × grad_accum 4 cannot be divided among 3 processes"):
-        micro_batches(2, 4, 3)
+        step_share(2, 4, 3)
+
+
+def test_a_step_is_cut_into_parts_of_so_many_padded_tokens():
+    from text2sql.passes import cut
+
+    assert cut([9, 8, 3, 3, 1], 18) == [range(0, 2), range(2, 5)]
+    assert cut([9, 8, 3], 8) == [range(0, 1), range(1, 2), range(2, 3)]  # one example at least
+    assert cut([3, 8, 9], 27) == [range(0, 3)] and cut([3, 8, 9], 26) == [range(0, 2), range(2, 3)]
+
+
+def test_cutting_a_step_changes_its_result_by_rounding_alone(train, monkeypatch):
+    """On a GPU whole steps run at once, on a CPU in parts, and where memory is short in smaller ones."""
+    import torch
+
+    import text2sql.trainer
+
+    whole = train(batch_size=7, grad_accum=1, epochs=4)
+    monkeypatch.setattr(text2sql.trainer, "tokens_per_pass", lambda model: 60)
+    parts = train(batch_size=7, grad_accum=1, epochs=4)
+    for one, other in zip(whole.loss_curve, parts.loss_curve, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
+    for (name, one), (_, other) in zip(
+        whole.model.named_parameters(), parts.model.named_parameters(), strict=True
+    ):
+        assert torch.allclose(one, other, rtol=1e-2, atol=1e-4), name
 
 
 def test_packed_4_bit_weights_count_in_full():
@@ -483,19 +517,30 @@ def test_two_processes_train_the_same_adapter_as_one(train, micro_model, tmp_pat
         assert torch.allclose(one[name], two[name], rtol=1e-3, atol=1e-4), name
 
 
-def test_memory_that_does_not_suffice_names_the_batch_size_to_try(train, monkeypatch):
+def test_where_memory_does_not_suffice_a_step_starts_again_in_smaller_parts(train, monkeypatch, capsys):
     import torch
 
     from text2sql.trainer import AdapterTrainer
 
-    def out_of_memory(self, **kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    expected = train(batch_size=4, grad_accum=1).loss_curve
+    real = AdapterTrainer.compute_loss
+    most = 2
 
-    monkeypatch.setattr(AdapterTrainer, "train", out_of_memory)
-    with pytest.raises(RunError, match="out of GPU memory .* try train.batch_size 1 with train.grad_accum 2"):
-        train(batch_size=2, grad_accum=1)
-    with pytest.raises(RunError, match="try a smaller train.max_seq_len, or model.quantization: 4bit"):
-        train(batch_size=1)
+    def small_gpu(self, model, inputs, *arguments, **options):
+        loss = real(self, model, inputs, *arguments, **options)
+        if len(inputs["input_ids"]) > most:
+            loss.backward()  # what a failed attempt has added up must not stay
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss
+
+    monkeypatch.setattr(AdapterTrainer, "compute_loss", small_gpu)
+    curve = train(batch_size=4, grad_accum=1).loss_curve
+    assert [row["loss"] for row in curve] == pytest.approx([row["loss"] for row in expected], rel=1e-3)
+    assert "Out of memory at 4 examples a pass: going on with 2" in capsys.readouterr().out
+    most = 0
+    message = "out of memory at one example .* try a smaller train.max_seq_len, or model.quantization: 4bit"
+    with pytest.raises(RunError, match=message):
+        train(batch_size=4, grad_accum=1, seed=5)
 
 
 def test_a_loss_that_is_no_number_stops_the_training(train, monkeypatch):

@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, StaticCache
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers import StaticCache
 
 # How often to look whether all answers have ended: each look waits for the GPU.
 STEPS_BETWEEN_LOOKS = 8
@@ -19,39 +17,6 @@ STEPS_BETWEEN_LOOKS = 8
 FEWEST_RECORDED_STEPS = 8
 # PyTorch's masked attention is fastest where the number of positions is a multiple of this.
 ALIGNMENT = 8
-
-GROUPED_ATTENTION = "grouped_sdpa"
-
-
-def grouped_attention(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attend as transformers' `sdpa` does, without copying keys and values where one new token a row is decoded.
-
-    `query` is (batch, heads, 1, size); `key` and `value` are (batch, key heads, positions, size). The heads that share
-    a key head become its query rows: the same products, where `sdpa` would repeat the whole cache for each of them.
-    Everything but a masked single token goes to `sdpa` itself. Returns (batch, 1, heads, size).
-    """
-    batch, heads, length, size = query.shape
-    if length != 1 or attention_mask is None or heads == key.shape[1]:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    rows = query.reshape(batch, key.shape[1], heads // key.shape[1], size)
-    output = torch.nn.functional.scaled_dot_product_attention(rows, key, value, attn_mask=attention_mask, scale=scaling)
-    return output.reshape(batch, 1, heads, size), None
-
-
-def use_grouped_attention(model: Any) -> None:
-    """Let `model` decode with `grouped_attention`, where it attends with transformers' `sdpa`."""
-    if model.config._attn_implementation == "sdpa":
-        AttentionInterface.register(GROUPED_ATTENTION, grouped_attention)
-        AttentionMaskInterface.register(GROUPED_ATTENTION, sdpa_mask)
-        model.set_attn_implementation(GROUPED_ATTENTION)
 
 
 def decode(

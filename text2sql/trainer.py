@@ -22,10 +22,12 @@ from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from text2sql.attention import use_right_padded_attention
 from text2sql.checkpoints import CheckpointStore
 from text2sql.errors import RunError, UserError
 from text2sql.models import adapter_in_float32
 from text2sql.params import TrainParams
+from text2sql.passes import RecordedPasses, cut, halves, is_out_of_memory, tokens_per_pass
 from text2sql.processes import Processes
 from text2sql.timing import Stopwatch
 from text2sql.training_data import IGNORED, TrainingExample
@@ -35,7 +37,7 @@ class EpochOrder:
     """In which order the examples are trained, a function of seed and epoch alone.
 
     Each epoch is shuffled and cut into steps of `step_size` examples; within a step the longest come first, so that
-    micro-batches hold examples of like length and padding stays low. The last step is filled up with the position
+    parts hold examples of like length and padding stays low. The last step is filled up with the position
     one past the last example, which stands for an example that counts nothing.
     """
 
@@ -70,35 +72,48 @@ class EpochOrder:
 
 
 class Collator:
-    """Pads a batch on the right, and names the positions whose logits the loss needs."""
+    """Makes of the examples of one step the parts that are trained one after another."""
 
-    def __init__(self, pad_id: int, whole_sequence: bool) -> None:
-        """`whole_sequence`: leave labels as they are, for a model that computes its loss in a way of its own."""
-        self._pad_id, self._whole_sequence = pad_id, whole_sequence
+    def __init__(self, pad_id: int, tokens_per_pass: int, whole_sequence: bool = False, masked: bool = True) -> None:
+        """`whole_sequence`: leave labels as they are, for a model that computes its loss in a way of its own.
+
+        `masked`: give each part a mask; a model that attends causally needs none, since padding stands on the right.
+        """
+        self._pad_id, self._whole_sequence, self._masked = pad_id, whole_sequence, masked
+        self.tokens_per_pass = tokens_per_pass
 
     def __call__(self, rows: Sequence[dict]) -> dict[str, Any]:
-        """Return `input_ids`, `attention_mask` and `labels`, each of shape (batch, longest).
+        """Return `parts`, and the `labels` of all rows one after another, by which Trainer counts tokens."""
+        lengths = [len(row["input_ids"]) for row in rows]
+        return {
+            "labels": torch.tensor([label for row in rows for label in row["labels"]])[None],
+            "parts": [self.part(rows[part.start : part.stop]) for part in cut(lengths, self.tokens_per_pass)],
+        }
+
+    def part(self, rows: Sequence[dict]) -> dict[str, torch.Tensor]:
+        """Return `input_ids`, `attention_mask` and `labels`, each of shape (rows, longest).
 
         By length, not by token: a pad token that is also the end token stays counted where it ends an answer. Then
         `logits_to_keep` names the n positions that predict a counted token in any row, and `shift_labels`, of shape
-        (batch, n), what they are to predict: most of a prompt is never projected onto the vocabulary.
+        (rows, n), what they are to predict: most of a prompt is never projected onto the vocabulary.
         """
         width = max(len(row["input_ids"]) for row in rows)
         padding = [width - len(row["input_ids"]) for row in rows]
-        batch = {
+        part = {
             "input_ids": [row["input_ids"] + [self._pad_id] * pad for row, pad in zip(rows, padding, strict=True)],
-            "attention_mask": [[1] * (width - pad) + [0] * pad for pad in padding],
             "labels": [row["labels"] + [IGNORED] * pad for row, pad in zip(rows, padding, strict=True)],
         }
-        batch = {name: torch.tensor(values) for name, values in batch.items()}
+        if self._masked:
+            part["attention_mask"] = [[1] * (width - pad) + [0] * pad for pad in padding]
+        part = {name: torch.tensor(values) for name, values in part.items()}
         if not self._whole_sequence:
-            following = torch.nn.functional.pad(batch["labels"], (0, 1), value=IGNORED)[:, 1:]
+            following = torch.nn.functional.pad(part["labels"], (0, 1), value=IGNORED)[:, 1:]
             positions = (following != IGNORED).any(dim=0).nonzero().flatten()
             if len(positions) == 0:
-                positions = torch.tensor([0])  # a batch of fillers alone: its loss is the sum over nothing
-            batch["shift_labels"] = following[:, positions]
-            batch["logits_to_keep"] = positions
-        return batch
+                positions = torch.tensor([0])  # fillers alone: their loss is the sum over nothing
+            part["shift_labels"] = following[:, positions]
+            part["logits_to_keep"] = positions
+        return part
 
 
 class AdapterTrainer(SFTTrainer):
@@ -114,12 +129,12 @@ class AdapterTrainer(SFTTrainer):
         tokenizer: Any,
         examples: Sequence[TrainingExample],
         recipe: TrainParams,
-        micro_batches: tuple[int, int],
+        step_share: int,
         loader: str,
         store: CheckpointStore,
         processes: Processes,
     ) -> None:
-        """`model` has its adapter; `micro_batches` are batch size and gradient accumulation of each process."""
+        """`model` has its adapter; of each step's examples this process trains `step_share`."""
         self.order = EpochOrder(
             [len(example.input_ids) for example in examples], recipe.batch_size * recipe.grad_accum, recipe.seed
         )
@@ -128,18 +143,24 @@ class AdapterTrainer(SFTTrainer):
         self.store, self.processes = store, processes
         self.stopwatch = Stopwatch()
         self.watch = _Watch(recipe.checkpoint_minutes, self.order, processes)
+        causal = loader != "unsloth" and use_right_padded_attention(model)
         filler = TrainingExample([tokenizer.pad_token_id], [IGNORED])
         rows = [{"input_ids": example.input_ids, "labels": example.labels} for example in (*examples, filler)]
         super().__init__(
             model=model,
-            args=_arguments(model, recipe, micro_batches, store, processes),
+            args=_arguments(model, recipe, step_share, store, processes),
             # unsloth's forward computes its loss from whole label rows.
-            data_collator=Collator(tokenizer.pad_token_id, whole_sequence=loader == "unsloth"),
+            data_collator=Collator(tokenizer.pad_token_id, tokens_per_pass(model), loader == "unsloth", not causal),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
         )
         # TRL casts the adapter to bfloat16 where the base is in 4 bit. The optimizer is made later, of these.
         adapter_in_float32(model)
+        self.recorded = (
+            RecordedPasses(model, self._recordable_loss, tokenizer.pad_token_id)
+            if causal and model.device.type == "cuda" and processes.count == 1 and not self.args.fp16
+            else None
+        )
         self.remove_callback(PrinterCallback)
         self.add_callback(self.watch)
         if processes.is_main:
@@ -151,6 +172,44 @@ class AdapterTrainer(SFTTrainer):
         TRL's own needs Triton, which PyTorch for CPUs does not have.
         """
         return Trainer.compute_loss(self, model, {**inputs, "use_cache": False}, *args, **kwargs)
+
+    def training_step(self, model: Any, inputs: dict, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Add up the gradients of a whole step, part by part; return its loss.
+
+        Where memory does not suffice for the parts, the step starts again with each of them cut in two.
+        """
+        inputs = self._prepare_inputs(inputs)
+        parts = inputs["parts"]
+        while True:
+            try:
+                return self._train_parts(model, parts, num_items_in_batch)
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                largest = max(len(part["labels"]) for part in parts)
+                if not is_out_of_memory(error) or self.processes.count > 1 or largest == 1:
+                    raise
+            # Outside the except block, where the traceback no longer holds the tensors of the failed attempt.
+            model.zero_grad(set_to_none=True)
+            self.data_collator.tokens_per_pass //= 2
+            parts = [half for part in parts for half in halves(part)]
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            print(f"Out of memory at {largest} examples a pass: going on with {-(-largest // 2)}", flush=True)
+
+    def _train_parts(self, model: Any, parts: Sequence[dict], count: torch.Tensor) -> torch.Tensor:
+        if self.recorded:
+            model.train()
+            self.recorded.begin_step()
+            return sum(self.recorded.run(part, count) for part in parts)
+        losses = []
+        for number, part in enumerate(parts, start=1):
+            # Several processes exchange their gradients once, after the last part.
+            with contextlib.nullcontext() if number == len(parts) else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, count))
+        return sum(losses)
+
+    def _recordable_loss(self, part: dict, count: torch.Tensor) -> torch.Tensor:
+        with self.compute_loss_context_manager():
+            return self.compute_loss(self.model_wrapped, part, num_items_in_batch=count)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
         return self.order
@@ -182,14 +241,14 @@ class AdapterTrainer(SFTTrainer):
 
 
 def _arguments(
-    model: Any, recipe: TrainParams, micro_batches: tuple[int, int], store: CheckpointStore, processes: Processes
+    model: Any, recipe: TrainParams, step_share: int, store: CheckpointStore, processes: Processes
 ) -> SFTConfig:
     on_gpu = torch.cuda.is_available()
     dtype = model.get_input_embeddings().weight.dtype
     arguments = SFTConfig(
         output_dir=str(store.folder),
-        per_device_train_batch_size=micro_batches[0],
-        gradient_accumulation_steps=micro_batches[1],
+        per_device_train_batch_size=step_share,  # `training_step` cuts it into parts
+        gradient_accumulation_steps=1,
         num_train_epochs=recipe.epochs,
         learning_rate=recipe.lr,
         lr_scheduler_type=recipe.scheduler,

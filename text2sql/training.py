@@ -13,7 +13,7 @@ from typing import Any
 from text2sql.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
 from text2sql.errors import RunError, UserError
 from text2sql.journal import digest_of_code
-from text2sql.models import add_adapter, check_hardware, load_base
+from text2sql.models import add_adapter, check_hardware, load_base, without_needless_casts
 from text2sql.params import ModelParams, TrainParams
 from text2sql.processes import Processes
 from text2sql.timing import Stopwatch
@@ -57,7 +57,7 @@ def train_adapter(
     """
     _check_launcher(model_params, processes)
     check_hardware(model_params, recipe.optim)
-    per_process = micro_batches(recipe.batch_size, recipe.grad_accum, processes.count)
+    share = step_share(recipe.batch_size, recipe.grad_accum, processes.count)
     base, tokenizer = load_base(model_params, recipe.max_seq_len)
     examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len)
     key = _key(base, examples, model_params, recipe, processes)
@@ -70,7 +70,7 @@ def train_adapter(
         from text2sql.trainer import AdapterTrainer
 
         trainer = AdapterTrainer(
-            name, model, tokenizer, examples, recipe, per_process, model_params.loader, store, processes
+            name, model, tokenizer, examples, recipe, share, model_params.loader, store, processes
         )
         trained, total = count_parameters(model)
         resumed = _latest_checkpoint(store, processes)
@@ -79,7 +79,7 @@ def train_adapter(
             if resumed:
                 print(f"train_{name}: going on from the checkpoint at step {resumed.step}", flush=True)
         trainer.stopwatch = Stopwatch(already=resumed.seconds if resumed else 0)
-        with _memory_errors(name, recipe, per_process), trainer.watch.signals():
+        with _memory_errors(name, recipe), without_needless_casts(model), trainer.watch.signals():
             trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
         state = trainer.state
         if trainer.watch.signal_number is not None and state.global_step < state.max_steps:
@@ -108,20 +108,17 @@ def train_adapter(
         return Training(model, metrics, curve, trainer.stopwatch, store)
 
 
-def micro_batches(batch_size: int, grad_accum: int, processes: int) -> tuple[int, int]:
-    """Return batch size and gradient accumulation of each process, with the recipe's product over all of them.
+def step_share(batch_size: int, grad_accum: int, processes: int) -> int:
+    """Return how many examples of each step one process trains: the recipe's product, divided among all of them.
 
-    Accumulation is divided first, since that changes nothing but the order of sums; then the batch. Raises UserError
-    where the product cannot be divided.
+    Raises UserError where it cannot be divided.
     """
-    shared = math.gcd(grad_accum, processes)
-    rest = processes // shared
-    if batch_size % rest:
+    if batch_size * grad_accum % processes:
         raise UserError(
             f"train: batch_size {batch_size} × grad_accum {grad_accum} cannot be divided among {processes} "
             f"processes; takes a product that is a multiple of {processes}"
         )
-    return batch_size // rest, grad_accum // shared
+    return batch_size * grad_accum // processes
 
 
 def count_parameters(model: Any) -> tuple[int, int]:
@@ -165,7 +162,7 @@ def _key(
         recipe.model_dump(exclude={"checkpoint_minutes"}),
         data.hexdigest(),
         weights.hexdigest(),
-        digest_of_code("checkpoints", "models", "trainer", "training", "training_data"),
+        digest_of_code("attention", "checkpoints", "models", "passes", "trainer", "training", "training_data"),
         [importlib.metadata.version(library) for library in LIBRARIES],
         [base.device.type, processes.count],
     ]
@@ -206,27 +203,18 @@ def _description(
 
 
 @contextlib.contextmanager
-def _memory_errors(name: str, recipe: TrainParams, per_process: tuple[int, int]) -> Iterator[None]:
-    """Turn memory that does not suffice into one line with the batch size to try."""
-    import torch
+def _memory_errors(name: str, recipe: TrainParams) -> Iterator[None]:
+    """Turn memory that does not suffice, for a single example by now, into one line that says what to try."""
+    from text2sql.passes import is_out_of_memory
 
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        # PyTorch's allocator for CPUs raises a plain RuntimeError.
-        if type(error) is RuntimeError and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
-        section = "train" if name == "m1" else "train_m2"
-        where = "GPU memory" if isinstance(error, torch.OutOfMemoryError) else "memory"
-        advice = (
-            f"{section}.batch_size {recipe.batch_size // 2} with train.grad_accum {recipe.grad_accum * 2}, which "
-            "trains the same"
-            if per_process[0] > 1
-            else "a smaller train.max_seq_len, or model.quantization: 4bit"
-        )
         raise RunError(
-            f"train_{name}: out of {where} at {per_process[0]} examples of up to {recipe.max_seq_len} tokens; "
-            f"try {advice}"
+            f"train_{name}: out of memory at one example of up to {recipe.max_seq_len} tokens a pass; try a smaller "
+            "train.max_seq_len, or model.quantization: 4bit on a GPU"
         ) from error
 
 

@@ -1,0 +1,150 @@
+"""One step of training as forward and backward passes that fit into memory, and are fast on a GPU.
+
+A step trains `batch_size × grad_accum` examples. How they are cut into passes changes the sum of their losses by
+rounding alone, so the cut is made for the machine: as many padded tokens in a pass as it works on at once.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+
+from text2sql.training_data import IGNORED
+
+# A CPU is busy with fewer; more take memory and no less time.
+TOKENS_ON_CPU = 1024
+# A GPU runs so many at little more than the cost of launching them. Large models take fewer: see `tokens_per_pass`.
+TOKENS_ON_GPU = 8192
+# Shapes are rounded up to multiples of these, so that few differ and each is recorded once.
+WIDTH_STEP, WIDE, WIDE_STEP = 64, 512, 256
+# Each recording holds some megabytes; shapes beyond so many run as usual.
+MOST_RECORDINGS = 96
+
+
+def tokens_per_pass(model: Any) -> int:
+    """Return how many padded tokens of `model` to train in one pass on its device.
+
+    On a GPU a quarter of the free memory at most, by what each layer keeps for the backward pass: some 24 times its
+    hidden size and 8 times its inner size, in 2 bytes.
+    """
+    if model.device.type != "cuda":
+        return TOKENS_ON_CPU
+    config = model.config
+    inner = getattr(config, "intermediate_size", 4 * config.hidden_size)
+    bytes_per_token = config.num_hidden_layers * 2 * (24 * config.hidden_size + 8 * inner) + 12 * config.vocab_size
+    free = torch.cuda.mem_get_info()[0]
+    return max(256, min(TOKENS_ON_GPU, free // 4 // bytes_per_token))
+
+
+def cut(lengths: Sequence[int], tokens: int) -> list[range]:
+    """Return positions 0 … n-1 as ranges of at most `tokens` padded tokens, and at least one position, each."""
+    parts, start = [], 0
+    for end in range(1, len(lengths) + 1):
+        if end == len(lengths) or max(lengths[start : end + 1]) * (end + 1 - start) > tokens:
+            parts.append(range(start, end))
+            start = end
+    return parts
+
+
+def halves(part: dict) -> list[dict]:
+    """Return `part` in two, by rows; a single row stays as it is."""
+    rows = len(part["labels"])
+    if rows == 1:
+        return [part]
+    whole = {"logits_to_keep"}  # the same for all rows
+    middle = rows // 2
+    return [
+        {name: value if name in whole else value[chosen] for name, value in part.items()}
+        for chosen in (slice(None, middle), slice(middle, None))
+    ]
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether `error` says that a GPU's or the machine's memory does not suffice."""
+    # PyTorch's allocator for CPUs raises a plain RuntimeError.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+class RecordedPasses:
+    """Forward and backward passes of one model on one GPU, recorded at each shape and replayed from then on.
+
+    Launched one by one, a small model's kernels take ten times as long as they run; a CUDA graph launches them all at
+    once. Gradients are added up in tensors that stay where they are.
+    """
+
+    def __init__(self, model: Any, loss_of: Callable[[dict, torch.Tensor], torch.Tensor], pad_id: int) -> None:
+        """`loss_of(part, count)` runs the model on a part of a step, whose loss counts `count` tokens in all."""
+        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self._gradients = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._loss_of, self._pad_id = loss_of, pad_id
+        self._met: set[tuple] = set()
+        self._recordings: dict[tuple, _Recording] = {}
+        self._pool: Any = None
+
+    def begin_step(self) -> None:
+        """Set all gradients to zero."""
+        torch._foreach_zero_(self._gradients)
+        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
+            parameter.grad = gradient
+
+    def run(self, part: dict, count: torch.Tensor) -> torch.Tensor:
+        """Add the gradients of `part` to those of the step; return its loss."""
+        part = rounded_up(part, self._pad_id)
+        shape = (*part["input_ids"].shape, part["logits_to_keep"].shape[0])
+        if shape not in self._recordings:
+            # The first pass of a shape runs as usual, and initialises what must not be initialised while recording.
+            if shape not in self._met or len(self._recordings) == MOST_RECORDINGS:
+                self._met.add(shape)
+                return self._pass(part, count)
+            self._recordings[shape] = self._recorded(part, count)
+        return self._recordings[shape].replay(part, count)
+
+    def _pass(self, part: dict, count: torch.Tensor) -> torch.Tensor:
+        loss = self._loss_of(part, count)
+        torch._foreach_add_(self._gradients, torch.autograd.grad(loss, self._parameters))
+        return loss.detach()
+
+    def _recorded(self, part: dict, count: torch.Tensor) -> "_Recording":
+        part, count = {name: value.clone() for name, value in part.items()}, count.clone()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=self._pool):
+            loss = self._pass(part, count)
+        self._pool = graph.pool()  # all recordings share their memory: only one runs at a time
+        return _Recording(graph, part, count, loss)
+
+
+class _Recording:
+    def __init__(self, graph: Any, part: dict, count: torch.Tensor, loss: torch.Tensor) -> None:
+        self._graph, self._part, self._count, self._loss = graph, part, count, loss
+
+    def replay(self, part: dict, count: torch.Tensor) -> torch.Tensor:
+        for name, value in part.items():
+            self._part[name].copy_(value)
+        self._count.copy_(count)
+        self._graph.replay()
+        return self._loss.clone()
+
+
+def rounded_up(part: dict, pad_id: int) -> dict:
+    """Return `part` without its mask, padded to one of few shapes by what the loss does not count.
+
+    `input_ids` (rows, width), `labels` likewise, `shift_labels` (rows, positions) and `logits_to_keep` (positions):
+    rows to a power of two, width and positions to multiples.
+    """
+    rows, width = part["input_ids"].shape
+    positions = part["logits_to_keep"].shape[0]
+    more_rows = (1 << (rows - 1).bit_length()) - rows
+    more_width = _rounded(width) - width
+    more_positions = _rounded(positions) - positions
+    return {
+        "input_ids": pad(part["input_ids"], (0, more_width, 0, more_rows), value=pad_id),
+        "labels": pad(part["labels"], (0, more_width, 0, more_rows), value=IGNORED),
+        "shift_labels": pad(part["shift_labels"], (0, more_positions, 0, more_rows), value=IGNORED),
+        "logits_to_keep": pad(part["logits_to_keep"], (0, more_positions), value=0),
+    }
+
+
+def _rounded(size: int) -> int:
+    step = WIDTH_STEP if size <= WIDE else WIDE_STEP
+    return -(-size // step) * step
