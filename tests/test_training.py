@@ -256,7 +256,7 @@ def test_a_step_is_cut_into_parts_of_so_many_padded_tokens():
     assert cut([3, 8, 9], 27) == [range(0, 3)] and cut([3, 8, 9], 26) == [range(0, 2), range(2, 3)]
 
 
-def test_cutting_a_step_changes_its_result_by_rounding_alone(train, monkeypatch):
+def test_cutting_a_step_changes_its_result_by_rounding_alone(train, monkeypatch, tmp_path):
     """On a GPU whole steps run at once, on a CPU in parts, and where memory is short in smaller ones."""
     import torch
 
@@ -264,7 +264,7 @@ def test_cutting_a_step_changes_its_result_by_rounding_alone(train, monkeypatch)
 
     whole = train(batch_size=7, grad_accum=1, epochs=4)
     monkeypatch.setattr(text2sql.trainer, "tokens_per_pass", lambda model: 60)
-    parts = train(batch_size=7, grad_accum=1, epochs=4)
+    parts = train(batch_size=7, grad_accum=1, epochs=4, checkpoints=tmp_path / "others")
     for one, other in zip(whole.loss_curve, parts.loss_curve, strict=True):
         assert other["loss"] == pytest.approx(one["loss"], rel=1e-3)
     for (name, one), (_, other) in zip(
@@ -517,7 +517,7 @@ def test_two_processes_train_the_same_adapter_as_one(train, micro_model, tmp_pat
         assert torch.allclose(one[name], two[name], rtol=1e-3, atol=1e-4), name
 
 
-def test_where_memory_does_not_suffice_a_step_starts_again_in_smaller_parts(train, monkeypatch, capsys):
+def test_where_memory_does_not_suffice_a_step_starts_again_in_smaller_parts(train, monkeypatch, capsys, tmp_path):
     import torch
 
     from text2sql.trainer import AdapterTrainer
@@ -534,7 +534,7 @@ def test_where_memory_does_not_suffice_a_step_starts_again_in_smaller_parts(trai
         return loss
 
     monkeypatch.setattr(AdapterTrainer, "compute_loss", small_gpu)
-    curve = train(batch_size=4, grad_accum=1).loss_curve
+    curve = train(batch_size=4, grad_accum=1, checkpoints=tmp_path / "others").loss_curve
     assert [row["loss"] for row in curve] == pytest.approx([row["loss"] for row in expected], rel=1e-3)
     assert "Out of memory at 4 examples a pass: going on with 2" in capsys.readouterr().out
     most = 0
