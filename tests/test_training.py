@@ -127,6 +127,9 @@ def test_the_prompt_in_training_is_that_of_evaluation(micro_model, smollm2, repo
     assert example.labels[: len(asked)] == [IGNORED] * len(asked)
     bare = params.prompt.model_copy(update={"training": "bare"})
     assert training_pairs([record], {}, bare, few_shot)[0][0] == [{"role": "user", "content": "How many?"}]
+    zero_shot = params.prompt.model_copy(update={"training": "zero_shot"})
+    messages = training_pairs([record], {"music": SCHEMA}, zero_shot, few_shot)[0][0]
+    assert messages == spider_messages("How many?", SCHEMA, params.prompt.schema_, [])
 
 
 def test_padding_is_not_counted_even_where_pad_and_end_token_are_one(smollm2):

@@ -135,4 +135,6 @@ def _prompt_in_words(params: Params) -> str:
         "tables": "with one line a table and its columns",
         "ddl": "with the CREATE TABLE statements",
     }[prompt.schema_]
+    if prompt.training == "zero_shot":
+        return f"that of evaluation without its worked examples: the question {schema}"
     return f"that of evaluation: the question {schema}, and {prompt.few_shot} worked examples"

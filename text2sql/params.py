@@ -88,7 +88,7 @@ class PromptParams(_Section):
     schema_: Annotated[Literal["none", "name", "tables", "ddl"], Field(alias="schema")]
     few_shot: Count
     few_shot_file: Text
-    training: Literal["evaluation", "bare"]
+    training: Literal["evaluation", "zero_shot", "bare"]
 
 
 class LoraParams(_Section):

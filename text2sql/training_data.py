@@ -33,9 +33,10 @@ def training_pairs(
     """Return chat messages and the answer wanted for each of `conversations` (records of `qa_sharegpt.jsonl`).
 
     With `prompt.training: evaluation` the messages are those of evaluation, with schema and worked examples; with
-    `bare` they hold the question alone (the paper). Raises UserError for a record without a question and its answer,
+    `zero_shot` the same without the examples; with `bare` they hold the question alone (the paper). Raises UserError for a record without a question and its answer,
     or whose database has no schema where the prompt shows one.
     """
+    shown = few_shot if prompt.training == "evaluation" else []
     pairs = []
     for number, record in enumerate(conversations, start=1):
         place = f"training example {number}"
@@ -46,7 +47,7 @@ def training_pairs(
         schema = schemas.get(record.get("db_id"))
         if schema is None and prompt.schema_ != "none":
             raise UserError(f"{place}: database {record.get('db_id')!r} has no schema, which prompt.schema wants")
-        pairs.append((spider_messages(question, schema, prompt.schema_, few_shot), query))
+        pairs.append((spider_messages(question, schema, prompt.schema_, shown), query))
     return pairs
 
 
