@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.llama_3 import as_llama_3
 from tests.train_once import INTERRUPTED, PAIRS, model_params, recipe
 from text2sql.adapters import model_card, save_adapter
 from text2sql.checkpoints import CheckpointStore
@@ -25,25 +26,6 @@ from text2sql.spider import Column, Schema, Table
 from text2sql.training import Interrupted, count_parameters, loss_curve_csv, step_share, train_adapter
 from text2sql.training_data import IGNORED, TrainingExample, encode, end_of_turn_id, training_pairs
 
-# Llama 3's chat template, shortened to what text-to-SQL uses of it: BOS, the system turn with a date, trimmed turns.
-LLAMA_3_TEMPLATE = (
-    "{{ bos_token }}"
-    "{{ '<|start_header_id|>system<|end_header_id|>\n\nCutting Knowledge Date: December 2023\nToday Date: ' }}"
-    "{{ date_string if date_string is defined else strftime_now('%d %b %Y') }}{{ '\n\n<|eot_id|>' }}"
-    "{% for message in messages %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
-    "{{ message['content'] | trim + '<|eot_id|>' }}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
-)
-LLAMA_3_TOKENS = [
-    "<|begin_of_text|>",
-    "<|end_of_text|>",
-    "<|start_header_id|>",
-    "<|end_header_id|>",
-    "<|eot_id|>",
-    "<|finetune_right_pad_id|>",
-]
 SCHEMA = Schema("music", (Table("singer", (Column("id", "int"), Column("name", "text")), ("id",)),), ())
 
 
@@ -59,12 +41,7 @@ def llama3(micro_model):
     """SmolLM2's tokenizer with Llama 3's special tokens and template: Llama's own tokenizer needs the hub."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(micro_model)
-    tokenizer.add_special_tokens({"additional_special_tokens": LLAMA_3_TOKENS[2:]})
-    tokenizer.add_special_tokens({"bos_token": LLAMA_3_TOKENS[0], "eos_token": LLAMA_3_TOKENS[1]})
-    tokenizer.pad_token = "<|finetune_right_pad_id|>"
-    tokenizer.chat_template = LLAMA_3_TEMPLATE
-    return tokenizer
+    return as_llama_3(AutoTokenizer.from_pretrained(micro_model))
 
 
 @pytest.fixture

@@ -1,0 +1,253 @@
+"""Both loaders on a real GPU: they train, save, reload and answer, in 16 and in 4 bit, on SmolLM2 and at 3 B.
+
+    pytest tests/gpu -s      prints the shares and figures that the README quotes
+"""
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from text2sql.params import EMBEDDED_BASE
+
+pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore")]
+
+EVERY = {"r": 16, "alpha": 16, "dropout": 0}
+EVERY["target_modules"] = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+RECIPE = {"lr": 1e-3, "epochs": 2, "batch_size": 4, "grad_accum": 2, "max_seq_len": 512, "lora": EVERY}
+SMALLEST = {**RECIPE, "lr": 2e-8, "epochs": 0.1, "scheduler": "constant", "warmup": 0}
+COMBINATIONS = [(loader, bits) for loader in ("transformers", "unsloth") for bits in ("none", "4bit")]
+
+
+class Work:
+    """Processes on the GPU, several at a time: most of a process's life is imports and launching kernels."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._processes: dict[str, subprocess.Popen] = {}
+
+    def start(self, name: str, launcher: tuple[str, ...] = (), **work) -> None:
+        """Start `work` under `name`."""
+        missing = [package for package in _needs(work["model"]) if importlib.util.find_spec(package) is None]
+        if missing:
+            pytest.skip(f"{', '.join(missing)} not installed")
+        (self.folder / f"{name}.json").write_text(json.dumps(work))
+        log = (self.folder / f"{name}.log").open("w")
+        command = [sys.executable, *launcher, "-m", "tests.gpu.work", str(self.folder / f"{name}.json")]
+        self._processes[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ})
+
+    def train(self, name: str, loader: str = "transformers", bits: str = "none", base=EMBEDDED_BASE, **work) -> None:
+        """Start a training under `name`."""
+        launcher = work.pop("launcher", ())
+        self.start(
+            name,
+            launcher,
+            do="train",
+            model=_model(loader, bits, base, work.pop("dtype", "bfloat16")),
+            recipe={**work.pop("recipe", RECIPE)},
+            examples=work.pop("examples", 96),
+            checkpoints=str(self.folder / f"{name}-checkpoints"),
+            out=str(self.folder / name),
+            **work,
+        )
+
+    def generate(self, name: str, adapters, loader="transformers", bits="none", base=EMBEDDED_BASE, **work) -> None:
+        """Start a generation under `name`."""
+        self.start(
+            name,
+            do="generate",
+            model=_model(loader, bits, base, work.pop("dtype", "bfloat16")),
+            adapters=[adapter and str(self.folder / adapter) for adapter in adapters],
+            questions=work.pop("questions", 96),
+            max_new_tokens=work.pop("max_new_tokens", 48),
+            batch_sizes=work.pop("batch_sizes", [96]),
+        )
+
+    def result(self, name: str) -> dict:
+        """Wait for `name`, and return what came of it."""
+        code = self._processes[name].wait()
+        log = (self.folder / f"{name}.log").read_text()
+        assert code == 0, f"{name}: exit code {code}\n{log[-3000:]}"
+        return json.loads((self.folder / f"{name}.result.json").read_text())
+
+    def answers(self, name: str, adapter: str | None, size: int = 96) -> list[str]:
+        """Return the answers that `name` gave with `adapter`."""
+        return self.result(name)["answers"][f"{adapter and self.folder / adapter} {size}"]
+
+
+def _needs(model: dict) -> list[str]:
+    return ["unsloth"] * (model["loader"] == "unsloth") + ["bitsandbytes"] * (model["quantization"] == "4bit")
+
+
+def _model(loader: str, bits: str, base, dtype: str) -> dict:
+    return {"base": str(base), "loader": loader, "quantization": bits, "dtype": dtype}
+
+
+def share(one: list, other: list) -> float:
+    """Return the share of equal answers."""
+    return sum(a == b for a, b in zip(one, other, strict=True)) / len(one)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Work:
+    """All trainings of SmolLM2, under way at once."""
+    work = Work(tmp_path_factory.mktemp("gpu"))
+    for loader, bits in COMBINATIONS:
+        if not [name for name in _needs(_model(loader, bits, "", "")) if importlib.util.find_spec(name) is None]:
+            work.train(f"{loader}-{bits}", loader, bits)
+    work.train("unrecorded", recorded=False)
+    work.result("unrecorded")
+    return work
+
+
+def test_a_recorded_training_has_the_loss_curve_of_a_plain_one(work):
+    recorded, plain = work.result("transformers-none"), work.result("unrecorded")
+    assert recorded["recorded"] and not plain["recorded"]
+    largest = max(abs(a - b) / b for a, b in zip(recorded["losses"], plain["losses"], strict=True))
+    print(f"\nlargest difference of the loss curves: {largest:.4%}")
+    assert largest < 0.01
+
+
+@pytest.mark.parametrize(("loader", "bits"), COMBINATIONS)
+def test_every_combination_learns_with_an_adapter_in_float32(work, loader, bits):
+    result = work.result(f"{loader}-{bits}")
+    assert result["dtypes_before"] == result["dtypes_after"] == ["torch.float32"]
+    losses = result["losses"]
+    assert sum(losses[-6:]) < 0.7 * sum(losses[:6])
+    timing = result["timing"]
+    assert timing["gpu"] and timing["peak_gpu_memory_gb"] > 0 and timing["tokens_per_second"] > 0
+    print(f"\n{loader}, {bits}: {timing['tokens_per_second']:.0f} tokens/s, {timing['peak_gpu_memory_gb']} GB peak")
+
+
+@pytest.mark.parametrize(("loader", "bits"), COMBINATIONS)
+def test_a_step_at_the_papers_smallest_rate_moves_the_adapter(work, loader, bits):
+    name = f"smallest-{loader}-{bits}"
+    work.train(name, loader, bits, recipe=SMALLEST)
+    result = work.result(name)
+    assert result["dtypes_before"] == result["dtypes_after"] == ["torch.float32"]
+    assert 1e-8 < result["largest_b"] < 1e-6
+
+
+@pytest.mark.parametrize("bits", ["none", "4bit"])
+def test_an_adapter_answers_alike_with_either_loader(work, bits):
+    adapters = [f"transformers-{bits}", f"unsloth-{bits}"]
+    for adapter in adapters:
+        work.result(adapter)
+    for loader in ("transformers", "unsloth"):
+        work.generate(f"cross-{loader}-{bits}", adapters, loader, bits)
+    for adapter in adapters:
+        same = share(*(work.answers(f"cross-{loader}-{bits}", adapter) for loader in ("transformers", "unsloth")))
+        print(f"\nadapter of {adapter}: {same:.1%} of answers the same with both loaders")
+        assert same >= (0.9 if bits == "none" else 0.8)
+
+
+def test_a_batch_answers_as_one_by_one(work):
+    work.result("transformers-none")
+    for dtype in ("float32", "bfloat16"):
+        work.generate(f"batches-{dtype}", ["transformers-none"], dtype=dtype, batch_sizes=[1, 7, 96])
+    for dtype, least in (("float32", 1.0), ("bfloat16", 0.9)):
+        by_size = {size: work.answers(f"batches-{dtype}", "transformers-none", size) for size in (1, 7, 96)}
+        for size in (7, 96):
+            same = share(by_size[1], by_size[size])
+            print(f"\n{dtype}: {same:.1%} of answers the same at batch {size} and 1")
+            assert same >= least
+
+
+def test_recorded_decoding_answers_as_transformers_generate(work, tmp_path):
+    import torch
+
+    from tests.train_once import model_params
+    from text2sql.models import LanguageModel
+    from text2sql.prompts import bare_messages
+
+    work.result("transformers-none")
+    model = LanguageModel(model_params(EMBEDDED_BASE), work.folder / "transformers-none")
+    prompts = [model.chat_ids(bare_messages(question)) for question in ("How many singers are there?", "Count the dogs.")]
+    for prompt, answer in zip(prompts, model.generate(prompts, 40), strict=True):
+        reference = model.model.generate(
+            input_ids=torch.tensor([prompt], device="cuda"), max_new_tokens=40, do_sample=False, pad_token_id=2
+        )
+        assert answer == reference[0, len(prompt) :].tolist()
+
+
+def test_evaluation_halves_its_batch_where_memory_runs_out(capsys):
+    import torch
+
+    from tests.train_once import model_params
+    from text2sql.models import LanguageModel
+    from text2sql.prompts import bare_messages
+
+    model = LanguageModel(model_params(EMBEDDED_BASE))
+    prompts = [model.chat_ids(bare_messages(f"{number}: how many singers are there?" + " Why?" * 300)) for number in range(64)]
+    expected = model.generate(prompts, 4)
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2.5e9) / total)
+    try:
+        assert model.generate(prompts, 4) == expected
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert "Out of GPU memory at a batch of 64: going on with 32" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def llama_shape(tmp_path_factory) -> Path:
+    """A model of Llama 3.2 3B's shape, stored in 4 bit as the paper's base is."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from tests.llama_3 import save_llama_shape
+    from tests.train_once import model_params
+    from text2sql.models import load_base
+
+    folder = tmp_path_factory.mktemp("llama")
+    whole = save_llama_shape(folder / "whole")
+    torch.cuda.empty_cache()
+    model, _ = load_base(model_params(whole, quantization="4bit", dtype="bfloat16"))
+    model.save_pretrained(folder / "4bit")
+    AutoTokenizer.from_pretrained(whole).save_pretrained(folder / "4bit")
+    del model
+    torch.cuda.empty_cache()
+    return folder / "4bit"
+
+
+@pytest.mark.parametrize("loader", ["transformers", "unsloth"])
+def test_the_papers_recipe_runs_at_3b_in_4_bit(work, llama_shape, loader):
+    recipe = {**RECIPE, "lr": 2e-4, "epochs": 1, "optim": "adamw_8bit", "warmup": 5, "batch_size": 2, "grad_accum": 4}
+    work.train(f"3b-{loader}", loader, "4bit", llama_shape, recipe=recipe, examples=192)
+    result = work.result(f"3b-{loader}")
+    assert result["dtypes_before"] == result["dtypes_after"] == ["torch.float32"]
+    assert result["metrics"]["trainable_parameters"] == 24_313_856
+    assert result["metrics"]["total_parameters"] == pytest.approx(3.237e9, rel=1e-3)
+    assert all(map(math.isfinite, result["losses"])) and result["losses"][-1] < result["losses"][0]
+    work.generate(
+        f"3b-answers-{loader}", [f"3b-{loader}"], loader, "4bit", llama_shape, questions=16, batch_sizes=[16], max_new_tokens=24
+    )
+    answers = work.result(f"3b-answers-{loader}")
+    timing = result["timing"]
+    print(
+        f"\n3 B in 4 bit, {loader}: {timing['tokens_per_second']:.0f} tokens/s, {timing['peak_gpu_memory_gb']} GB peak "
+        f"in training, {answers['peak_gb']} GB in generation"
+    )
+
+
+def test_two_gpus_train_the_same_adapter_as_one(work):
+    import torch
+    from safetensors.torch import load_file
+
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one GPU here")
+    launcher = ("-m", "accelerate.commands.launch", "--num_processes=2", "--num_machines=1", "--mixed_precision=no")
+    work.train("two", dtype="float32", launcher=(*launcher, "--dynamo_backend=no", "--multi_gpu"))
+    work.train("one", dtype="float32")
+    two, one = work.result("two")["losses"], work.result("one")["losses"]
+    largest = max(abs(a - b) / b for a, b in zip(one, two, strict=True))
+    print(f"\nlargest difference of the loss curves on one and two GPUs: {largest:.4%}")
+    assert largest < 0.01
+    weights = [load_file(work.folder / name / "adapter_model.safetensors") for name in ("one", "two")]
+    assert weights[0].keys() == weights[1].keys()

@@ -1,0 +1,111 @@
+"""One training or generation on a GPU in a process of its own: `python -m tests.gpu.work FILE` (see test_gpu).
+
+unsloth patches transformers for the whole process, so the two loaders never share one.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+SAMPLE = Path(__file__).parents[2] / "data/sample/spider"
+
+
+def records(split: str) -> list[dict]:
+    """Return the sample's questions and queries."""
+    return json.loads((SAMPLE / {"train": "train_spider.json", "dev": "dev.json"}[split]).read_text())
+
+
+def main(file: str) -> None:
+    """Do what `file` says, and write what came of it beside it."""
+    work = json.loads(Path(file).read_text())
+    result = {"train": train, "generate": generate}[work.pop("do")](**work)
+    if result is not None:
+        Path(file).with_suffix(".result.json").write_text(json.dumps(result))
+
+
+def train(model: dict, recipe: dict, examples: int, checkpoints: str, out: str, recorded: bool = True) -> dict | None:
+    """Train on the sample's first `examples`; return dtypes, losses, tokens/s and memory."""
+    from tests.train_once import model_params
+    from tests.train_once import recipe as train_params
+    from text2sql.adapters import save_adapter
+    from text2sql.params import LoraParams
+    from text2sql.processes import current_processes
+    from text2sql.prompts import bare_messages
+    from text2sql.training import train_adapter
+
+    seen: dict = {}
+    _watch_dtypes(seen, recorded, model.get("loader") == "unsloth")
+    pairs = [(bare_messages(record["question"]), record["query"]) for record in records("train")[:examples]]
+    lora = LoraParams(**recipe.pop("lora")) if "lora" in recipe else None
+    recipe = train_params(**recipe, **({"lora": lora} if lora else {}))
+    training = train_adapter("m1", pairs, model_params(**model), recipe, current_processes(), Path(checkpoints))
+    if training is None:
+        return None
+    import torch
+
+    weights = {name: value for name, value in training.model.named_parameters() if value.requires_grad}
+    save_adapter(training.model, out, model_params(**model), "# card\n")
+    timing = training.stopwatch.write(
+        Path(out).with_suffix(".timing.json"), "train", "m1", examples, training.metrics["tokens"]
+    )
+    training.checkpoints.remove()
+    return {
+        **seen,
+        "dtypes_after": sorted({str(value.dtype) for value in weights.values()}),
+        "largest_b": max(value.abs().max().item() for name, value in weights.items() if "lora_B" in name),
+        "losses": [row["loss"] for row in training.loss_curve],
+        "metrics": training.metrics,
+        "timing": timing,
+        "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 3),
+    }
+
+
+def _watch_dtypes(seen: dict, recorded: bool, with_unsloth: bool) -> None:
+    """Note the adapter's dtypes when the optimizer is made, before the first step."""
+    if with_unsloth:
+        import unsloth  # noqa: F401  (before transformers and TRL)
+    from text2sql.trainer import AdapterTrainer
+
+    real = AdapterTrainer.create_optimizer
+
+    def create_optimizer(self, *arguments):
+        if not recorded:
+            self.recorded = None
+        seen["recorded"] = self.recorded is not None
+        seen["dtypes_before"] = sorted({str(p.dtype) for p in self.model.parameters() if p.requires_grad})
+        return real(self, *arguments)
+
+    AdapterTrainer.create_optimizer = create_optimizer
+
+
+def generate(model: dict, adapters: list[str | None], questions: int, max_new_tokens: int, batch_sizes: list) -> dict:
+    """Answer the sample's first `questions` with each of `adapters` at each batch size; return texts and memory."""
+    import time
+
+    import torch
+
+    from tests.train_once import model_params
+    from text2sql.models import LanguageModel
+    from text2sql.prompts import bare_messages
+
+    answers, seconds = {}, {}
+    for adapter in adapters:
+        language_model = LanguageModel(model_params(**model), adapter)
+        prompts = [language_model.chat_ids(bare_messages(record["question"])) for record in records("dev")[:questions]]
+        for size in batch_sizes:
+            started = time.monotonic()
+            outputs = []
+            for start in range(0, len(prompts), size):
+                outputs += language_model.generate(prompts[start : start + size], max_new_tokens)
+            answers[f"{adapter} {size}"] = [language_model.decode(output) for output in outputs]
+            seconds[f"{adapter} {size}"] = round(time.monotonic() - started, 2)
+        del language_model
+        torch.cuda.empty_cache()
+    return {"answers": answers, "seconds": seconds, "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 3)}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
