@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.errors import RunError, UserError
+from text2sql.files import user_cache
 from text2sql.params import EMBEDDED_BASE, LoraParams, ModelParams
 
 # Llama 3.2's chat template writes today's date into the prompt unless it is given one; this is the template's own.
@@ -114,6 +115,8 @@ def _load_with_transformers(source: str, model: ModelParams, max_seq_len: int) -
 
 
 def _load_with_unsloth(source: str, model: ModelParams, max_seq_len: int) -> tuple[Any, Any]:
+    # unsloth writes code that it generates, by default into the folder that one happens to be in.
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(user_cache() / "unsloth"))
     # First of all: unsloth patches transformers when it is imported.
     from unsloth import FastLanguageModel
 

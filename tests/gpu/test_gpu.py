@@ -39,7 +39,9 @@ class Work:
         (self.folder / f"{name}.json").write_text(json.dumps(work))
         log = (self.folder / f"{name}.log").open("w")
         command = [sys.executable, *launcher, "-m", "tests.gpu.work", str(self.folder / f"{name}.json")]
-        self._processes[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ})
+        # Each with its own place for the code that unsloth generates.
+        environment = {**os.environ, "UNSLOTH_COMPILE_LOCATION": str(self.folder / f"{name}-unsloth")}
+        self._processes[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
     def train(self, name: str, loader: str = "transformers", bits: str = "none", base=EMBEDDED_BASE, **work) -> None:
         """Start a training under `name`."""
