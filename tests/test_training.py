@@ -233,6 +233,7 @@ def test_a_step_is_cut_into_parts_of_so_many_padded_tokens():
 
     assert cut([9, 8, 3, 3, 1], 18) == [range(0, 2), range(2, 5)]
     assert cut([9, 8, 3], 8) == [range(0, 1), range(1, 2), range(2, 3)]  # one example at least
+    assert cut([5, 4, 3, 3, 3, 1, 1], 15, powers_of_two=True) == [range(0, 2), range(2, 6), range(6, 7)]
     assert cut([3, 8, 9], 27) == [range(0, 3)] and cut([3, 8, 9], 26) == [range(0, 2), range(2, 3)]
 
 

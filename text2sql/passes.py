@@ -37,13 +37,20 @@ def tokens_per_pass(model: Any) -> int:
     return max(256, min(TOKENS_ON_GPU, free // 4 // bytes_per_token))
 
 
-def cut(lengths: Sequence[int], tokens: int) -> list[range]:
-    """Return positions 0 … n-1 as ranges of at most `tokens` padded tokens, and at least one position, each."""
+def cut(lengths: Sequence[int], tokens: int, powers_of_two: bool = False) -> list[range]:
+    """Return positions 0 … n-1 as ranges of at most `tokens` padded tokens, and at least one position, each.
+
+    With `powers_of_two` each range holds 1, 2, 4, … positions, as `rounded_up` wants them.
+    """
     parts, start = [], 0
-    for end in range(1, len(lengths) + 1):
-        if end == len(lengths) or max(lengths[start : end + 1]) * (end + 1 - start) > tokens:
-            parts.append(range(start, end))
-            start = end
+    while start < len(lengths):
+        size = 1
+        while start + (more := 2 * size if powers_of_two else size + 1) <= len(lengths):
+            if max(lengths[start : start + more]) * more > tokens:
+                break
+            size = more
+        parts.append(range(start, start + size))
+        start += size
     return parts
 
 

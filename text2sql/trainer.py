@@ -74,20 +74,29 @@ class EpochOrder:
 class Collator:
     """Makes of the examples of one step the parts that are trained one after another."""
 
-    def __init__(self, pad_id: int, tokens_per_pass: int, whole_sequence: bool = False, masked: bool = True) -> None:
+    def __init__(
+        self,
+        pad_id: int,
+        tokens_per_pass: int,
+        whole_sequence: bool = False,
+        masked: bool = True,
+        powers_of_two: bool = False,
+    ) -> None:
         """`whole_sequence`: leave labels as they are, for a model that computes its loss in a way of its own.
 
         `masked`: give each part a mask; a model that attends causally needs none, since padding stands on the right.
+        `powers_of_two`: so many rows a part, for passes that are recorded by their shape.
         """
         self._pad_id, self._whole_sequence, self._masked = pad_id, whole_sequence, masked
+        self._powers_of_two = powers_of_two
         self.tokens_per_pass = tokens_per_pass
 
     def __call__(self, rows: Sequence[dict]) -> dict[str, Any]:
         """Return `parts`, and the `labels` of all rows one after another, by which Trainer counts tokens."""
-        lengths = [len(row["input_ids"]) for row in rows]
+        parts = cut([len(row["input_ids"]) for row in rows], self.tokens_per_pass, self._powers_of_two)
         return {
             "labels": torch.tensor([label for row in rows for label in row["labels"]])[None],
-            "parts": [self.part(rows[part.start : part.stop]) for part in cut(lengths, self.tokens_per_pass)],
+            "parts": [self.part(rows[part.start : part.stop]) for part in parts],
         }
 
     def part(self, rows: Sequence[dict]) -> dict[str, torch.Tensor]:
@@ -144,23 +153,27 @@ class AdapterTrainer(SFTTrainer):
         self.stopwatch = Stopwatch()
         self.watch = _Watch(recipe.checkpoint_minutes, self.order, processes)
         causal = loader != "unsloth" and use_right_padded_attention(model)
+        # One process on a GPU records its passes. Several exchange gradients in the middle of theirs.
+        recorded = causal and model.device.type == "cuda" and processes.count == 1 and model.dtype != torch.float16
         filler = TrainingExample([tokenizer.pad_token_id], [IGNORED])
         rows = [{"input_ids": example.input_ids, "labels": example.labels} for example in (*examples, filler)]
         super().__init__(
             model=model,
             args=_arguments(model, recipe, step_share, store, processes),
             # unsloth's forward computes its loss from whole label rows.
-            data_collator=Collator(tokenizer.pad_token_id, tokens_per_pass(model), loader == "unsloth", not causal),
+            data_collator=Collator(
+                tokenizer.pad_token_id,
+                tokens_per_pass(model),
+                whole_sequence=loader == "unsloth",
+                masked=not causal,
+                powers_of_two=recorded,
+            ),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
         )
         # TRL casts the adapter to bfloat16 where the base is in 4 bit. The optimizer is made later, of these.
         adapter_in_float32(model)
-        self.recorded = (
-            RecordedPasses(model, self._recordable_loss, tokenizer.pad_token_id)
-            if causal and model.device.type == "cuda" and processes.count == 1 and not self.args.fp16
-            else None
-        )
+        self.recorded = RecordedPasses(model, self._recordable_loss, tokenizer.pad_token_id) if recorded else None
         self.remove_callback(PrinterCallback)
         self.add_callback(self.watch)
         if processes.is_main:
