@@ -1,9 +1,9 @@
-"""Result sets: what a finished run leaves under `results/<name>/`, and the README's tables made of them.
+"""Result sets: what a finished run leaves under `results/<name>/`, and the README's table made of them.
 
     python -m text2sql.results export NAME              copy the last `dvc repro` to results/NAME/
     python -m text2sql.results export NAME --mmlu-all   the same adapters on all of MMLU, to results/NAME/mmlu_all/
     python -m text2sql.results check                    hold every set against its own lock and its recipe
-    python -m text2sql.results table [--write|--check]  the README's tables and findings: print, update, exit 1 if old
+    python -m text2sql.results table [--write|--check]  the README's table and findings: print, update, exit 1 if old
 
 A set holds params.yaml, dvc.lock, metrics/, timings/, predictions/ and the reports, byte for byte as the run left them.
 Its lock says what each stage read and wrote, so that files of two runs never pass for one: `export` refuses them, and
@@ -12,8 +12,8 @@ Its lock says what each stage read and wrote, so that files of two runs never pa
 
 import argparse
 import shutil
-from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from text2sql import lock, results_table
@@ -21,13 +21,13 @@ from text2sql.errors import RunError, UserError, run
 from text2sql.files import atomic_directory
 from text2sql.params import load_params, read_yaml
 from text2sql.recipe import RECIPES
+from text2sql.results_table import MMLU_ALL
 
 RESULTS = Path("results")
 README = Path("README.md")
-MMLU_ALL = "mmlu_all"
 
+# The parts of a set beside params.yaml and dvc.lock. Of the second run of the same adapters only MMLU is new.
 WHOLE = ("metrics", "data/timings", "data/predictions", "reports/report.md", "reports/report.html")
-# Of the second run of the same adapters only MMLU is new.
 MMLU_ALONE = ("metrics", "data/timings", "reports/report.md")
 MMLU_KEYS = ("mmlu.subjects", "mmlu.limit", "mmlu.batch_size")
 # Where a person's copy of the benchmarks lies is not part of the experiment; dvc.lock has their checksums.
@@ -35,7 +35,7 @@ PLACES = ("data.spider", "data.mmlu")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Export a set, check all sets, or make the README's tables; return the exit code."""
+    """Export a set, check all sets, or make the README's table; return the exit code."""
     parser = argparse.ArgumentParser(prog="text2sql.results", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     exporting = commands.add_parser("export", help="copy the last run to results/NAME/")
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
     exporting.add_argument("--mmlu-all", action="store_true", help="to results/NAME/mmlu_all/: MMLU's part alone")
     exporting.add_argument("--replace", action="store_true", help="in place of a set that is there")
     commands.add_parser("check", help="hold every set against its own lock and its recipe")
-    table = commands.add_parser("table", help="the README's tables and findings")
+    table = commands.add_parser("table", help="the README's table and findings")
     action = table.add_mutually_exclusive_group()
     action.add_argument("--write", action="store_true", help="update README.md")
     action.add_argument("--check", action="store_true", help="exit 1 where README.md is not current")
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         size = sum(path.stat().st_size for path in files) / 1e6
         print(f"{target}: {len(files)} files, {size:.1f} MB; now: python -m text2sql.results table --write")
     elif options.command == "check":
-        _check()
+        check()
     elif options.write or options.check:
         current = results_table.update(README, results_table.read_sets(RESULTS), write=options.write)
         if options.check and not current:
@@ -70,66 +70,71 @@ def export(name: str, mmlu_all: bool = False, replace: bool = False) -> Path:
 
     Raises UserError where the files are not of one run with these params, or a set of that name is there.
     """
-    target = RESULTS / name / MMLU_ALL if mmlu_all else RESULTS / name
+    whole = RESULTS / name
+    target = whole / MMLU_ALL if mmlu_all else whole
     if target.exists() and not replace:
         raise UserError(f"{target}: is there already; --replace puts this run in its place")
-    wanted = MMLU_ALONE if mmlu_all else WHOLE
-    _require_none("this project", problems(Path(), wanted, stored=False))
+    if mmlu_all and not whole.is_dir():
+        raise UserError(f"{whole}: no such set; export the run on Spider first, then that on all of MMLU")
+    parts = MMLU_ALONE if mmlu_all else WHOLE
     _require_relative_places()
-    if mmlu_all:
-        _require_none(f"{RESULTS / name}", other_run(RESULTS / name, Path()))
-    kept = RESULTS / name / MMLU_ALL
     with atomic_directory(target) as folder:
-        for part in ("params.yaml", "dvc.lock", *wanted):
-            source, copy = Path(part), folder / place(part)
+        for path in ("params.yaml", "dvc.lock", *_outputs(lock.read_stages("dvc.lock"), parts)):
+            source, copy = Path(path), folder / place(path)
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(source, copy) if source.is_dir() else shutil.copyfile(source, copy)
-        if not mmlu_all and kept.is_dir():
-            shutil.copytree(kept, folder / MMLU_ALL)
+            if source.is_dir():
+                shutil.copytree(source, copy)
+            elif source.exists():
+                shutil.copyfile(source, copy)
+        _require_none("this project", problems(folder, parts))
+        if mmlu_all:
+            _require_none("this project", other_run(whole, folder))
+        if not mmlu_all and (whole / MMLU_ALL).is_dir():
+            shutil.copytree(whole / MMLU_ALL, folder / MMLU_ALL)
     return target
+
+
+def check() -> None:
+    """Hold every set against its own lock and its recipe. Raises UserError for the first that does not fit."""
+    folders = results_table.set_folders(RESULTS)
+    for folder in folders:
+        _require_none(str(folder), set_problems(folder))
+        print(f"{folder}: whole, and its recipe's")
+    print(f"{len(folders)} sets")
 
 
 def place(path: str) -> Path:
     """Return where a set holds what the project has at `path`: `data/` and `reports/` are left out of it."""
-    parts = PurePosixPath(path).parts
-    return Path(*parts[1:]) if parts[0] in ("data", "reports") else Path(*parts)
+    return Path(path.removeprefix("data/").removeprefix("reports/"))
 
 
-def problems(root: Path, wanted: Sequence[str], stored: bool = True) -> Iterator[str]:
-    """Say what keeps `root` from being one whole run: a set (`stored`), or a project as `dvc repro` left it.
+def problems(folder: Path, parts: Sequence[str]) -> Iterator[str]:
+    """Say what keeps the set in `folder` from being one whole run.
 
-    Held against the lock: every stage's params, the checksum of every file written, and that each stage read what the
-    stage before it wrote.
+    Held against its lock: every stage's params, that it read what the stage before it wrote, and the checksums of
+    `parts`, each named as the project names it.
     """
 
-    def local(path: str) -> Path:
-        return root / place(path) if stored else root / path
+    def found(path: str) -> str | None:
+        copy = folder / place(path)
+        return lock.md5(copy) if copy.exists() else None
 
-    stages = lock.read_stages(root / "dvc.lock")
-    for stage, changed in lock.changed_params(stages, read_yaml(root / "params.yaml")):
+    stages = lock.read_stages(folder / "dvc.lock")
+    for stage, changed in lock.changed_params(stages, read_yaml(folder / "params.yaml")):
         yield f"stage {stage} ran with another {', '.join(changed)} than params.yaml has"
     written = lock.written(stages)
     for stage, path, checksum in lock.read(stages):
         if path in written and written[path][1] != checksum:
             yield f"stage {stage} ran on an older {path}"
-        elif path in wanted or any(path.startswith(f"{part}/") for part in wanted):
-            if local(path).exists() and lock.md5(local(path)) != checksum:
-                yield f"{path} is not what stage {stage} read"
-    for part in wanted:
-        recorded = {path: found for path, found in written.items() if path == part or path.startswith(f"{part}/")}
-        if not recorded:
-            yield f"{part}: no stage in dvc.lock wrote it"
-        for path, (stage, checksum) in recorded.items():
-            if not local(path).exists():
-                yield f"{path}: no such file; stage {stage} wrote it"
-            elif lock.md5(local(path)) != checksum:
-                yield f"{path} is not what stage {stage} wrote"
-        if local(part).is_dir():
-            # An output that is a folder answers for all files in it.
-            known = {local(path) for path in recorded}
-            for file in sorted(local(part).rglob("*")):
-                if file.is_file() and not known & {file, *file.parents}:
-                    yield f"{file.relative_to(root)}: no stage in dvc.lock wrote it"
+        elif _is_within(path, parts) and path not in written and found(path) not in (None, checksum):
+            yield f"{path} is not what stage {stage} read"
+    for path, (stage, checksum) in _outputs(stages, parts).items():
+        if found(path) is None:
+            yield f"{path}: no such file; stage {stage} wrote it"
+        elif found(path) != checksum:
+            yield f"{path} is not what stage {stage} wrote"
+    if "reports/report.md" not in written:
+        yield "dvc.lock has no stage compare: `dvc repro` has not come to its end"
 
 
 def other_run(whole: Path, mmlu_root: Path) -> Iterator[str]:
@@ -137,7 +142,7 @@ def other_run(whole: Path, mmlu_root: Path) -> Iterator[str]:
     yield from differences(whole / "params.yaml", mmlu_root / "params.yaml", (*PLACES, *MMLU_KEYS))
     ours, theirs = (lock.written(lock.read_stages(root / "dvc.lock")) for root in (whole, mmlu_root))
     for adapter in ("models/m1", "models/m2"):
-        if ours.get(adapter, ("", ""))[1] != theirs.get(adapter, ("", ""))[1]:
+        if ours.get(adapter) != theirs.get(adapter):
             yield f"{adapter} is not the adapter of {whole}"
 
 
@@ -145,7 +150,9 @@ def differences(one: Path, other: Path, but_for: Sequence[str] = PLACES) -> Iter
     """Say each param, `but_for` those named, in which two files of params differ."""
     ours, theirs = (dict(_leaves(load_params(path).model_dump(by_alias=True))) for path in (one, other))
     for key in dict.fromkeys((*ours, *theirs)):
-        if not any(key == name or key.startswith(f"{name}.") for name in but_for) and ours.get(key) != theirs.get(key):
+        # Of the subjects, a mapping, each category is a key.
+        named = any(f"{key}.".startswith(f"{name}.") for name in but_for)
+        if not named and ours.get(key) != theirs.get(key):
             yield f"{key} is {ours.get(key)!r} in {one} and {theirs.get(key)!r} in {other}"
 
 
@@ -160,15 +167,16 @@ def set_problems(folder: Path) -> list[str]:
     return found
 
 
-def _check() -> None:
-    folders = results_table.set_folders(RESULTS)
-    for folder in folders:
-        _require_none(str(folder), set_problems(folder))
-        print(f"{folder}: whole, and its recipe's")
-    print(f"{len(folders)} sets")
+def _outputs(stages: Mapping[str, Mapping], parts: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return the stages' outputs within `parts`, as `lock.written` has them."""
+    return {path: entry for path, entry in lock.written(stages).items() if _is_within(path, parts)}
 
 
-def _require_none(what: str, found: Sequence[str] | Iterator[str]) -> None:
+def _is_within(path: str, parts: Sequence[str]) -> bool:
+    return any(f"{path}/".startswith(f"{part}/") for part in parts)
+
+
+def _require_none(what: str, found: Iterable[str]) -> None:
     found = list(found)
     if found:
         rest = f"; and {len(found) - 5} more" if len(found) > 5 else ""

@@ -1,9 +1,9 @@
-"""The README's tables of the result sets under `results/`, and the findings that follow from them.
+"""The README's table of the result sets under `results/`, and the findings that follow from them.
 
 Every figure comes from a set's metrics or timings; nothing is typed in. The paper's stand beside them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,21 +18,24 @@ from text2sql.scoring import wilson_interval
 
 LEFT_OUT = "wta_1"  # the database of Spider's dev split with the largest tables by far
 SCHEMAS = ("none", "name", "tables", "ddl")
-PAPER = "the paper"
+MMLU_ALL = "mmlu_all"  # within a set: the same adapters on all of MMLU
 
 
 @dataclass(frozen=True)
 class ResultSet:
-    """What the tables need of one folder below `results/`; `all` fields are None without a run on all of MMLU."""
+    """What the table needs of one folder below `results/`.
+
+    compared: the numbers of metrics/compare.json; compared_all and mmlu_all: those of the run on all of MMLU, or None.
+    """
 
     name: str
     params: Params
-    spider: dict[str, dict]
-    mmlu: dict[str, dict]
-    compared: dict[str, float]
     timings: dict[str, dict]
-    mmlu_all: dict[str, dict] | None
+    spider: dict[str, dict]
+    compared: dict[str, float]
+    mmlu: dict[str, dict]
     compared_all: dict[str, float] | None
+    mmlu_all: dict[str, dict] | None
 
 
 def set_folders(results: Path) -> list[Path]:
@@ -47,27 +50,27 @@ def read_sets(results: Path) -> list[ResultSet]:
 
 
 def _read_set(folder: Path) -> ResultSet:
-    def of_models(task: str, root: Path = folder) -> dict[str, dict]:
+    def of_models(task: str, root: Path) -> dict[str, dict]:
         return {model: read_json(root / f"metrics/{task}/{model}.json") for model in MODELS}
 
-    second = folder / "mmlu_all"
+    second = folder / MMLU_ALL if (folder / MMLU_ALL).is_dir() else None
     return ResultSet(
         name=folder.name,
         params=load_params(folder / "params.yaml"),
-        spider=of_models("spider"),
-        mmlu=of_models("mmlu"),
+        timings={path.stem: read_json(path) for path in (folder / "timings").glob("*.json")},
+        spider=of_models("spider", folder),
         compared=read_flat(folder / "metrics/compare.json"),
-        timings={path.stem: read_json(path) for path in sorted((folder / "timings").glob("*.json"))},
-        mmlu_all=of_models("mmlu", second) if second.is_dir() else None,
-        compared_all=read_flat(second / "metrics/compare.json") if second.is_dir() else None,
+        mmlu=of_models("mmlu", folder),
+        compared_all=read_flat(second / "metrics/compare.json") if second else None,
+        mmlu_all=of_models("mmlu", second) if second else None,
     )
 
 
 def blocks(sets: Sequence[ResultSet]) -> dict[str, str]:
     """Return {name of a block in the README: its Markdown}."""
     return {
-        "results": "\n\n".join([spider_table(sets), mmlu_table(sets)]),
-        "findings": "\n\n".join([*model_2_findings(sets), *mmlu_findings(sets)]) if sets else "No set is there yet.",
+        "results": results_table(sets),
+        "findings": f"{model_2_findings(sets)}\n\n{mmlu_findings(sets)}" if sets else "No set is there yet.",
     }
 
 
@@ -89,93 +92,120 @@ def update(readme: Path, sets: Sequence[ResultSet], write: bool) -> bool:
     return text == before
 
 
-# ---------------------------------------------------------------- tables
+# ---------------------------------------------------------------- the table
+
+HEADINGS = (
+    "Set",
+    "Model",
+    "Spider",
+    "Without `wta_1`",
+    "Official",
+    "MMLU, 3 subjects",
+    "MMLU, all 57",
+    "As Base",
+    "Minutes",
+)
 
 
-def spider_table(sets: Sequence[ResultSet]) -> str:
-    """Return one row a set and model: both accuracies with and without `wta_1`, what it took, and on what."""
-    rows = [
-        [
-            PAPER,
-            NAMES[model],
-            _share(paper.SPIDER_SUCCESSES[model], paper.SPIDER_TOTAL),
-            *[DASH] * 4,
-            f"{paper.TRAINING_MINUTES[model]:.1f}" if model in TUNED else DASH,
-            paper.GPU,
-        ]
-        for model in MODELS
-    ]
+def results_table(sets: Sequence[ResultSet]) -> str:
+    """Return one row a set and model below the paper's, and what the columns mean."""
+    rows = [_paper_row(model) for model in MODELS]
     for found in sets:
         for model in MODELS:
-            metrics = found.spider[model]
-            rest = _without(found, model)
-            same = DASH if model == "base" else percent(found.compared[f"agreement_identical_outputs_{model}"])
+            metrics, rest, compared = found.spider[model], _without(found, model), found.compared
+            tuned = model in TUNED
+            told = _told(compared[f"spider_gain_pts_{model}"], compared[f"spider_p_holm_{model}"]) if tuned else ""
             rows.append(
                 [
-                    _link(found),
+                    # Named once, as a reader's eye wants it.
+                    found.name if model == MODELS[0] else "",
                     NAMES[model],
-                    _share(metrics["successes"], metrics["total"]),
-                    _share(rest["successes"], rest["total"]),
-                    _share(metrics["official_successes"], metrics["total"]),
-                    _share(rest["official_successes"], rest["total"]),
-                    same,
-                    *_training(found, model),
+                    _accuracy(metrics["successes"], metrics["total"]) + told,
+                    _accuracy(rest["successes"], rest["total"]),
+                    f"{100 * metrics['official_successes'] / metrics['total']:.2f}",
+                    _mmlu(found.mmlu, compared, model),
+                    _mmlu(found.mmlu_all, found.compared_all, model),
+                    f"{100 * compared[f'agreement_identical_outputs_{model}']:.2f}" if tuned else DASH,
+                    f"{found.timings[f'train_{model}']['seconds'] / 60:.1f}" if tuned else DASH,
                 ]
             )
-    headings = ["Set", "Model", "Execution accuracy", f"Without `{LEFT_OUT}`", "Official execution accuracy"]
-    headings += [f"Without `{LEFT_OUT}`", "Outputs identical to Base's", "Training minutes", "GPU"]
-    return table(headings, rows)
+    shown = table(HEADINGS, rows)
+    return f"{shown}\n\n{bullets(_notes(sets))}" if sets else shown
 
 
-def mmlu_table(sets: Sequence[ResultSet]) -> str:
-    """Return one row a set and model: MMLU as the paper asks it, and all of it."""
-    rows = [
-        [PAPER, NAMES[model], DASH, points(paper.MMLU_DIFFERENCE_PTS["all"]) if model in TUNED else DASH, *[DASH] * 4]
-        for model in MODELS
+def _paper_row(model: str) -> list[str]:
+    tuned = model in TUNED
+    return [
+        "the paper" if model == MODELS[0] else "",
+        NAMES[model],
+        _accuracy(paper.SPIDER_SUCCESSES[model], paper.SPIDER_TOTAL),
+        DASH,
+        DASH,
+        points(paper.MMLU_DIFFERENCE_PTS["all"]) if tuned else DASH,
+        DASH,
+        DASH,
+        f"{paper.TRAINING_MINUTES[model]:.1f}" if tuned else DASH,
     ]
-    for found in sets:
-        for model in MODELS:
-            few = [_share(found.mmlu[model]["correct"], found.mmlu[model]["total"]), *_mmlu(found.compared, model)]
-            if found.mmlu_all is None or found.compared_all is None:
-                many = [DASH] * 3
-            else:
-                metrics = found.mmlu_all[model]
-                many = [_share(metrics["correct"], metrics["total"]), *_mmlu(found.compared_all, model)]
-            rows.append([_link(found), NAMES[model], *few, *many])
-    headings = ["Set", "Model", "MMLU, three subjects", "Points against Base", "Adjusted p"]
-    return table([*headings, "MMLU, all 57", "Points against Base", "Adjusted p"], rows)
+
+
+def _notes(sets: Sequence[ResultSet]) -> list[str]:
+    """Return what the columns mean, with the numbers of questions and the machines that the sets themselves name."""
+
+    def numbers(values: Iterable[int]) -> str:
+        return " or ".join(f"{value:,}" for value in sorted(set(values))) or "no"
+
+    return [
+        f"Spider: execution accuracy in percent, with its 95 % interval (Wilson's), over the "
+        f"{numbers(found.spider['base']['total'] for found in sets)} questions of the dev split. "
+        f"Without `{LEFT_OUT}`: over the {numbers(_without(found, 'base')['total'] for found in sets)} on other "
+        "databases. Official: by the official evaluator's definition, over all.",
+        f"MMLU: Base's accuracy in percent over {numbers(found.mmlu['base']['total'] for found in sets)} and "
+        f"{numbers(found.mmlu_all['base']['total'] for found in sets if found.mmlu_all)} questions; then points "
+        "gained or lost against Base, with a paired bootstrap 95 % interval.",
+        "`*`: differs from Base by more than chance (exact McNemar p, Holm-adjusted within the run, at most 5 %).",
+        "As Base: percent of the answers on Spider that are Base's own, character by character.",
+        f"Minutes: training alone, on {_machines(sets)}; the paper's on a {paper.GPU}. A dash: not printed there, or "
+        "not run.",
+    ]
+
+
+def _machines(sets: Sequence[ResultSet]) -> str:
+    names = {
+        timing.get("gpu") or f"{timing['cpus']} CPU cores"
+        for found in sets
+        for timing in (found.timings[f"train_{model}"] for model in TUNED)
+    }
+    return " or ".join(sorted(names))
 
 
 def _without(found: ResultSet, model: str) -> dict[str, int]:
     """Return the counts of one model over all databases but `LEFT_OUT`."""
     metrics = found.spider[model]
-    if "by_database" not in metrics:
-        raise UserError(f"results/{found.name}/metrics/spider/{model}.json: has no by_database; export a newer run")
     left_out = metrics["by_database"].get(LEFT_OUT, {})
-    return {
-        name: metrics[name] - left_out.get(name, 0) for name in ("total", "successes", "official_successes")
-    }
+    return {name: metrics[name] - left_out.get(name, 0) for name in ("total", "successes")}
 
 
-def _training(found: ResultSet, model: str) -> tuple[str, str]:
-    """Return a model's minutes in training, and what it was trained on; for base, what it answered on."""
-    timing = found.timings.get("predict_spider_base" if model == "base" else f"train_{model}")
-    if timing is None:
-        return DASH, DASH
-    device = timing.get("gpu") or f"none, {timing.get('cpus', '?')} cores"
-    return DASH if model == "base" else f"{timing['seconds'] / 60:.1f}", device
-
-
-def _share(right: int, total: int) -> str:
+def _accuracy(right: int, total: int) -> str:
     low, high = (100 * end for end in wilson_interval(right, total))
-    return f"{right:,} of {total:,}: {percent(right / total)} ({low:.2f} to {high:.2f})" if total else DASH
+    return f"{100 * right / total:.2f} ({low:.1f} to {high:.1f})"
 
 
-def _mmlu(compared: Mapping[str, float], model: str) -> tuple[str, str]:
+def _mmlu(metrics: Mapping[str, dict] | None, compared: Mapping[str, float] | None, model: str) -> str:
+    if metrics is None or compared is None:
+        return DASH
     if model == "base":
-        return DASH, DASH
+        return f"{100 * metrics['base']['accuracy']:.2f}"
     difference, low, high, p = _mmlu_difference(compared, model)
-    return f"{points(difference)} ({points(low)} to {points(high)})", p_value(p)
+    return f"{points(difference)} ({_short(low)} to {_short(high)}){_told(difference, p)}"
+
+
+def _short(difference: float) -> str:
+    text = f"{difference:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def _told(difference: float, p: float) -> str:
+    return "" if verdict(difference, p) == "not distinguishable" else " *"
 
 
 def _mmlu_difference(compared: Mapping[str, float], model: str) -> tuple[float, float, float, float]:
@@ -184,75 +214,53 @@ def _mmlu_difference(compared: Mapping[str, float], model: str) -> tuple[float, 
     return 0.0 - loss, 0.0 - high, 0.0 - low, compared[f"mmlu_p_holm_{model}"]
 
 
-def _link(found: ResultSet) -> str:
-    return f"[{found.name}](results/{found.name}/report.md)"
-
-
 # ---------------------------------------------------------------- findings
 
 
-def model_2_findings(sets: Sequence[ResultSet]) -> list[str]:
+def model_2_findings(sets: Sequence[ResultSet]) -> str:
     """Return what Model 2's training changed at all: outputs that differ, and points on Spider."""
-    lines, gains, slow = [], [], []
-    for found in sets:
-        total = found.spider["m2"]["total"]
-        share = 1 - found.compared["agreement_identical_outputs_m2"]
-        gain, low, high, p = (found.compared[f"spider_{key}_m2"] for key in
-                              ("gain_pts", "gain_pts_low", "gain_pts_high", "p_holm"))  # fmt: skip
-        recipe = found.params.train_for("m2")
-        lines.append(
-            f"{found.name} (rate {number(recipe.lr)}, epochs {number(recipe.epochs)}): {round(share * total):,} of "
-            f"{total:,} outputs differ ({percent(share)}); {points(gain)} points ({points(low)} to {points(high)}, "
-            f"adjusted p {_is(p)}): {verdict(gain, p)}"
-            + (" than Base" if verdict(gain, p) != "not distinguishable" else " from Base")
-        )
-        if recipe.lr == paper.TABLE_1["m2"]["lr"]:
-            slow.append(share)
-            gains += [found.name] if verdict(gain, p) == "better" else []
     rate = number(paper.TABLE_1["m2"]["lr"])
-    closing = f"No set has trained Model 2 at the paper's rate of {rate}."
-    if slow:
-        told = f"A gain that can be told from chance: {', '.join(gains) or 'none'}."
-        closing = f"At the paper's rate of {rate}, at most {percent(max(slow))} of the outputs differ. {told}"
-    return [
-        "**What Model 2 learns.** The paper reads its 6.00 % as an effect of training at a learning rate of "
-        f"{rate}. How many of Model 2's outputs differ from Base's at all, character by character, and what "
-        f"that changes in execution accuracy:",
-        bullets(lines),
-        closing,
-    ]
+    lines = []
+    for found in sets:
+        recipe, compared, total = found.params.train_for("m2"), found.compared, found.spider["m2"]["total"]
+        differ = round((1 - compared["agreement_identical_outputs_m2"]) * total)
+        gain, low, high, p = (
+            compared[f"spider_{key}_m2"] for key in ("gain_pts", "gain_pts_low", "gain_pts_high", "p_holm")
+        )
+        lines.append(
+            f"{found.name} (rate {number(recipe.lr)}, epochs {number(recipe.epochs)}): {differ:,} of {total:,} outputs "
+            f"differ ({percent(differ / total)}); {_difference('execution accuracy', gain, low, high, p)}."
+        )
+    return (
+        f"**What Model 2 learns.** The paper reads its {percent(_paper_share('m2'))} as an effect of training at a rate "
+        f"of {rate}. How many of Model 2's outputs differ from Base's at all, by a character or more, and what that "
+        f"changes on Spider:\n\n{bullets(lines)}"
+    )
 
 
-def mmlu_findings(sets: Sequence[ResultSet]) -> list[str]:
+def mmlu_findings(sets: Sequence[ResultSet]) -> str:
     """Return what remains of the paper's loss on MMLU, on its few questions and on all."""
-    lines, lost = [], []
+    lines = []
     for found in sets:
         for model in TUNED:
-            parts = []
-            for metrics, compared in _mmlu_runs(found):
-                difference, low, high, p = _mmlu_difference(compared, model)
-                total = metrics["base"]["total"]
-                parts.append(
-                    f"{points(difference)} points ({points(low)} to {points(high)}, adjusted p {_is(p)}) on "
-                    f"{total:,} questions"
-                )
-                if verdict(difference, p) == "worse":
-                    lost.append(f"{found.name}, {NAMES[model]}, on {total:,} questions")
-            lines.append(f"{found.name}, {NAMES[model]}: {'; '.join(parts)}")
-    return [
-        f"**What remains of the loss on MMLU.** The paper reports {points(paper.MMLU_DIFFERENCE_PTS['all'])} points on "
-        "150 questions for both models, three questions each.",
-        bullets(lines),
-        f"A loss that can be told from chance: {'; '.join(lost) or 'none'}.",
-    ]
+            parts = [_difference(f"{found.mmlu['base']['total']:,} questions", *_mmlu_difference(found.compared, model))]
+            if found.mmlu_all and found.compared_all:
+                total = found.mmlu_all["base"]["total"]
+                parts.append(_difference(f"{total:,} questions", *_mmlu_difference(found.compared_all, model)))
+            lines.append(f"{found.name}, {NAMES[model]}: {'; '.join(parts)}.")
+    return (
+        f"**What remains of the loss on MMLU.** The paper reports {points(paper.MMLU_DIFFERENCE_PTS['all'])} points for "
+        f"both models: three questions of 150. Here, against Base:\n\n{bullets(lines)}"
+    )
 
 
-def _mmlu_runs(found: ResultSet) -> Iterator[tuple[dict[str, dict], dict[str, float]]]:
-    yield found.mmlu, found.compared
-    if found.mmlu_all is not None and found.compared_all is not None:
-        yield found.mmlu_all, found.compared_all
-
-
-def _is(p: float) -> str:
+def _difference(what: str, difference: float, low: float, high: float, p: float) -> str:
     text = p_value(p)
-    return text if text.startswith("<") else f"= {text}"
+    return (
+        f"{what}: {points(difference)} points ({points(low)} to {points(high)}, adjusted p "
+        f"{text if text.startswith('<') else f'= {text}'}): {verdict(difference, p)}"
+    )
+
+
+def _paper_share(model: str) -> float:
+    return paper.SPIDER_SUCCESSES[model] / paper.SPIDER_TOTAL
