@@ -5,9 +5,9 @@
     python -m text2sql.results check                    hold every set against its own lock and its recipe
     python -m text2sql.results table [--write|--check]  the README's table and findings: print, update, exit 1 if old
 
-A set holds params.yaml, dvc.lock, metrics/, timings/, predictions/ and the reports, byte for byte as the run left them.
-Its lock says what each stage read and wrote, so that files of two runs never pass for one: `export` refuses them, and
-`check` finds them later. Verdicts and adapters are not copied; the lock has their checksums.
+A set holds params.yaml, dvc.lock, metrics/, timings/, predictions/ and the reports, byte for byte as the run left
+them. Its lock says what each stage read and wrote, so that files of two runs never pass for one: `export` refuses them,
+and `check` finds them later. Verdicts and adapters are not copied; the lock has their checksums.
 """
 
 import argparse

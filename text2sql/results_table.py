@@ -219,7 +219,7 @@ def _mmlu_difference(compared: Mapping[str, float], model: str) -> tuple[float, 
 
 def model_2_findings(sets: Sequence[ResultSet]) -> str:
     """Return what Model 2's training changed at all: outputs that differ, and points on Spider."""
-    rate = number(paper.TABLE_1["m2"]["lr"])
+    rate, share = number(paper.TABLE_1["m2"]["lr"]), paper.SPIDER_SUCCESSES["m2"] / paper.SPIDER_TOTAL
     lines = []
     for found in sets:
         recipe, compared, total = found.params.train_for("m2"), found.compared, found.spider["m2"]["total"]
@@ -228,12 +228,12 @@ def model_2_findings(sets: Sequence[ResultSet]) -> str:
             compared[f"spider_{key}_m2"] for key in ("gain_pts", "gain_pts_low", "gain_pts_high", "p_holm")
         )
         lines.append(
-            f"{found.name} (rate {number(recipe.lr)}, epochs {number(recipe.epochs)}): {differ:,} of {total:,} outputs "
-            f"differ ({percent(differ / total)}); {_difference('execution accuracy', gain, low, high, p)}."
+            f"{found.name} (rate {number(recipe.lr)}, epochs {number(recipe.epochs)}): {differ:,} of {total:,} "
+            f"outputs differ ({percent(differ / total)}); {_difference('execution accuracy', gain, low, high, p)}."
         )
     return (
-        f"**What Model 2 learns.** The paper reads its {percent(_paper_share('m2'))} as an effect of training at a rate "
-        f"of {rate}. How many of Model 2's outputs differ from Base's at all, by a character or more, and what that "
+        f"**What Model 2 learns.** The paper reads its {percent(share)} as an effect of training at a rate of {rate}. "
+        f"How many of Model 2's outputs differ from Base's at all, by a character or more, and what that "
         f"changes on Spider:\n\n{bullets(lines)}"
     )
 
@@ -243,14 +243,15 @@ def mmlu_findings(sets: Sequence[ResultSet]) -> str:
     lines = []
     for found in sets:
         for model in TUNED:
-            parts = [_difference(f"{found.mmlu['base']['total']:,} questions", *_mmlu_difference(found.compared, model))]
-            if found.mmlu_all and found.compared_all:
-                total = found.mmlu_all["base"]["total"]
-                parts.append(_difference(f"{total:,} questions", *_mmlu_difference(found.compared_all, model)))
+            parts = [
+                _difference(f"{metrics['base']['total']:,} questions", *_mmlu_difference(compared, model))
+                for metrics, compared in ((found.mmlu, found.compared), (found.mmlu_all, found.compared_all))
+                if metrics is not None and compared is not None
+            ]
             lines.append(f"{found.name}, {NAMES[model]}: {'; '.join(parts)}.")
     return (
-        f"**What remains of the loss on MMLU.** The paper reports {points(paper.MMLU_DIFFERENCE_PTS['all'])} points for "
-        f"both models: three questions of 150. Here, against Base:\n\n{bullets(lines)}"
+        "**What remains of the loss on MMLU.** The paper reports "
+        f"{points(paper.MMLU_DIFFERENCE_PTS['all'])} points for both models: three questions of 150. Here, against Base:\n\n{bullets(lines)}"
     )
 
 
@@ -260,7 +261,3 @@ def _difference(what: str, difference: float, low: float, high: float, p: float)
         f"{what}: {points(difference)} points ({points(low)} to {points(high)}, adjusted p "
         f"{text if text.startswith('<') else f'= {text}'}): {verdict(difference, p)}"
     )
-
-
-def _paper_share(model: str) -> float:
-    return paper.SPIDER_SUCCESSES[model] / paper.SPIDER_TOTAL
