@@ -64,6 +64,18 @@ def micro_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def finished_project(repository, micro_model, tmp_path_factory):
+    """A project of its own after `dvc repro` with the micro model, committed. Tests work on copies of it."""
+    from tests.project import Project
+
+    project = Project.create(repository, tmp_path_factory.mktemp("finished") / "project", micro_model)
+    project.commit("the project")
+    project.first_run = project.run("dvc", "repro").stdout
+    project.commit("its results")
+    return project
+
+
+@pytest.fixture(scope="session")
 def spider_zip() -> Path:
     """The real Spider archive, where `SPIDER_ZIP` names it or it lies beside the repository."""
     return _real_data("SPIDER_ZIP", "spider_data.zip")

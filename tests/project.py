@@ -38,6 +38,8 @@ SMALL = {
 class Project:
     """The copy in `folder`, and commands in it."""
 
+    first_run = ""  # what the first `dvc repro` printed
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
@@ -55,6 +57,11 @@ class Project:
         for part in (SMALL, {"model": {"base": str(base)}}, changes or {}):
             project.set_params(part)
         return project
+
+    def copy(self, folder: Path) -> "Project":
+        """Return a copy of the whole project in `folder`, which is not there yet: its data, cache and commits."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
 
     def set_params(self, changes: dict) -> None:
         """Change params.yaml, section by section, keeping the rest."""

@@ -197,6 +197,10 @@ def spider_metrics(verdicts: list[dict]) -> dict:
         "by_hardness": {
             level: _both_accuracies([line for line in verdicts if line["hardness"] == level]) for level in HARDNESS
         },
+        "by_database": {
+            database: _counts([line for line in verdicts if line["db_id"] == database])
+            for database in sorted({line["db_id"] for line in verdicts})
+        },
         "causes": causes,
         "causes_by_hardness": {
             level: {
@@ -207,6 +211,14 @@ def spider_metrics(verdicts: list[dict]) -> dict:
         },
         "cause_groups": {group: sum(causes[cause] for cause in members) for group, members in GROUPS.items()},
         "sqlite_version": "3.46.1",
+    }
+
+
+def _counts(verdicts: list[dict]) -> dict[str, int]:
+    return {
+        "total": len(verdicts),
+        "successes": sum(line["execution_accuracy"] for line in verdicts),
+        "official_successes": sum(line["official_execution_accuracy"] for line in verdicts),
     }
 
 

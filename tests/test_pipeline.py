@@ -5,8 +5,6 @@ import re
 
 import pytest
 
-from tests.project import Project
-
 STAGES = {
     "prepare",
     "train_m1",
@@ -21,13 +19,8 @@ def stages_run(output: str) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def project(repository, micro_model, tmp_path_factory):
-    project = Project.create(repository, tmp_path_factory.mktemp("project"), micro_model)
-    project.commit("the project")
-    result = project.run("dvc", "repro")
-    assert stages_run(result.stdout) == STAGES
-    project.commit("its results")
-    return project
+def project(finished_project, tmp_path_factory):
+    return finished_project.copy(tmp_path_factory.mktemp("pipeline") / "project")
 
 
 def read(project, path):
@@ -36,6 +29,10 @@ def read(project, path):
 
 def lines(project, path):
     return [json.loads(line) for line in (project.folder / path).read_text().splitlines()]
+
+
+def test_the_first_run_runs_all_stages(finished_project):
+    assert stages_run(finished_project.first_run) == STAGES
 
 
 def test_all_outputs_are_there(project):

@@ -16,6 +16,7 @@ from tests.test_comparison import LIMITS, inputs
 from text2sql import review
 from text2sql.comparison import compare, flatten
 from text2sql.files import read_json, write_json
+from text2sql.lock import md5
 from text2sql.params import load_params
 from text2sql.report import number
 
@@ -162,7 +163,7 @@ class TestStale:
         Path("params.yaml").write_text("train:\n  lr: 2e-08\n  lora:\n    target_modules: [q_proj, k_proj]\n")
         write_json("metrics/train/m1.json", {"steps": 3})
 
-        def write(lr="2e-8", md5=review._md5(Path("metrics/train/m1.json"))):
+        def write(lr="2e-8", md5=md5(Path("metrics/train/m1.json"))):
             Path("dvc.lock").write_text(self.LOCK.format(lr=lr, md5=md5))
             return list(review.stale_parts(Path("dvc.lock")))
 

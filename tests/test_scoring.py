@@ -416,5 +416,15 @@ def test_summarise(score):
     assert json.loads(json.dumps(metrics)) == metrics
 
 
+def test_summarise_counts_each_database(score):
+    right, both = score((NAMES, NAMES), (NAMES, NAMES))
+    counts = summarise([right, replace(both, db_id="a_first", official_execution_accuracy=False)])["by_database"]
+    assert counts == {
+        "a_first": {"total": 1, "successes": 1, "official_successes": 0},
+        right.db_id: {"total": 1, "successes": 1, "official_successes": 1},
+    }
+    assert list(counts)[0] == "a_first"
+
+
 def test_groups_cover_each_cause_once():
     assert sorted(cause for causes in CAUSE_GROUPS.values() for cause in causes) == sorted(CAUSES)

@@ -4,7 +4,7 @@
     python -m text2sql.ask --db PATH.sqlite          interactive, with history; the model stays loaded
 
 The model, its loader and the prompt are those of `params.yaml`. The database is opened read-only: nothing that the
-model writes can change it.
+model writes can change it. The exit code is 1 where the query did not run.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from text2sql.prompts import extract_sql, load_few_shot, spider_messages
 from text2sql.spider import schema_from_sqlite
 
 ROWS_SHOWN = 20
+CHARACTERS_SHOWN = 80  # of a cell
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -51,6 +52,8 @@ def answerer(params: Params, database: Path, adapter: Path | None) -> Callable[[
     if adapter is not None and not adapter.is_dir():
         raise UserError(f"--model: {adapter}: no such folder; wanted an adapter, such as models/m1 after `make repro`")
     schema = schema_from_sqlite(database, database.stem)
+    if not schema.tables:
+        raise UserError(f"--db: {database}: has no tables to ask about")
     few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
     limits = Limits(**params.execution.model_dump())
 
@@ -71,33 +74,47 @@ def shown(sql: str, result: Result) -> str:
     """Return the SQL and its result as a person reads them: a table of the first rows, or what went wrong."""
     from tabulate import tabulate
 
+    sql = "\n".join(map(_printable, sql.splitlines())) or "(the model wrote no SQL)"
     if result.error:
-        return f"{sql}\n\nThe query did not run: {result.error}"
+        return f"{sql}\n\nThe query did not run: {_printable(result.error)}"
     if not result.rows:
         return f"{sql}\n\nNo rows."
-    table = tabulate(result.rows[:ROWS_SHOWN], headers=result.columns, missingval="NULL", disable_numparse=True)
+    rows = [list(map(_cell, row)) for row in result.rows[:ROWS_SHOWN]]
+    table = tabulate(rows, headers=list(map(_cell, result.columns)), disable_numparse=True)
     count = len(result.rows)
     rest = f"\n({count:,} rows, the first {ROWS_SHOWN} shown)" if count > ROWS_SHOWN else ""
     return f"{sql}\n\n{table}{rest}"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "NULL"
+    text = f"x'{value.hex()}'" if isinstance(value, bytes) else str(value)
+    cut = f"{text[: CHARACTERS_SHOWN - 1]}…" if len(text) > CHARACTERS_SHOWN else text
+    return _printable(cut)
+
+
+def _printable(text: str) -> str:
+    """Return `text` with control characters escaped: what a model or a database holds shall not steer the terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _converse(answer: Callable[[str], tuple[str, Result]]) -> None:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory
 
-    from text2sql.embedded import user_cache
+    from text2sql.files import user_cache
 
     user_cache().mkdir(parents=True, exist_ok=True)
     session: PromptSession = PromptSession(history=FileHistory(str(user_cache() / "ask_history")))
     print("Ask in words; Ctrl-D ends.")
     with contextlib.suppress(EOFError):
         while True:
-            try:
+            # Ctrl-C gives up the line, or the answer, but not the session.
+            with contextlib.suppress(KeyboardInterrupt):
                 question = session.prompt("? ").strip()
-            except KeyboardInterrupt:
-                continue
-            if question:
-                print(shown(*answer(question)), end="\n\n")
+                if question:
+                    print(shown(*answer(question)), end="\n\n")
 
 
 if __name__ == "__main__":

@@ -8,17 +8,16 @@ could write the comment; `python -m stages.compare --gate` is what fails.
 """
 
 import argparse
-import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from text2sql import comparison
+from text2sql import comparison, lock
 from text2sql.errors import RunError, UserError, run
-from text2sql.params import load_params
+from text2sql.params import load_params, read_yaml
 from text2sql.report import bullets, number, table
 
 MARKER = "<!-- text2sql review -->"  # by which the workflow finds its comment again
@@ -92,40 +91,21 @@ def dvc_diff(what: str, revision: str) -> list[tuple[str, str, Any, Any]]:
     ]
 
 
-def stale_parts(lock: Path) -> Iterator[str]:
+def stale_parts(lock_file: Path) -> Iterator[str]:
     """Say each stage whose recorded params are not those of params.yaml, and each metrics file edited since its run.
 
     A commit that changes params but not the results would otherwise be judged by the old run's metrics.
     """
-    from ruamel.yaml import YAML
-
-    if not lock.is_file():
+    if not lock_file.is_file():
         return
-    yaml = YAML(typ="safe", pure=True)
-    params = yaml.load(Path("params.yaml").read_text(encoding="utf-8"))
-    for stage, entry in yaml.load(lock.read_text(encoding="utf-8")).get("stages", {}).items():
-        recorded = entry.get("params", {}).get("params.yaml", {})
-        changed = [key for key, value in recorded.items() if _at(params, key) != value]
-        if changed:
-            yield f"stage {stage} last ran with another {', '.join(changed)}; `dvc repro` runs it again"
-        for out in entry.get("outs", []):
-            path = Path(out["path"])
-            # What git holds; DVC's own outs are not here.
-            if path.parts[0] == "metrics" and path.is_file() and "md5" in out and _md5(path) != out["md5"]:
-                yield f"{path} is not what stage {stage} wrote; `dvc repro` writes it again"
-
-
-def _at(params: Mapping, key: str) -> Any:
-    value: Any = params
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    return value
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    stages = lock.read_stages(lock_file)
+    for stage, changed in lock.changed_params(stages, read_yaml("params.yaml")):
+        yield f"stage {stage} last ran with another {', '.join(changed)}; `dvc repro` runs it again"
+    for name, (stage, checksum) in lock.written(stages).items():
+        path = Path(name)
+        # What git holds; DVC's own outs are not here.
+        if path.parts[0] == "metrics" and path.exists() and lock.md5(path) != checksum:
+            yield f"{path} is not what stage {stage} wrote; `dvc repro` writes it again"
 
 
 def _table(rows: Sequence[tuple[str, str, Any, Any]], what: str) -> str:

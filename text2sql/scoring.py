@@ -273,6 +273,7 @@ def summarise(verdicts: Iterable[Verdict]) -> dict:
         **accuracies,
         "failures": accuracies["total"] - accuracies["successes"],
         "by_hardness": {level: _accuracies(chosen) for level, chosen in by_hardness.items()},
+        "by_database": _by_database(verdicts),
         "causes": causes,
         "causes_by_hardness": {level: _causes(chosen) for level, chosen in by_hardness.items()},
         "cause_groups": {group: sum(causes[cause] for cause in members) for group, members in CAUSE_GROUPS.items()},
@@ -291,6 +292,17 @@ def _accuracies(verdicts: list[Verdict]) -> dict:
         **_accuracy("official_execution_accuracy", official_successes, total),
         "official_successes": official_successes,
     }
+
+
+def _by_database(verdicts: list[Verdict]) -> dict[str, dict[str, int]]:
+    """Return counts alone: whoever leaves a database out, or wants one, adds them up."""
+    counts: dict[str, dict[str, int]] = {}
+    for verdict in verdicts:
+        found = counts.setdefault(verdict.db_id, {"total": 0, "successes": 0, "official_successes": 0})
+        found["total"] += 1
+        found["successes"] += verdict.execution_accuracy
+        found["official_successes"] += verdict.official_execution_accuracy
+    return dict(sorted(counts.items()))
 
 
 def _accuracy(name: str, successes: int, total: int) -> dict:
