@@ -48,7 +48,7 @@ TRL, TRL_PLAIN, UNSLOTH = "TRL's SFTTrainer", "TRL without gradient checkpointin
 SIDES = {"ours": OURS, "trl": TRL, "trl_no_checkpointing": TRL_PLAIN, "unsloth": UNSLOTH}
 # Times as fast, on the small model and on the random 3B shape in 4 bit.
 GOALS = {"none": {TRL: 3, UNSLOTH: 1.5}, "4bit": {TRL: 1.5, UNSLOTH: 1.2}}
-MARK = "\x1eRESULT "
+MARK = "==RESULT== "
 
 
 def measure(

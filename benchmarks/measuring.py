@@ -128,27 +128,37 @@ def best_of(sizes: Sequence[int], seconds_at: Callable[[int], float], most: int)
 
 def markdown(found: dict) -> str:
     """Return a small table of one benchmark's result, with a line for its bound and one for each note."""
-    lines = [
-        f"**{found['name']}**: {found.get('what', '')}",
-        "",
-        "| against | this project | peer | ratio | goal | answers |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    sides = found.get("sides", {})
-    for row in found.get("comparisons", []):
-        ours, peer = sides.get(row.get("ours", OURS)), sides.get(row["peer"])
-        lines.append(
-            f"| {row['peer']} | {_seconds(ours)} | {_seconds(peer)} | {row['ratio']:.3g} × | {_goal(row)} "
-            f"| {row.get('answers') or '-'} |"
-        )
-    if not found.get("comparisons"):
-        lines += [f"| - | {_seconds(side)} ({name}) | - | - | - | - |" for name, side in sides.items()]
-    lines.append("")
+    lines = [f"**{found['name']}**: {found.get('what', '')}", "", *_table(found), ""]
     limit = found.get("bound")
     if limit:
         lines.append(f"- Bound: {limit['what']}: {limit['seconds']:.3g} s; reached: {limit['share_reached']:.1%}.")
     lines += [f"- {note}" for note in found.get("notes", [])]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(found: dict) -> list[str]:
+    sides = found.get("sides", {})
+    if found.get("growth"):
+        lines = ["| task | examples | seconds | exponent |", "| --- | --- | --- | --- |"]
+        for task, one in found["growth"].items():
+            examples = ", ".join(f"{count:,}" for count in one["examples"])
+            seconds = ", ".join(f"{value:.3g}" for value in one["seconds"])
+            lines.append(f"| {task} | {examples} | {seconds} | {one['exponent']:.2f} |")
+        return lines
+    if not found.get("comparisons"):
+        return ["| side | seconds |", "| --- | --- |"] + [f"| {name} | {_seconds(one)} |" for name, one in sides.items()]
+    lines = [
+        "| this project | against | ratio | goal | answers |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in found["comparisons"]:
+        name = row.get("ours", OURS)
+        ours = _seconds(sides.get(name)) + ("" if name == OURS else f" ({name})")
+        lines.append(
+            f"| {ours} | {row['peer']}: {_seconds(sides.get(row['peer']))} | {row['ratio']:.3g} × | {_goal(row)} "
+            f"| {row.get('answers') or '-'} |"
+        )
+    return lines
 
 
 def _seconds(side: dict | None) -> str:
@@ -160,6 +170,8 @@ def _seconds(side: dict | None) -> str:
 
 
 def _goal(row: dict) -> str:
+    if "goal_text" in row:
+        return row["goal_text"]
     if row.get("goal") is None:
         return "-"
     sign = "≤" if row.get("ratio_of", "").startswith(OURS) else "≥"
@@ -172,7 +184,7 @@ class Worker:
     The process runs `python -m MODULE ARGUMENTS`, says `ready` on a line of its own, and answers each line with one.
     """
 
-    MARK = "\x1eRESULT "
+    MARK = "==RESULT== "
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
         self._process = subprocess.Popen(
