@@ -11,14 +11,13 @@ the project's own sample, gone through again where more questions are needed. A 
 import argparse
 import importlib
 import inspect
-import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.machine import machine, on_gpu
-from benchmarks.measuring import markdown
+from benchmarks.measuring import Unavailable, markdown
 from benchmarks.results import RESULTS, save
 
 NAMES = ("predict", "mmlu", "train", "startup", "growth", "scoring", "load")
@@ -60,21 +59,22 @@ def main(arguments: Sequence[str]) -> int:
     unknown = set(options.names) - set(NAMES)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; takes {', '.join(NAMES)}")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     print(f"{machine()['slug']}: {machine()['processor']}", flush=True)
-    failed = []
+    failed, written = [], None
     for name, kept in plans(options):
         print(f"\n{name} …", flush=True)
         try:
             found = run(name, kept)
+        except Unavailable as reason:
+            print(f"not run: {reason}")
+            continue
         except Exception as error:
             traceback.print_exc()
             failed.append(f"{name}: {type(error).__name__}: {error}")
             continue
         print(markdown(found))
         written = save([found], options.results)
-    if len(failed) < len(list(plans(options))):
+    if written:
         print(f"Written: {written} and {written.with_suffix('.json').name}")
     for line in failed:
         print(f"failed: {line.splitlines()[0]}", file=sys.stderr)

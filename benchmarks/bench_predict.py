@@ -189,7 +189,7 @@ def least_seconds(
     base: str, quantization: str, dtype: str, prompts: Sequence[list[int]], answers: Sequence[list[int]]
 ) -> float:
     """Return the seconds that the hardware needs at least: arithmetic, or reading weights and caches."""
-    size, rate = sizes(base, quantization), rates(dtype)
+    size, rate = sizes(base, quantization, dtype), rates(dtype)
     shared = len(os.path.commonprefix(list(prompts)))
     read = shared + sum(len(prompt) - shared for prompt in prompts)
     generated = sum(map(len, answers))

@@ -9,7 +9,6 @@ one of each warms up. What DVC itself needs for the least pipeline there is, one
 """
 
 import argparse
-import importlib.util
 import shutil
 import subprocess
 import sys
@@ -19,8 +18,9 @@ from pathlib import Path
 
 from tests.project import Project
 
+from benchmarks.machine import has
 from benchmarks.material import REPOSITORY
-from benchmarks.measuring import Side, compared, in_turns, markdown, result
+from benchmarks.measuring import Side, Unavailable, compared, in_turns, markdown, result
 from benchmarks.random_base import write_random_base
 
 EVAL, EMPTY = "eval_spider base", "an empty Python"
@@ -32,8 +32,8 @@ MOST_SECONDS = 1.5
 
 def measure(short: bool = False, repeats: int = 5, project: Path | None = None) -> dict:
     """Return the times of the commands; `project` is a prepared copy, made anew by default."""
-    if importlib.util.find_spec("dvc") is None:
-        raise RuntimeError("dvc is not installed")
+    if not has("dvc") or shutil.which("git") is None:
+        raise Unavailable("start-up needs dvc and git")
     repeats = min(repeats, 3) if short else repeats
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         ready = Project(project) if project else prepare(Path(folder) / "project", Path(folder) / "base")

@@ -154,7 +154,7 @@ def _result(runs: dict[str, list[dict]], plan: dict, notes: list[str]) -> dict:
         + ", ".join(f"{name} {statistics.median(side['whole_seconds']):.3g} s" for name, side in table.items())
         + ".",
     ]
-    base, size, rate = model["base"], sizes(model["base"], model["quantization"]), rates(model["dtype"])
+    base, size, rate = model["base"], sizes(model["base"], model["quantization"], model["dtype"]), rates(model["dtype"])
     # Forward and the gradient of activations, 2 operations each a weight: the base's weights have no gradient. Of the
     # output's only the answers' positions count.
     operations = 4 * (size["body"] * tokens + size["head"] * ours[0]["counted_tokens"] / plan["steps"])
@@ -195,7 +195,7 @@ def _run(side: str, plan: dict) -> dict:
 
 def train_side(side: str, plan: dict) -> dict:
     """Train as `side` does, in this process; return what was measured."""
-    if side == "unsloth":
+    if side == "unsloth" or plan["model"]["loader"] == "unsloth":
         import unsloth  # noqa: F401 (before transformers)
     model, recipe = ModelParams(**plan["model"]), TrainParams(**plan["recipe"])
     pairs = training_pairs(plan, recipe)
@@ -293,16 +293,15 @@ def _train_peer(side: str, pairs: list, model: ModelParams, recipe: TrainParams)
     if not on_gpu():
         settings |= {"bf16": False, "use_cpu": True}
 
-    class Peer(SFTTrainer):
-        """TRL's own, but for the loss where Triton is missing."""
+    class WithoutTriton(SFTTrainer):
+        """TRL's own, but for the loss, which is the model's."""
 
-        if not has("triton"):
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            return Trainer.compute_loss(self, *args, **kwargs)
 
-            def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
-                return Trainer.compute_loss(self, *args, **kwargs)
-
+    trainer_class = SFTTrainer if has("triton") else WithoutTriton
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        trainer = Peer(
+        trainer = trainer_class(
             model=base,
             args=SFTConfig(
                 output_dir=folder,

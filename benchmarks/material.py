@@ -210,10 +210,10 @@ def spread(prompts: Sequence[list[int]], count: int) -> list[int]:
     return sorted(order[int((index + 0.5) * len(order) / count)] for index in range(count))
 
 
-def sizes(base: str, quantization: str = "none") -> dict[str, float]:
+def sizes(base: str, quantization: str, dtype: str) -> dict[str, float]:
     """Return parameters that multiply each token (`body`), those of the output (`head`), and bytes of a token's cache.
 
-    The bytes of a parameter are those of the benchmarks' dtype, or about half of one in 4 bit.
+    A parameter takes the bytes of `dtype`, or about half a byte in 4 bit.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -227,7 +227,7 @@ def sizes(base: str, quantization: str = "none") -> dict[str, float]:
     total = sum(parameter.numel() for parameter in model.parameters())
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight or config.tie_word_embeddings
     body = total - embedding - (0 if tied else embedding)
-    width = 2 if dtype_name() == "bfloat16" else 4
+    width = getattr(torch, dtype).itemsize
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return {
         "body": body,

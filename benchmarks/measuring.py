@@ -16,6 +16,10 @@ from benchmarks.machine import machine, wait
 OURS = "this project"
 
 
+class Unavailable(Exception):
+    """This machine lacks what a benchmark needs; the message says what."""
+
+
 @dataclass
 class Side:
     """One of those compared: what it does, and what came of it."""
