@@ -1,0 +1,85 @@
+"""Run the benchmarks that this machine allows, and write `benchmarks/results/<machine>.json` and `.md`.
+
+    python -m benchmarks [--short] [--model FOLDER …] [NAME …]
+
+Names: predict, mmlu, train, startup, growth, scoring, load; all by default. `--short` takes at most ten minutes on two
+CPU cores. `--model` (on a GPU) measures prediction and training once more on a local base in 4 bit, such as
+`python -m benchmarks.random_base` writes. `--spider` and `--mmlu` name real data in the official layout; by default it is
+the project's own sample, gone through again where more questions are needed. A benchmark that cannot run says why.
+"""
+
+import argparse
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.machine import machine, on_gpu
+from benchmarks.measuring import Unavailable, markdown
+from benchmarks.results import RESULTS, save
+
+NAMES = ("predict", "mmlu", "train", "startup", "growth", "scoring", "load")
+
+
+def plans(options: argparse.Namespace) -> Iterator[tuple[str, dict]]:
+    """Yield each benchmark's module name and the arguments of its `measure`."""
+    for name in options.names or NAMES:
+        arguments = {"short": True} if options.short else {}
+        if options.spider and name in ("predict", "train"):
+            arguments["spider"] = options.spider
+        if options.mmlu and name == "mmlu":
+            arguments["mmlu"] = options.mmlu
+        yield name, arguments
+        if options.model and on_gpu() and name in ("predict", "train"):
+            yield name, {**arguments, "model": options.model, "quantization": "4bit"}
+
+
+def run(name: str, arguments: dict) -> dict:
+    """Return what the benchmark `name` measures, with those of `arguments` that it takes."""
+    measure = importlib.import_module(f"benchmarks.bench_{name}").measure
+    taken = inspect.signature(measure).parameters
+    found = measure(**{key: value for key, value in arguments.items() if key in taken})
+    return {"name": name, "machine": machine(), **found}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what `arguments` name, saving after each. Returns 1 where one of them failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--model", metavar="FOLDER", help="a base for 4 bit, on a GPU")
+    parser.add_argument("--spider", metavar="PATH")
+    parser.add_argument("--mmlu", metavar="PATH")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER")
+    options = parser.parse_args(arguments)
+    unknown = set(options.names) - set(NAMES)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; takes {', '.join(NAMES)}")
+    print(f"{machine()['slug']}: {machine()['processor']}", flush=True)
+    failed, written = [], None
+    for name, kept in plans(options):
+        print(f"\n{name} …", flush=True)
+        try:
+            found = run(name, kept)
+        except Unavailable as reason:
+            print(f"not run: {reason}")
+            continue
+        except Exception as error:
+            traceback.print_exc()
+            failed.append(f"{name}: {type(error).__name__}: {error}")
+            continue
+        print(markdown(found))
+        written = save([found], options.results)
+    if written:
+        print(f"Written: {written} and {written.with_suffix('.json').name}")
+    for line in failed:
+        print(f"failed: {line.splitlines()[0]}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

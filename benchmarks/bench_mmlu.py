@@ -1,0 +1,264 @@
+"""MMLU by log-likelihood: the stage's path against the paper's four prompts a question and lm-evaluation-harness.
+
+    python -m benchmarks.bench_mmlu [--questions N] [--mmlu PATH] [--model FOLDER --quantization 4bit] [--save]
+
+(a) the paper's: each option's full prompt through the model, and the sum of the option's log-likelihoods; (b)
+lm-evaluation-harness (`pip install --no-deps lm_eval` is enough for this): `loglikelihood` of its HFLM on the same
+weights, prompts and options, at the best of some batch sizes. Both choose as this project does, or it is said how
+often. The runs alternate; one of each warms up and is not counted. Loading is not counted; tokenising is, on all sides.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from text2sql.errors import UserError
+from text2sql.journal import Journal
+from text2sql.mmlu import SUBJECT_CATEGORY, Question, open_mmlu
+from text2sql.mmlu_evaluation import answer_questions
+from text2sql.models import LanguageModel
+from text2sql.params import EMBEDDED_BASE
+from text2sql.processes import Processes
+from text2sql.prompts import OPTIONS, mmlu_prompt
+
+from benchmarks.machine import has, on_gpu, rates
+from benchmarks.material import (
+    SAMPLE_MMLU,
+    model_name,
+    model_options,
+    model_params,
+    params,
+    plain_model,
+    save_random_adapter,
+    sizes,
+    spread,
+)
+from benchmarks.measuring import OURS, Side, best_of, bound, compared, in_turns, markdown, result, same
+
+PAPER = "(a) the paper's four full prompts"
+HARNESS = "(b) lm-evaluation-harness"
+# On how many questions batch sizes are tried.
+SEARCHED = 32
+GOALS = {PAPER: 12, HARNESS: 3}
+
+
+def measure(
+    short: bool = False,
+    questions: int | None = None,
+    mmlu: str | Path = SAMPLE_MMLU,
+    shots: int | None = None,
+    model: str = EMBEDDED_BASE,
+    quantization: str = "none",
+    dtype: str | None = None,
+    batch_size: int | None = None,
+    peer_batch_sizes: Sequence[int] | None = None,
+    paper_questions: int | None = None,
+    repeats: int = 3,
+    peers: Sequence[str] = "ab",
+) -> dict:
+    """Return the times of all sides. Raises RuntimeError where choices in float32 differ."""
+    settings = params()
+    gpu = on_gpu()
+    questions = questions or (14042 if gpu else 24 if short else 300)
+    shots = settings.mmlu.shots if shots is None else shots
+    batch_size = batch_size or settings.mmlu.batch_size
+    peer_batch_sizes = peer_batch_sizes or ((32, 64, 128) if gpu else (8, 16))
+    paper_questions = paper_questions or (64 if gpu else 6 if short else 24)
+    repeats = min(repeats, 2) if short else repeats
+    chosen = model_params(model, quantization, dtype)
+    asked, examples, repeated = mmlu_questions(mmlu, questions, shots)
+    texts = [mmlu_prompt(question, examples[question.subject]) for question in asked]
+    notes = [f"The data hold {len(asked) - repeated} questions: gone through again."] if repeated else []
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        adapter = save_random_adapter(model, Path(folder) / "adapter")
+        ours_model = LanguageModel(chosen, adapter)
+        plain, tokenizer = plain_model(chosen, adapter)
+        ours = Side(OURS, lambda: our_choices(ours_model, asked, examples, batch_size))
+        sides = {OURS: ours}
+        part = spread(texts, paper_questions)
+        if "a" in peers:
+            sides[PAPER] = Side(
+                PAPER,
+                lambda: [_choice(four_prompts(plain, tokenizer, texts[position])) for position in part],
+                scale=len(asked) / len(part),
+                note=f"{len(part)} questions, spread over all lengths, scaled linearly",
+            )
+            if len(part) < len(asked):
+                notes.append(f"The paper's four prompts: {sides[PAPER].note}.")
+        if "b" in peers and has("lm_eval"):
+            harness = Harness(plain, tokenizer)
+            harness.choices(texts[:2], 2)  # what is loaded at the first call
+            some = [texts[position] for position in spread(texts, max(SEARCHED, 4 * max(peer_batch_sizes)))]
+            best, seconds, tried = best_of(
+                peer_batch_sizes, lambda size: Side("", lambda: harness.choices(some, size)).run(), most=len(some)
+            )
+            sides[HARNESS] = Side(HARNESS, lambda: harness.choices(texts, best), warm_up=seconds)
+            sides[HARNESS].note = f"batch size {best}, the fastest on {len(some)} questions of {tried}"
+            notes.append(f"lm-evaluation-harness: {sides[HARNESS].note}.")
+        elif "b" in peers:
+            notes.append("lm-evaluation-harness: not measured; `pip install --no-deps lm_eval` gives what it takes.")
+        in_turns(list(sides.values()), repeats)
+        ids = [ours_model.text_ids(text) for text in texts]
+
+    comparisons = []
+    for name, side in list(sides.items())[1:]:
+        expected = [ours.answers[position] for position in part] if name == PAPER else ours.answers
+        answers = same(side.answers, expected)
+        comparisons.append(compared(ours, side, GOALS[name], answers))
+        if chosen.dtype == "float32" and side.answers != expected:
+            raise RuntimeError(f"{name}: choices in float32 differ: {answers}")
+    read, size, rate = least_tokens(asked, ids), sizes(model, quantization, chosen.dtype), rates(chosen.dtype)
+    operations = 2 * size["body"] * read + 2 * size["head"] * len(asked)
+    notes.append(f"Warm-up of {OURS} (not counted above): {ours.warm_up:.3g} s.")
+    return result(
+        f"mmlu {model_name(model, quantization)}",
+        f"{len(asked):,} questions of {len(examples)} subjects, {shots}-shot, {chosen.dtype}",
+        {"questions": len(asked), "prompt_tokens": sum(map(len, ids)), "tokens_read_once": read},
+        list(sides.values()),
+        comparisons,
+        bound=bound(
+            "the operations of all prompts, each subject's shots once, at the measured rate of a large product",
+            operations / rate["operations_per_second"],
+            ours,
+        ),
+        questions_per_second=round(len(asked) / ours.median, 1),
+        rates=rate,
+        notes=notes,
+    )
+
+
+def mmlu_questions(
+    path: str | Path, count: int, shots: int
+) -> tuple[list[Question], dict[str, list[Question]], int]:
+    """Return `count` test questions, the worked examples by subject, and how many of the questions are repeats.
+
+    All subjects that `path` has; fewer questions are shared out evenly among them, more go through the data again.
+    """
+    with open_mmlu(path) as source:
+        by_subject = {}
+        examples = {}
+        for subject in SUBJECT_CATEGORY:
+            try:
+                by_subject[subject] = source.questions(subject, "test")
+                examples[subject] = source.questions(subject, "dev", shots)
+            except UserError as error:
+                if "no such file" not in str(error):
+                    raise
+    if not by_subject:
+        raise UserError(f"{path}: holds none of MMLU's subjects")
+    held = sum(map(len, by_subject.values()))
+    chosen = [question for questions in by_subject.values() for question in questions]
+    if count < held:
+        # Every n-th question: of all subjects, as many as their share.
+        chosen = [chosen[index * held // count] for index in range(count)]
+    repeats = max(0, count - held)
+    for number in range(repeats):
+        question = chosen[number % held]
+        again = number // held + 2
+        chosen.append(
+            Question(question.subject, question.index, f"({again}) {question.question}", question.choices, question.answer)
+        )
+    used = {question.subject for question in chosen}
+    return chosen, {subject: found for subject, found in examples.items() if subject in used}, repeats
+
+
+def our_choices(
+    model: LanguageModel, questions: Sequence[Question], shots: dict[str, list[Question]], batch_size: int
+) -> list[int]:
+    """Return the choices by the stage's path."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        journal = Journal("bench", [], 0, Path(folder))
+        records, _ = answer_questions(
+            model, questions, shots, SUBJECT_CATEGORY, batch_size, journal, Processes(), OURS
+        )
+    return [record["choice"] for record in records]
+
+
+def four_prompts(model: Any, tokenizer: Any, text: str) -> list[float]:
+    """Return the log-likelihood of each option as the paper computes it: a pass over prompt and option for each."""
+    import torch
+
+    begins = len(tokenizer(text)["input_ids"])
+    found = []
+    for option in OPTIONS:
+        ids = torch.tensor([tokenizer(text + option)["input_ids"]], device=model.device)
+        with torch.inference_mode():
+            logits = torch.log_softmax(model(input_ids=ids).logits[0].float(), dim=-1)
+        answer = ids[0, begins:]
+        found.append(logits[begins - 1 : -1].gather(1, answer[:, None]).sum().item())
+    return found
+
+
+class Harness:
+    """lm-evaluation-harness's model around one that is loaded."""
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        import logging
+
+        logging.getLogger("lm_eval").setLevel(logging.ERROR)
+        from lm_eval.models.huggingface import HFLM
+
+        self._harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
+
+    def choices(self, texts: Sequence[str], batch_size: int) -> list[int]:
+        """Return the choice for each prompt. It runs each prompt once, and takes all options from there."""
+        from lm_eval.api.instance import Instance
+
+        requests = [
+            Instance("loglikelihood", {}, (text, option), number)
+            for text in texts
+            for number, option in enumerate(OPTIONS)
+        ]
+        self._harness.batch_size_per_gpu = batch_size
+        found = [likelihood for likelihood, _ in self._harness.loglikelihood(requests, disable_tqdm=True)]
+        return [_choice(found[start : start + len(OPTIONS)]) for start in range(0, len(found), len(OPTIONS))]
+
+
+def least_tokens(questions: Sequence[Question], ids: Sequence[list[int]]) -> int:
+    """Return how many tokens have to be read at least: what a subject's prompts share, once."""
+    tokens = 0
+    for subject in {question.subject for question in questions}:
+        members = [one for one, question in zip(ids, questions, strict=True) if question.subject == subject]
+        shared = len(os.path.commonprefix(members)) if len(members) > 1 else 0
+        tokens += shared + sum(len(one) - shared for one in members)
+    return tokens
+
+
+def _choice(values: Sequence[float]) -> int:
+    return max(range(len(values)), key=values.__getitem__)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure as `arguments` say, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    model_options(parser)
+    parser.add_argument("--questions", type=int, metavar="N", help="default: 14042 on a GPU, 300 on a CPU")
+    parser.add_argument("--mmlu", default=SAMPLE_MMLU, metavar="PATH")
+    parser.add_argument("--shots", type=int, metavar="N", help="default: params.yaml's")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="of this project; default: params.yaml's")
+    parser.add_argument("--peer-batch-sizes", type=_numbers, metavar="N,N,…", help="tried for (b)")
+    parser.add_argument("--paper-questions", type=int, metavar="N", help="how many (a) answers")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N")
+    parser.add_argument("--peers", default="ab", help="which of a and b (default: ab)")
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
+    options = vars(parser.parse_args(arguments))
+    save = options.pop("save")
+    found = measure(**options)
+    print(markdown(found))
+    if save:
+        from benchmarks.results import save as save_results
+
+        print(save_results([found]))
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

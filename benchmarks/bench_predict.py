@@ -1,0 +1,253 @@
+"""Predictions on Spider: `LanguageModel.generate` as the stage uses it, against what people would write instead.
+
+    python -m benchmarks.bench_predict [--questions N] [--model FOLDER --quantization 4bit] [--save]
+
+(a) the paper's loop: one `model.generate` a question; (b) transformers' `model.generate` with left-padded batches of
+prompts sorted by length, at the best of some batch sizes; (c) on a GPU with unsloth, `FastLanguageModel.for_inference`
+in the same batches. All of them with the same LoRA adapter (random, not zero, unmerged), greedily, up to and with the
+end token. The runs alternate; one of each warms up and is not counted. Loading and tokenising are not counted.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from text2sql.batching import run_batches
+from text2sql.journal import Journal
+from text2sql.models import LanguageModel
+from text2sql.params import EMBEDDED_BASE
+
+from benchmarks.machine import has, on_gpu, rates
+from benchmarks.material import (
+    SAMPLE_SPIDER,
+    end_ids,
+    generate_batch,
+    in_batches,
+    model_name,
+    model_options,
+    model_params,
+    params,
+    plain_model,
+    save_random_adapter,
+    sizes,
+    spider_prompts,
+    spread,
+)
+from benchmarks.measuring import OURS, Side, Worker, best_of, bound, compared, in_turns, markdown, result, same
+
+LOOP = "(a) one generate a question"
+BATCHES = "(b) generate in batches"
+UNSLOTH = "(c) unsloth's for_inference"
+# At least so many times as fast as the peer; the random 3B shape has the same goals.
+GOALS = {"gpu": {LOOP: 40, BATCHES: 3, UNSLOTH: 1}, "cpu": {LOOP: 6, BATCHES: 1.3}}
+
+
+def measure(
+    short: bool = False,
+    questions: int | None = None,
+    new_tokens: int | None = None,
+    schema: str | None = None,
+    few_shot: int | None = None,
+    spider: str | Path = SAMPLE_SPIDER,
+    model: str = EMBEDDED_BASE,
+    quantization: str = "none",
+    dtype: str | None = None,
+    batch_size: int | None = None,
+    peer_batch_sizes: Sequence[int] | None = None,
+    loop_questions: int | None = None,
+    repeats: int = 3,
+    peers: Sequence[str] = "abc",
+) -> dict:
+    """Return the times of all sides. Raises RuntimeError where greedy answers in float32 differ."""
+    settings = params()
+    gpu = on_gpu()
+    questions = questions or (1034 if gpu else 16 if short else 64)
+    new_tokens = new_tokens or (32 if short else settings.generation.max_new_tokens)
+    schema = schema or settings.prompt.schema_
+    few_shot = settings.prompt.few_shot if few_shot is None else few_shot
+    batch_size = batch_size or settings.generation.batch_size
+    peer_batch_sizes = peer_batch_sizes or ((128, 256, 512) if gpu else (8, 16) if short else (8, 16, 32))
+    loop_questions = min(questions, loop_questions or (24 if gpu else 6 if short else 16))
+    repeats = min(repeats, 2) if short else repeats
+    chosen = model_params(model, quantization, dtype)
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        adapter = save_random_adapter(model, Path(folder) / "adapter")
+        ours_model = LanguageModel(chosen, adapter)
+        prompts, _ = spider_prompts(ours_model, spider, questions, schema, few_shot)
+        plain, tokenizer = plain_model(chosen, adapter)
+        ends, pad = end_ids(plain, tokenizer), tokenizer.pad_token_id
+
+        ours = Side(OURS, lambda: our_answers(ours_model, prompts, new_tokens, batch_size))
+        sides = {OURS: ours}
+        notes = []
+        if "a" in peers:
+            part = spread(prompts, loop_questions)
+            sides[LOOP] = Side(
+                LOOP,
+                lambda: [generate_batch(plain, [prompts[position]], new_tokens, ends, pad)[0] for position in part],
+                scale=questions / len(part),
+                note=f"{len(part)} questions, spread over all lengths, scaled linearly" if len(part) < questions else "",
+            )
+        if "b" in peers:
+
+            def in_batches_of(size: int) -> list[list[int]]:
+                return in_batches(prompts, size, lambda batch: generate_batch(plain, batch, new_tokens, ends, pad))
+
+            generate_batch(plain, prompts[:2], 2, ends, pad)  # what is loaded at the first call
+            best, seconds, tried = best_of(
+                peer_batch_sizes, lambda size: Side("", lambda: in_batches_of(size)).run(), most=questions
+            )
+            sides[BATCHES] = Side(BATCHES, lambda: in_batches_of(best), note=f"batch size {best}, the fastest of {tried}")
+            sides[BATCHES].warm_up = seconds
+            notes.append(f"transformers' batches: {sides[BATCHES].note}.")
+        worker = None
+        if "c" in peers and gpu and has("unsloth"):
+            worker = Worker(
+                "benchmarks.unsloth_generate",
+                [model, quantization, chosen.dtype, str(adapter), str(max(map(len, prompts)) + new_tokens)],
+            )
+            request = {"prompts": prompts, "new_tokens": new_tokens, "ends": ends, "pad": pad}
+            worker.ask({**request, "prompts": prompts[:2], "new_tokens": 2, "size": 2})
+            best_size, seconds, tried = best_of(
+                peer_batch_sizes, lambda size: worker.ask({**request, "size": size})["seconds"], most=questions
+            )
+            sides[UNSLOTH] = _WorkerSide(UNSLOTH, worker, {**request, "size": best_size})
+            sides[UNSLOTH].note = f"in a process of its own, batch size {best_size}, the fastest of {tried}"
+            sides[UNSLOTH].warm_up = seconds
+            notes.append(f"unsloth: {sides[UNSLOTH].note}.")
+        elif "c" in peers:
+            notes.append("unsloth: not measured; it needs a GPU and its package.")
+        in_turns(list(sides.values()), repeats)
+        if worker:
+            worker.close()
+
+    comparisons = []
+    for name, side in list(sides.items())[1:]:
+        expected = [ours.answers[position] for position in part] if name == LOOP else ours.answers
+        answers = same(side.answers, expected)
+        comparisons.append(compared(ours, side, GOALS["gpu" if gpu else "cpu"].get(name), answers))
+        if chosen.dtype == "float32" and side.answers != expected and name != UNSLOTH:
+            raise RuntimeError(f"{name}: greedy answers in float32 differ: {answers}")
+    generated = sum(map(len, ours.answers))
+    if LOOP in sides and sides[LOOP].scale != 1:
+        notes.append(f"The paper's loop: {sides[LOOP].note}.")
+    notes.append(
+        f"Warm-up of {OURS} (not counted above; it includes compiling and capturing, where that is done): "
+        f"{ours.warm_up:.3g} s."
+    )
+    least = least_seconds(model, quantization, chosen.dtype, prompts, ours.answers)
+    return result(
+        f"predict {model_name(model, quantization)}",
+        f"{questions:,} questions, schema {schema}, {few_shot} worked examples, at most {new_tokens} new tokens, "
+        f"{chosen.dtype}",
+        {
+            "questions": questions,
+            "prompt_tokens": sum(map(len, prompts)),
+            "new_tokens": generated,
+            "most_new_tokens": new_tokens,
+            "batch_size": batch_size,
+        },
+        list(sides.values()),
+        comparisons,
+        bound=bound(
+            "the operations of all prompts (what they share counted once) and answers at the measured rate of a "
+            "large product, or reading weights and caches at the measured rate of a copy, whichever is longer",
+            least,
+            ours,
+        ),
+        tokens_per_second=round(generated / ours.median, 1),
+        rates=rates(chosen.dtype),
+        notes=notes,
+    )
+
+
+def our_answers(
+    model: LanguageModel,
+    prompts: Sequence[list[int]],
+    new_tokens: int,
+    batch_size: int,
+    process: int = 0,
+    processes: int = 1,
+) -> list[list[int]]:
+    """Return the token ids of the answers by the stage's path: batches, journal and all (this process's share)."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        journal = Journal("bench", [], process, Path(folder))
+
+        def answer(positions: list[int]) -> list[dict]:
+            outputs = model.generate([prompts[position] for position in positions], new_tokens)
+            return [{"ids": output, "raw": model.decode(output)} for output in outputs]
+
+        run_batches([len(prompt) for prompt in prompts], batch_size, answer, journal, OURS, process, processes)
+        records = journal.records()
+    return [records[position]["ids"] for position in sorted(records)]
+
+
+def least_seconds(
+    base: str, quantization: str, dtype: str, prompts: Sequence[list[int]], answers: Sequence[list[int]]
+) -> float:
+    """Return the seconds that the hardware needs at least: arithmetic, or reading weights and caches."""
+    size, rate = sizes(base, quantization, dtype), rates(dtype)
+    shared = len(os.path.commonprefix(list(prompts)))
+    read = shared + sum(len(prompt) - shared for prompt in prompts)
+    generated = sum(map(len, answers))
+    operations = 2 * size["body"] * (read + generated) + 2 * size["head"] * generated
+    # Were all questions answered in one batch: the weights once a step, and each cache once for each of its tokens.
+    steps = max(map(len, answers))
+    cached = sum(len(prompt) * len(answer) + len(answer) ** 2 / 2 for prompt, answer in zip(prompts, answers))
+    moved = steps * size["weight_bytes"] + cached * size["cache_bytes_per_token"]
+    # A copy reads and writes: its rate is that of all bytes.
+    return max(operations / rate["operations_per_second"], moved / rate["bytes_per_second"])
+
+
+class _WorkerSide(Side):
+    """A side that runs in another process and takes its own time there."""
+
+    def __init__(self, name: str, worker: Worker, request: dict) -> None:
+        super().__init__(name, lambda: None)
+        self._worker, self._request = worker, request
+
+    def run(self) -> float:
+        if on_gpu():
+            import torch
+
+            torch.cuda.empty_cache()  # both processes share the GPU's memory
+        answer = self._worker.ask(self._request)
+        self.answers = answer["answers"]
+        return answer["seconds"]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure as `arguments` say, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    model_options(parser)
+    parser.add_argument("--questions", type=int, metavar="N", help="default: 1034 on a GPU, 64 on a CPU")
+    parser.add_argument("--new-tokens", type=int, metavar="N", help="default: params.yaml's")
+    parser.add_argument("--schema", choices=["none", "name", "tables", "ddl"], help="default: params.yaml's")
+    parser.add_argument("--few-shot", type=int, metavar="N", help="default: params.yaml's")
+    parser.add_argument("--spider", default=SAMPLE_SPIDER, metavar="PATH")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="of this project; default: params.yaml's")
+    parser.add_argument("--peer-batch-sizes", type=_numbers, metavar="N,N,…", help="tried for (b) and (c)")
+    parser.add_argument("--loop-questions", type=int, metavar="N", help="how many (a) answers")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N")
+    parser.add_argument("--peers", default="abc", help="which of a, b and c (default: abc)")
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
+    options = vars(parser.parse_args(arguments))
+    save = options.pop("save")
+    found = measure(**options)
+    print(markdown(found))
+    if save:
+        from benchmarks.results import save as save_results
+
+        print(save_results([found]))
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

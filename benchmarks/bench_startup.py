@@ -1,0 +1,122 @@
+"""Start-up: what a command costs before it has anything to do, against what nobody can do without.
+
+    python -m benchmarks.bench_startup [--repeats N] [--save]
+
+In a copy of this project with a micro model, after a full `dvc repro` (which is not counted): `eval_spider base` with
+gold results kept, against an empty Python; `compare`, against its own imports of scipy and pandas; `dvc repro` with
+nothing to do, against `dvc status` in an empty repository. Whole processes, by the wall clock; the runs alternate, and
+one of each warms up. What DVC itself needs for the least pipeline there is, one stage without deps, is shown as well.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from tests.project import Project
+
+from benchmarks.machine import has
+from benchmarks.material import REPOSITORY
+from benchmarks.measuring import Side, Unavailable, compared, in_turns, markdown, result
+from benchmarks.random_base import write_random_base
+
+EVAL, EMPTY = "eval_spider base", "an empty Python"
+COMPARE, IMPORTS = "compare", "import scipy.stats, pandas"
+REPRO, STATUS = "dvc repro, nothing to do", "dvc status in an empty repository"
+ONE_STAGE = "dvc repro of one stage without deps"
+MOST_SECONDS = 1.5
+
+
+def measure(short: bool = False, repeats: int = 5, project: Path | None = None) -> dict:
+    """Return the times of the commands; `project` is a prepared copy, made anew by default."""
+    if not has("dvc") or shutil.which("git") is None:
+        raise Unavailable("start-up needs dvc and git")
+    repeats = min(repeats, 3) if short else repeats
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        ready = Project(project) if project else prepare(Path(folder) / "project", Path(folder) / "base")
+        empty = Project(Path(folder) / "empty")
+        empty.folder.mkdir()
+        empty.run("git", "init", "-q")
+        empty.run(sys.executable, "-m", "dvc", "init", "-q")
+        one = Project(Path(folder) / "one")
+        shutil.copytree(empty.folder, one.folder)
+        (one.folder / "dvc.yaml").write_text("stages:\n  one:\n    cmd: echo > out\n    outs: [out]\n")
+        one.run(sys.executable, "-m", "dvc", "repro")
+        sides = [
+            Side(EVAL, _command(ready, "-m", "stages.eval_spider", "base")),
+            Side(EMPTY, _command(ready, "-c", "pass")),
+            Side(COMPARE, _command(ready, "-m", "stages.compare")),
+            Side(IMPORTS, _command(ready, "-c", "import scipy.stats, pandas")),
+            Side(REPRO, _command(ready, "-m", "dvc", "repro")),
+            Side(STATUS, _command(empty, "-m", "dvc", "status")),
+            Side(ONE_STAGE, _command(one, "-m", "dvc", "repro")),
+        ]
+        in_turns(sides[:4], repeats)
+        # The measured stages wrote other timings, which DVC has to take note of.
+        ready.run(sys.executable, "-m", "dvc", "repro")
+        in_turns(sides[4:], repeats)
+        if "up to date" not in sides[4].answers:
+            raise RuntimeError(f"dvc repro had something to do:\n{sides[4].answers}")
+    scored, compare, repro = sides[0], sides[2], sides[4]
+    met = scored.median <= MOST_SECONDS
+    return result(
+        "startup",
+        "whole commands in a project with a micro model and the sample's questions",
+        {"repeats": repeats},
+        sides,
+        [
+            compared(scored, sides[1], None, None, at_most=True)
+            | {"ours": EVAL, "goal_text": f"≤ {MOST_SECONDS} s: {'met' if met else 'missed'}", "goal_met": met},
+            compared(compare, sides[3], 1.5, None, at_most=True) | {"ours": COMPARE},
+            compared(repro, sides[5], 2, None, at_most=True) | {"ours": REPRO},
+            compared(repro, sides[6], None, None, at_most=True) | {"ours": REPRO},
+        ],
+        notes=["Ratios are this project's time over the other's: less is better."],
+    )
+
+
+def prepare(folder: Path, base: Path) -> Project:
+    """Return a copy of this project in `folder` in which everything is done, with a random micro model in `base`."""
+    # As many examples, questions and bootstrap samples as the default has.
+    changes = {
+        "data": {"dev_limit": None},
+        "generation": {"batch_size": 32},
+        "mmlu": {"limit": 50, "batch_size": 16},
+        "compare": {"bootstrap_samples": 10000},
+    }
+    project = Project.create(REPOSITORY, folder, write_random_base(base, "micro"), changes)
+    project.commit("the project")
+    project.run(sys.executable, "-m", "dvc", "repro")
+    return project
+
+
+def _command(project: Project, *arguments: str) -> Callable[[], str]:
+    def work() -> str:
+        done: subprocess.CompletedProcess = project.run(sys.executable, *arguments)
+        return done.stdout
+
+    return work
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure as `arguments` say, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=5, metavar="N")
+    parser.add_argument("--project", type=Path, metavar="FOLDER", help="a copy of this project, with all stages run")
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
+    options = vars(parser.parse_args(arguments))
+    save = options.pop("save")
+    found = measure(**options)
+    print(markdown(found))
+    if save:
+        from benchmarks.results import save as save_results
+
+        print(save_results([found]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,432 @@
+"""Training an adapter: `train_adapter` as the stage calls it, against TRL's SFTTrainer and unsloth's notebook.
+
+    python -m benchmarks.bench_train [--steps N] [--model FOLDER --quantization 4bit] [--bare] [--save]
+
+All sides see the same examples in each step, the same effective batch, optimizer, learning rates and seed, the same
+initial adapter and the same loss (the answer's tokens alone, averaged over the step). Each run is a process of its own,
+so that peak memory is its own and unsloth changes nobody else; the runs alternate. The first steps of each run warm up
+and are not counted; seconds a step are the median of the runs' means over the others.
+
+TRL has its defaults: its collator and padding in the data set's order (not by length), bfloat16 and gradient
+checkpointing. What differs from them: the seed's shuffle is done beforehand, so that both have the same order; each
+step logs; on a CPU float32 instead of bfloat16, which is slower there, and the model's own loss where Triton, which
+TRL's needs, is missing. `trl_no_checkpointing` is the same without gradient checkpointing, for who has the memory.
+"""
+
+import argparse
+import json
+import math
+import random
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from text2sql.params import EMBEDDED_BASE, ModelParams, TrainParams
+from text2sql.prompts import bare_messages, spider_messages
+
+from benchmarks.machine import has, on_gpu, rates
+from benchmarks.material import (
+    SAMPLE_SPIDER,
+    model_name,
+    model_options,
+    model_params,
+    params,
+    plain_base,
+    sizes,
+    source_folder,
+    spider_questions,
+)
+from benchmarks.measuring import OURS, markdown, result
+
+TRL, TRL_PLAIN, UNSLOTH = "TRL's SFTTrainer", "TRL without gradient checkpointing", "unsloth's notebook settings"
+SIDES = {"ours": OURS, "trl": TRL, "trl_no_checkpointing": TRL_PLAIN, "unsloth": UNSLOTH}
+# Times as fast, on the small model and on the random 3B shape in 4 bit.
+GOALS = {"none": {TRL: 3, UNSLOTH: 1.5}, "4bit": {TRL: 1.5, UNSLOTH: 1.2}}
+MARK = "==RESULT== "
+
+
+def measure(
+    short: bool = False,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    grad_accum: int | None = None,
+    optim: str | None = None,
+    schema: str | None = None,
+    bare: bool = False,
+    spider: str | Path = SAMPLE_SPIDER,
+    model: str = EMBEDDED_BASE,
+    quantization: str = "none",
+    dtype: str | None = None,
+    loader: str = "transformers",
+    repeats: int | None = None,
+    sides: Sequence[str] | None = None,
+) -> dict:
+    """Return seconds a step, tokens a second, peak memory and losses of all sides."""
+    settings = params()
+    gpu = on_gpu()
+    steps = steps or (60 if gpu else 5 if short else 12)
+    repeats = repeats or (3 if gpu else 1 if short else 2)
+    sides = list(sides or ["ours", "trl", *(["trl_no_checkpointing", "unsloth"] if gpu else [])])
+    notes = []
+    if "unsloth" in sides and not (gpu and has("unsloth")):
+        sides.remove("unsloth")
+        notes.append("unsloth: not measured; it needs a GPU and its package.")
+    plan = {
+        "model": model_params(model, quantization, dtype, loader).model_dump(),
+        "recipe": settings.train.model_copy(
+            update={
+                "batch_size": batch_size or settings.train.batch_size,
+                "grad_accum": grad_accum or settings.train.grad_accum,
+                "optim": optim or settings.train.optim,
+                "epochs": 1,
+                "max_seq_len": max(settings.train.max_seq_len, 2048),
+                "checkpoint_minutes": 1e6,
+            }
+        ).model_dump(),
+        "steps": steps,
+        "warm": min(steps - 1, 5 if steps >= 20 else 2),
+        "schema": "none" if bare else schema or settings.prompt.schema_,
+        "bare": bare,
+        "spider": str(spider),
+    }
+    runs: dict[str, list[dict]] = {side: [] for side in sides}
+    for repeat in range(repeats):
+        for side in sides:
+            runs[side].append(_run(side, plan))
+            one = runs[side][-1]
+            print(f"  {SIDES[side]}: run {repeat + 1} of {repeats}: {one['seconds_a_step']:.3g} s a step", flush=True)
+    return _result(runs, plan, notes)
+
+
+def _result(runs: dict[str, list[dict]], plan: dict, notes: list[str]) -> dict:
+    model, recipe = plan["model"], plan["recipe"]
+    ours = runs["ours"]
+    medians = {side: statistics.median(run["seconds_a_step"] for run in found) for side, found in runs.items()}
+    tokens = ours[0]["tokens"] / plan["steps"]
+    memory = "peak_gpu_memory_gb" if on_gpu() else "peak_memory_gb"
+    table, comparisons = {}, []
+    for side, found in runs.items():
+        table[SIDES[side]] = {
+            "seconds": [round(run["seconds_a_step"], 5) for run in found],
+            "median": round(medians[side], 5),
+            "tokens_per_second": round(tokens / medians[side], 1),
+            "whole_seconds": [round(run["whole_seconds"], 3) for run in found],
+            "first_step_seconds": round(found[0]["first_step_seconds"], 3),
+            "final_loss": found[0]["losses"][-1],
+            "losses": found[0]["losses"],
+            **{
+                key: round(max(run[key] for run in found), 3)
+                for key in ("peak_memory_gb", "peak_gpu_memory_gb", "reserved_gpu_memory_gb")
+                if found[0][key] is not None
+            },
+        }
+        if side == "ours":
+            continue
+        apart = max(abs(a - b) / abs(b) for a, b in zip(ours[0]["losses"], found[0]["losses"], strict=True))
+        ratio = medians[side] / medians["ours"]
+        goal = GOALS[model["quantization"]].get(SIDES[side])
+        comparisons.append(
+            {
+                "peer": SIDES[side],
+                "ratio": round(ratio, 3),
+                "ratio_of": f"peer / {OURS}",
+                "goal": goal,
+                "goal_met": None if goal is None else ratio >= goal,
+                "answers": f"losses at most {apart:.2%} apart",
+                "largest_relative_loss_difference": round(apart, 6),
+                "memory_ratio": round(table[SIDES[side]][memory] / table[OURS][memory], 3),
+            }
+        )
+        if side.startswith("trl") and apart > 0.01:
+            notes.append(f"The loss curves of {OURS} and {SIDES[side]} differ by {apart:.2%}, more than 1 %.")
+    notes += [
+        "Peak memory: " + ", ".join(f"{name} {side[memory]:.2f} GB" for name, side in table.items()) + ".",
+        "Tokens a second, without padding: "
+        + ", ".join(f"{name} {side['tokens_per_second']:,.0f}" for name, side in table.items())
+        + ".",
+        f"All {plan['steps']} steps, the first ones among them: "
+        + ", ".join(f"{name} {statistics.median(side['whole_seconds']):.3g} s" for name, side in table.items())
+        + ".",
+    ]
+    base, size, rate = model["base"], sizes(model["base"], model["quantization"], model["dtype"]), rates(model["dtype"])
+    # Forward and the gradient of activations, 2 operations each a weight: the base's weights have no gradient. Of the
+    # output's only the answers' positions count.
+    operations = 4 * (size["body"] * tokens + size["head"] * ours[0]["counted_tokens"] / plan["steps"])
+    least = operations / rate["operations_per_second"]
+    batch = f"{recipe['batch_size']} × {recipe['grad_accum']}"
+    prompt = "bare questions" if plan["bare"] else f"schema {plan['schema']}"
+    return result(
+        f"train {model_name(base, model['quantization'])}" + (", bare" if plan["bare"] else ""),
+        f"seconds a step of {batch} examples, {prompt}, {model['dtype']}, {recipe['optim']}, {plan['steps']} steps of "
+        f"which {plan['warm']} warm up",
+        {"steps": plan["steps"], "warm_up_steps": plan["warm"], "tokens": ours[0]["tokens"], "batch": batch},
+        [],
+        comparisons,
+        bound={
+            "what": "the operations of a step's tokens, forward and backward, at the measured rate of a large product",
+            "seconds": round(least, 5),
+            "share_reached": round(least / medians["ours"], 4),
+        },
+        rates=rate,
+        notes=notes,
+    ) | {"sides": table}
+
+
+def _run(side: str, plan: dict) -> dict:
+    """Run one side in a process of its own, and return what it measured."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.bench_train", "--side", side, json.dumps(plan)],
+        cwd=Path(__file__).parent.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in done.stdout.splitlines():
+        if line.startswith(MARK):
+            return json.loads(line[len(MARK) :])
+    raise RuntimeError(f"{SIDES[side]} ended with code {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+
+
+def train_side(side: str, plan: dict) -> dict:
+    """Train as `side` does, in this process; return what was measured."""
+    if side == "unsloth" or plan["model"]["loader"] == "unsloth":
+        import unsloth  # noqa: F401 (before transformers)
+    model, recipe = ModelParams(**plan["model"]), TrainParams(**plan["recipe"])
+    pairs = training_pairs(plan, recipe)
+    times = _record_steps()
+    if side == "ours":
+        losses, tokens, counted = _train_ours(pairs, model, recipe)
+    else:
+        losses, tokens, counted = _train_peer(side, pairs, model, recipe)
+    moments, warm = times["steps"], plan["warm"]
+    if len(moments) != plan["steps"]:
+        raise RuntimeError(f"{side}: {len(moments)} steps were seen, wanted {plan['steps']}")
+    return {
+        "seconds_a_step": (moments[-1] - moments[warm - 1]) / (len(moments) - warm),
+        "whole_seconds": times["end"] - times["begin"],
+        "first_step_seconds": moments[0] - times["begin"],
+        "losses": losses,
+        "tokens": tokens,
+        "counted_tokens": counted,
+        **_peak_memory(),
+    }
+
+
+def training_pairs(plan: dict, recipe: TrainParams) -> list[tuple[list[dict], str]]:
+    """Return as many pairs of messages and answer as the steps take."""
+    count = plan["steps"] * recipe.batch_size * recipe.grad_accum
+    questions, schemas = spider_questions(plan["spider"], count, "train")
+    if plan["bare"]:
+        return [(bare_messages(question), query) for _, question, query, _ in questions]
+    return [
+        (spider_messages(question, schemas[db_id], plan["schema"]), query) for db_id, question, query, _ in questions
+    ]
+
+
+def _record_steps() -> dict:
+    """Have every transformers Trainer made from now on write down when its steps end; return where."""
+    import torch
+    import transformers.trainer
+    from transformers import TrainerCallback
+
+    from benchmarks.machine import wait
+
+    times: dict[str, Any] = {"steps": []}
+
+    class StepTimes(TrainerCallback):
+        """Reads the clock after each step, once the GPU is done with it."""
+
+        def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.reset_peak_memory_stats()
+            wait()
+            times["begin"] = time.perf_counter()
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            wait()
+            times["steps"].append(time.perf_counter())
+
+        def on_train_end(self, *args: Any, **kwargs: Any) -> None:
+            wait()
+            times["end"] = time.perf_counter()
+
+    transformers.trainer.DEFAULT_CALLBACKS.append(StepTimes)
+    return times
+
+
+def _train_ours(pairs: list, model: ModelParams, recipe: TrainParams) -> tuple[list[float], int, int]:
+    from text2sql.training import train_adapter
+
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        training = train_adapter("m1", pairs, model, recipe, checkpoints=Path(folder))
+        training.checkpoints.remove()
+    from transformers import AutoTokenizer
+
+    examples = _examples(AutoTokenizer.from_pretrained(source_folder(model.base)), pairs, recipe)
+    if training.metrics["examples_left_out"]:
+        raise RuntimeError("examples were left out as too long: the other sides would see others")
+    return [row["loss"] for row in training.loss_curve], *_tokens(examples)
+
+
+def _train_peer(side: str, pairs: list, model: ModelParams, recipe: TrainParams) -> tuple[list[float], int, int]:
+    from datasets import Dataset
+    from transformers import Trainer
+    from trl import SFTConfig, SFTTrainer
+
+    if side == "unsloth":
+        base, tokenizer = _unsloth_model(model, recipe)
+        settings: dict[str, Any] = {}  # its own checkpointing is in the model
+    else:
+        from text2sql.models import add_adapter
+
+        base, tokenizer = plain_base(model)
+        base = add_adapter(base, recipe.lora, recipe.seed, "transformers")
+        settings = {} if side == "trl" else {"gradient_checkpointing": False}
+    examples = _examples(tokenizer, pairs, recipe)
+    rows = [{"input_ids": one.input_ids, "labels": one.labels} for one in in_order(examples, recipe)]
+    if not on_gpu():
+        settings |= {"bf16": False, "use_cpu": True}
+
+    class WithoutTriton(SFTTrainer):
+        """TRL's own, but for the loss, which is the model's."""
+
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            return Trainer.compute_loss(self, *args, **kwargs)
+
+    trainer_class = SFTTrainer if has("triton") else WithoutTriton
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        trainer = trainer_class(
+            model=base,
+            args=SFTConfig(
+                output_dir=folder,
+                per_device_train_batch_size=recipe.batch_size,
+                gradient_accumulation_steps=recipe.grad_accum,
+                num_train_epochs=1,
+                learning_rate=recipe.lr,
+                lr_scheduler_type=recipe.scheduler,
+                warmup_steps=recipe.warmup,
+                weight_decay=recipe.weight_decay,
+                optim=recipe.optim,
+                seed=recipe.seed,
+                max_length=recipe.max_seq_len,
+                train_sampling_strategy="sequential",  # the rows are shuffled
+                logging_steps=1,
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                **settings,
+            ),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+        )
+        if trainer.args.n_gpu > 1:
+            trainer.args._n_gpu = 1
+        trainer.train()
+        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], *_tokens(examples)
+
+
+def _unsloth_model(model: ModelParams, recipe: TrainParams) -> tuple[Any, Any]:
+    import torch
+    from unsloth import FastLanguageModel
+
+    base, tokenizer = FastLanguageModel.from_pretrained(
+        model_name=source_folder(model.base),
+        max_seq_length=recipe.max_seq_len,
+        dtype=getattr(torch, model.dtype),
+        load_in_4bit=model.quantization == "4bit",
+    )
+    lora = recipe.lora
+    base = FastLanguageModel.get_peft_model(
+        base,
+        r=lora.r,
+        target_modules=list(lora.target_modules),
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        bias="none",
+        use_gradient_checkpointing="unsloth",
+        random_state=recipe.seed,
+    )
+    return base, tokenizer
+
+
+def _examples(tokenizer: Any, pairs: list, recipe: TrainParams) -> list:
+    from text2sql.training_data import encode
+
+    return encode(tokenizer, pairs, recipe.max_seq_len)[0]
+
+
+def in_order(examples: Sequence, recipe: TrainParams) -> list:
+    """Return `examples` such that each step has those of this project's first epoch, in the data set's order.
+
+    This project sorts a step by length; its peers pad what comes as it comes.
+    """
+    order = list(range(len(examples)))
+    random.Random(f"{recipe.seed} 0").shuffle(order)
+    step_size = recipe.batch_size * recipe.grad_accum
+    steps = [sorted(order[start : start + step_size]) for start in range(0, len(order), step_size)]
+    return [examples[position] for step in steps for position in step]
+
+
+def _tokens(examples: Sequence) -> tuple[int, int]:
+    """Return how many tokens the examples have, and how many of them the loss counts."""
+    return (
+        sum(len(example.input_ids) for example in examples),
+        sum(label != -100 for example in examples for label in example.labels),
+    )
+
+
+def _peak_memory() -> dict:
+    import torch
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    found: dict[str, Any] = {
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9,
+        "peak_gpu_memory_gb": None,
+        "reserved_gpu_memory_gb": None,
+    }
+    if torch.cuda.is_available():
+        found["peak_gpu_memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        found["reserved_gpu_memory_gb"] = torch.cuda.max_memory_reserved() / 1e9
+    return found
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure as `arguments` say, and print the table."""
+    if arguments[:1] == ["--side"]:
+        found = train_side(arguments[1], json.loads(arguments[2]))
+        found["losses"] = [loss if math.isfinite(loss) else None for loss in found["losses"]]
+        print(f"\n{MARK}{json.dumps(found)}", flush=True)
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    model_options(parser)
+    parser.add_argument("--loader", choices=["transformers", "unsloth"], default="transformers", help="of this project")
+    parser.add_argument("--steps", type=int, metavar="N", help="default: 60 on a GPU, 12 on a CPU")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="default: params.yaml's")
+    parser.add_argument("--grad-accum", type=int, metavar="N", help="default: params.yaml's")
+    parser.add_argument("--optim", help="default: params.yaml's")
+    prompt = parser.add_mutually_exclusive_group()
+    prompt.add_argument("--schema", choices=["none", "name", "tables", "ddl"], help="default: params.yaml's")
+    prompt.add_argument("--bare", action="store_true", help="the question alone, as the paper trains")
+    parser.add_argument("--spider", default=SAMPLE_SPIDER, metavar="PATH")
+    parser.add_argument("--repeats", type=int, metavar="N")
+    parser.add_argument("--sides", type=lambda text: text.split(","), metavar="SIDE,…", help=", ".join(SIDES))
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
+    options = vars(parser.parse_args(arguments))
+    save = options.pop("save")
+    found = measure(**options)
+    print(markdown(found))
+    if save:
+        from benchmarks.results import save as save_results
+
+        print(save_results([found]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,228 @@
+"""Runs of several sides in turns, and the comparison that comes of them."""
+
+import json
+import math
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import machine, wait
+
+OURS = "this project"
+
+
+class Unavailable(Exception):
+    """This machine lacks what a benchmark needs; the message says what."""
+
+
+@dataclass
+class Side:
+    """One of those compared: what it does, and what came of it."""
+
+    name: str
+    work: Callable[[], Any]
+    """Does all of the work, or a part of it, and returns the answers."""
+    scale: float = 1.0
+    """Where `work` does a part: by how much its time is multiplied (linearly) to stand for the whole."""
+    note: str = ""
+    warm_up: float | None = None
+    seconds: list[float] = field(default_factory=list)
+    answers: Any = None
+
+    def run(self) -> float:
+        """Do the work once; return its seconds, scaled."""
+        wait()
+        started = time.perf_counter()
+        self.answers = self.work()
+        wait()
+        return (time.perf_counter() - started) * self.scale
+
+    @property
+    def median(self) -> float:
+        """The median of the timed runs, in seconds."""
+        return statistics.median(self.seconds)
+
+    def to_dict(self) -> dict:
+        """Return repeats, median and warm-up in seconds, and what there is to say."""
+        return {
+            "seconds": [round(value, 4) for value in self.seconds],
+            "median": round(self.median, 4),
+            "warm_up_seconds": None if self.warm_up is None else round(self.warm_up, 4),
+            **({"scaled_by": round(self.scale, 3)} if self.scale != 1 else {}),
+            **({"note": self.note} if self.note else {}),
+        }
+
+
+def in_turns(sides: Sequence[Side], repeats: int) -> None:
+    """Run each of `sides` once to warm up, unless it was, then all in turns (A B A B …), `repeats` times."""
+    for side in sides:
+        if side.warm_up is None:
+            side.warm_up = side.run()
+    for repeat in range(repeats):
+        for side in sides:
+            side.seconds.append(side.run())
+            print(f"  {side.name}: run {repeat + 1} of {repeats}: {side.seconds[-1]:.3g} s", flush=True)
+
+
+def compared(ours: Side, peer: Side, goal: float | None, answers: str | None, at_most: bool = False) -> dict:
+    """Return how many times faster `ours` is than `peer`, held against `goal`.
+
+    With `at_most` the ratio is ours over the peer's, and the goal the most that it may be.
+    """
+    ratio = ours.median / peer.median if at_most else peer.median / ours.median
+    return {
+        "peer": peer.name,
+        "ratio": round(ratio, 3),
+        "ratio_of": f"{OURS} / peer" if at_most else f"peer / {OURS}",
+        "goal": goal,
+        "goal_met": None if goal is None else bool(ratio <= goal if at_most else ratio >= goal),
+        "answers": answers,
+    }
+
+
+def result(
+    name: str, what: str, counts: dict, sides: Sequence[Side | dict], comparisons: list[dict], **more: Any
+) -> dict:
+    """Return what a benchmark's `measure` returns; `more` holds the `bound`, `notes` and figures of its own."""
+    return {
+        "name": name,
+        "what": what,
+        "machine": machine(),
+        "counts": counts,
+        "sides": {side.name: side.to_dict() for side in sides},
+        "comparisons": comparisons,
+        **more,
+    }
+
+
+def bound(what: str, seconds: float, ours: Side) -> dict:
+    """Return the physical bound of some work, and which share of it `ours` reaches."""
+    return {"what": what, "seconds": round(seconds, 5), "share_reached": round(seconds / ours.median, 4)}
+
+
+def same(found: Sequence, expected: Sequence) -> str:
+    """Say how many of `found` equal `expected`."""
+    equal = sum(one == other for one, other in zip(found, expected, strict=True))
+    return f"{equal} of {len(expected)} the same"
+
+
+def best_of(sizes: Sequence[int], seconds_at: Callable[[int], float], most: int) -> tuple[int, float, str]:
+    """Return the batch size (at most `most`) with the fewest seconds, those, and all that were tried in words.
+
+    Sizes that do not fit into the GPU's memory are left out.
+    """
+    import torch
+
+    found = {}
+    for size in sorted({min(size, most) for size in sizes}):
+        try:
+            found[size] = seconds_at(size)
+        except torch.OutOfMemoryError:
+            found[size] = math.inf
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    best = min(found, key=found.get)
+    return best, found[best], ", ".join(f"{size}: {seconds:.3g} s" for size, seconds in found.items())
+
+
+def markdown(found: dict) -> str:
+    """Return a small table of one benchmark's result, with a line for its bound and one for each note."""
+    lines = [f"**{found['name']}**: {found.get('what', '')}", "", *_table(found), ""]
+    limit = found.get("bound")
+    if limit:
+        lines.append(f"- Bound: {limit['what']}: {limit['seconds']:.3g} s; reached: {limit['share_reached']:.1%}.")
+    lines += [f"- {note}" for note in found.get("notes", [])]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(found: dict) -> list[str]:
+    sides = found.get("sides", {})
+    if found.get("growth"):
+        lines = ["| task | examples | seconds | exponent |", "| --- | --- | --- | --- |"]
+        for task, one in found["growth"].items():
+            examples = ", ".join(f"{count:,}" for count in one["examples"])
+            seconds = ", ".join(f"{value:.3g}" for value in one["seconds"])
+            lines.append(f"| {task} | {examples} | {seconds} | {one['exponent']:.2f} |")
+        return lines
+    if not found.get("comparisons"):
+        return ["| side | seconds |", "| --- | --- |"] + [f"| {name} | {_seconds(one)} |" for name, one in sides.items()]
+    lines = [
+        "| this project | against | ratio | goal | answers |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in found["comparisons"]:
+        name = row.get("ours", OURS)
+        ours = _seconds(sides.get(name)) + ("" if name == OURS else f" ({name})")
+        lines.append(
+            f"| {ours} | {row['peer']}: {_seconds(sides.get(row['peer']))} | {row['ratio']:.3g} × | {_goal(row)} "
+            f"| {row.get('answers') or '-'} |"
+        )
+    return lines
+
+
+def _seconds(side: dict | None) -> str:
+    if not side:
+        return "-"
+    median = side["median"]
+    scaled = ", scaled" if "scaled_by" in side else ""
+    return f"{median:.3g} s{scaled}"
+
+
+def _goal(row: dict) -> str:
+    if "goal_text" in row:
+        return row["goal_text"]
+    if row.get("goal") is None:
+        return "-"
+    sign = "≤" if row.get("ratio_of", "").startswith(OURS) else "≥"
+    return f"{sign} {row['goal']:g} ×: " + ("met" if row["goal_met"] else "missed")
+
+
+class Worker:
+    """A side in a process of its own, for a library that changes the others when it is imported.
+
+    The process runs `python -m MODULE ARGUMENTS`, says `ready` on a line of its own, and answers each line with one.
+    """
+
+    MARK = "==RESULT== "
+
+    def __init__(self, module: str, arguments: Sequence[str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parent.parent,
+        )
+        self.ask(None)
+
+    def ask(self, request: Any) -> Any:
+        """Send `request` (nothing if None), and return the answer. Raises RuntimeError where the process ends."""
+        if request is not None:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith(self.MARK):
+                return json.loads(line[len(self.MARK) :])
+        raise RuntimeError(f"the process of {self._process.args[2]} ended with code {self._process.wait()}")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.stdin.close()
+        self._process.wait()
+
+    @classmethod
+    def serve(cls, answer: Callable[[Any], Any]) -> None:
+        """In the worker: say that it is ready, then answer requests until there are no more."""
+        cls.tell("ready")
+        for line in sys.stdin:
+            cls.tell(answer(json.loads(line)))
+
+    @classmethod
+    def tell(cls, value: Any) -> None:
+        """In the worker: send `value`."""
+        print(f"\n{cls.MARK}{json.dumps(value)}", flush=True)

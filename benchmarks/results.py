@@ -1,0 +1,35 @@
+"""`benchmarks/results/<machine>.json` and `.md`: later runs replace what they measured anew and keep the rest."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from text2sql.files import read_json, write_json, write_text
+
+from benchmarks.machine import machine
+from benchmarks.measuring import markdown
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def save(found: Iterable[dict], folder: Path = RESULTS) -> Path:
+    """Merge the results `found` into this machine's files, by the benchmark's name; return the Markdown's path."""
+    path = folder / f"{machine()['slug']}.json"
+    kept = read_json(path) if path.is_file() else {}
+    for one in found:
+        kept[one["name"]] = one
+    write_json(path, kept)
+    write_text(path.with_suffix(".md"), page(kept))
+    return path.with_suffix(".md")
+
+
+def page(kept: dict[str, dict]) -> str:
+    """Return the Markdown of all results of one machine."""
+    here = next((one["machine"] for one in reversed(kept.values()) if "machine" in one), machine())
+    gpu = f"{' and '.join(sorted(set(here['gpus'])))}, " if here["gpus"] else ""
+    versions = ", ".join(f"{name} {version}" for name, version in here["versions"].items())
+    head = (
+        f"# Speed on {here['slug']}\n\n{gpu}{here['cores']} cores of {here['processor']}, {here['memory_gb']} GB of "
+        f"memory. {versions}.\n\nMedians of runs in turns, after a warm-up of each side that is not counted. "
+        "Written by `python -m benchmarks`; repeats, counts and versions of each run are in the JSON file beside it.\n"
+    )
+    return "\n".join([head, *(markdown(one) for one in kept.values())])
