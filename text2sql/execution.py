@@ -4,14 +4,15 @@
 any text at all: rows, or an error and its kind.
 
 Covered
-- Writing: the file is opened read-only and as immutable, so that there is no lock, journal or WAL file either; an
-  authorizer refuses whatever is not on a short list of reading actions, tables and functions; what SQLite needs to
+- Writing: SQLite gets a copy of the database in memory and knows no files; one above 128 MiB is opened read-only and
+  as immutable, so that there is no lock, journal or WAL file either; an authorizer refuses whatever is not on a short list of reading actions, tables and functions; what SQLite needs to
   put aside stays in memory; workers may not write a byte to any file (RLIMIT_FSIZE).
 - Reading elsewhere: no ATTACH, no VACUUM INTO, no extension, no PRAGMA, no virtual table but json_each and json_tree
   (so no table-valued PRAGMA), no function that reaches a file, the log, or the registry of tokenizers.
-- Work: SQLite's virtual-machine steps are counted, so that a limit gives the same verdict on a busy machine; wall
-  time is a backstop. Between two steps, and while it prepares a query, SQLite cannot be interrupted: limits on
-  lengths keep most of that short, and an alarm kills the worker half a second after the time limit.
+- Work: SQLite's virtual-machine steps are counted, so that a limit gives the same verdict on a busy machine; the
+  processor's time is a backstop, and it stands still while the machine does. Between two steps, and while it prepares
+  a query, SQLite cannot be interrupted: limits on lengths keep most of that short, and an alarm on the processor's
+  time kills the worker half a second after the limit. The clock counts only as a last resort, at 120 times the limit.
 - Memory: limits on values, patterns, statements and SQLite's heap, on the rows and bytes of a result, and on the
   address space of a worker.
 - A worker that crashes or is killed costs one verdict and is replaced. Workers end with their parent, however it ends.
@@ -38,20 +39,21 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from text2sql.errors import RunError
-from text2sql.sandbox import MAX_HEAP_BYTES, Limits, Result, Sandbox, failure
+from text2sql.sandbox import ANY_PURPOSE, MAX_HEAP_BYTES, Limits, Purpose, Result, Sandbox, failure
 
 try:
     import resource
 except ImportError:  # Windows
     resource = None
 
-__all__ = ["Executor", "Limits", "Result", "run_query"]
+__all__ = ["Executor", "Limits", "Purpose", "Result", "run_query"]
 
-GRACE_S = 0.5  # how long after the time limit a worker's alarm kills it
+GRACE_S = 0.5  # of the processor's time: how long after the time limit a worker's alarm kills it
+CLOCK_FACTOR = 120  # how many times the time limit may pass on the clock
 MAX_FAILED_STARTS = 5
 RESULTS_AHEAD = 8  # how many queries a worker may be ahead of the result that is asked for
 
@@ -98,28 +100,46 @@ class Executor:
 
     def run_each(self, queries: Iterable[tuple[str | os.PathLike, str]]) -> Iterator[Result]:
         """Yield the results of (database, sql) pairs in order, with only a few of them in memory at a time."""
-        if not self._workers:
-            raise RuntimeError("an Executor runs queries only inside its context: with Executor(…) as executor")
-        queries = list(queries)
-        unsent = deque(range(len(queries)))
         results: dict[int, Result] = {}
         following = 0
+        ahead = RESULTS_AHEAD * len(self._workers)
+        tasks = [(database, sql, ANY_PURPOSE) for database, sql in queries]
+        for position, result in self._run(tasks, lambda position: position < following + ahead):
+            results[position] = result
+            while following in results:
+                result = results.pop(following)
+                following += 1
+                yield result
+
+    def run_unordered(
+        self, queries: Iterable[tuple[str | os.PathLike, str, Purpose]]
+    ) -> Iterator[tuple[int, Result]]:
+        """Yield the results of (database, sql, purpose) triples as they come, each with its query's position.
+
+        Queries begin in the order given: with long ones first, the workers end at about the same time.
+        """
+        return self._run(list(queries), lambda position: True)
+
+    def _run(
+        self, queries: list[tuple[str | os.PathLike, str, Purpose]], may_begin: Callable[[int], bool]
+    ) -> Iterator[tuple[int, Result]]:
+        if not self._workers:
+            raise RuntimeError("an Executor runs queries only inside its context: with Executor(…) as executor")
+        unsent = deque(range(len(queries)))
+        missing = len(queries)
         try:
-            while following < len(queries):
+            while missing:
                 for worker in self._workers:
-                    ahead = following + RESULTS_AHEAD * len(self._workers)
-                    if worker.idle and unsent and unsent[0] < ahead and worker.send(unsent[0], *queries[unsent[0]]):
+                    if worker.idle and unsent and may_begin(unsent[0]) and worker.send(unsent[0], *queries[unsent[0]]):
                         unsent.popleft()
                 for position in self._readable():
                     worker = self._workers[position]
                     index, result = worker.query, worker.receive()
-                    if result is not None:
-                        results[index] = result
                     if not worker.alive:
                         self._replace(position)
-                while following in results:
-                    yield results.pop(following)
-                    following += 1
+                    if result is not None:
+                        missing -= 1
+                        yield index, result
         finally:
             for position, worker in enumerate(self._workers):
                 if worker.query is not None:  # whoever asked has gone: nobody wants this answer
@@ -160,10 +180,10 @@ class _Worker:
     def idle(self) -> bool:
         return self.started and self.alive and self.query is None
 
-    def send(self, index: int, database: str | os.PathLike, sql: str) -> bool:
+    def send(self, index: int, database: str | os.PathLike, sql: str, purpose: Purpose) -> bool:
         """Hand over a query. False where the worker has ended, which `receive` will find too."""
         self._sent = time.monotonic()
-        if not self._write((os.fsencode(Path(database).absolute()), sql)):
+        if not self._write((os.fsencode(Path(database).absolute()), sql, purpose)):
             return False
         self.query = index
         return True
@@ -192,8 +212,11 @@ class _Worker:
         code = self.process.returncode
         if self.query is None:
             return None
+        seconds = self._limits.timeout_s
+        if hasattr(signal, "SIGPROF") and code == -signal.SIGPROF:
+            return failure("limit", f"{seconds:g} seconds of processor time were not enough", self._sent)
         if hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
-            return failure("limit", f"{self._limits.timeout_s:g} seconds were not enough", self._sent)
+            return failure("limit", f"nothing came of it in {CLOCK_FACTOR * seconds:g} seconds on the clock", self._sent)
         return failure("crash", f"the worker process ended (exit code {code})", self._sent)
 
     def end(self) -> None:
@@ -209,6 +232,9 @@ class _Worker:
 def _serve() -> None:
     """Be a worker process: read limits and then queries from standard input, write results to standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if hasattr(signal, "setitimer"):
+        for alarm in (signal.SIGPROF, signal.SIGALRM):
+            signal.signal(alarm, signal.SIG_DFL)  # a program that was started with a signal ignored hands that down
     messages: queue.SimpleQueue = queue.SimpleQueue()
     threading.Thread(target=_read_messages, args=(messages,), daemon=True).start()
     limits = messages.get()
@@ -240,32 +266,36 @@ class _Server:
         self._database: str | None = None
         self._sandbox: Sandbox | None = None
 
-    def answer(self, database: bytes, sql: str) -> bytes:
+    def answer(self, database: bytes, sql: str, purpose: Purpose) -> bytes:
         """Run a query; return its pickled result."""
         started = time.monotonic()
-        if hasattr(signal, "setitimer"):
-            # Its default action ends the process, also amid a call inside SQLite.
-            signal.setitimer(signal.ITIMER_REAL, self._limits.timeout_s + GRACE_S)
+        self._set_alarms(self._limits.timeout_s + GRACE_S, self._limits.timeout_s * CLOCK_FACTOR)
         try:
-            message = pickle.dumps(self._run(os.fsdecode(database), sql))
+            message = pickle.dumps(self._run(os.fsdecode(database), sql, purpose))
         except MemoryError:
             self._close()
             message = pickle.dumps(failure("too_large", "the result does not fit the memory of a worker", started))
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
+        self._set_alarms(0, 0)
         return message
 
-    def _run(self, database: str, sql: str) -> Result:
+    @staticmethod
+    def _set_alarms(processor_s: float, clock_s: float) -> None:
+        """Have this process ended, by the default action of the alarms' signals, also amid a call inside SQLite."""
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_PROF, processor_s)
+            signal.setitimer(signal.ITIMER_REAL, clock_s)
+
+    def _run(self, database: str, sql: str, purpose: Purpose) -> Result:
         started = time.monotonic()
         if database != self._database:
             self._close()
             try:
                 self._sandbox = Sandbox(database)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 return failure("sqlite", f"{database}: {error}", started)
             self._database = database
-        result = self._sandbox.run(sql, self._limits)
-        if result.error_kind not in (None, "sqlite"):
+        result = self._sandbox.run(sql, self._limits, purpose)
+        if result.error_kind not in (None, "sqlite", "width"):
             self._close()
         return result
 
