@@ -4,15 +4,16 @@
 any text at all: rows, or an error and its kind.
 
 Covered
-- Writing: SQLite gets a copy of the database in memory and knows no files; one above 128 MiB is opened read-only and
-  as immutable, so that there is no lock, journal or WAL file either; an authorizer refuses whatever is not on a short list of reading actions, tables and functions; what SQLite needs to
-  put aside stays in memory; workers may not write a byte to any file (RLIMIT_FSIZE).
+- Writing: SQLite gets a copy of the database in memory, and knows no files; one above 128 MiB is opened read-only and
+  as immutable, so that there is no lock, journal or WAL file either. An authorizer refuses whatever is not on a short
+  list of reading actions, tables and functions; what SQLite needs to put aside stays in memory; workers may not write
+  a byte to any file (RLIMIT_FSIZE).
 - Reading elsewhere: no ATTACH, no VACUUM INTO, no extension, no PRAGMA, no virtual table but json_each and json_tree
   (so no table-valued PRAGMA), no function that reaches a file, the log, or the registry of tokenizers.
-- Work: SQLite's virtual-machine steps are counted, so that a limit gives the same verdict on a busy machine; the
-  processor's time is a backstop, and it stands still while the machine does. Between two steps, and while it prepares
-  a query, SQLite cannot be interrupted: limits on lengths keep most of that short, and an alarm on the processor's
-  time kills the worker half a second after the limit. The clock counts only as a last resort, at 120 times the limit.
+- Work: SQLite's virtual-machine steps are counted, so that a limit gives the same verdict on a busy machine. The
+  processor's time is a backstop: it stands still while the machine does. Between two steps, and while it prepares a
+  query, SQLite cannot be interrupted: limits on lengths keep most of that short, and an alarm on the processor's time
+  kills the worker half a second after the limit. The clock is the last resort, at 120 times the limit.
 - Memory: limits on values, patterns, statements and SQLite's heap, on the rows and bytes of a result, and on the
   address space of a worker.
 - A worker that crashes or is killed costs one verdict and is replaced. Workers end with their parent, however it ends.
@@ -216,7 +217,8 @@ class _Worker:
         if hasattr(signal, "SIGPROF") and code == -signal.SIGPROF:
             return failure("limit", f"{seconds:g} seconds of processor time were not enough", self._sent)
         if hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
-            return failure("limit", f"nothing came of it in {CLOCK_FACTOR * seconds:g} seconds on the clock", self._sent)
+            clock = f"{CLOCK_FACTOR * seconds:g} seconds on the clock"
+            return failure("limit", f"{clock} were not enough", self._sent)
         return failure("crash", f"the worker process ended (exit code {code})", self._sent)
 
     def end(self) -> None:

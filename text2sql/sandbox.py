@@ -66,7 +66,8 @@ _ACTIONS = {
     """.split()
 }
 
-_NOT_SHOWN_WHOLE = frozenset(("Real", "Blob"))  # operations of which EXPLAIN shows 16 digits, or what comes before NUL
+# Operations of whose constants EXPLAIN shows 16 digits, or what comes before a NUL.
+_NOT_SHOWN_WHOLE = frozenset(("Real", "Blob"))
 _NUMBERED = re.compile(r":\d+$")
 _FIRST_WORD = re.compile(r"(?:[\s;\ufeff]|--[^\n]*+|/\*(?s:.*?)\*/)*+(\w*)")
 
@@ -75,7 +76,8 @@ _FIRST_WORD = re.compile(r"(?:[\s;\ufeff]|--[^\n]*+|/\*(?s:.*?)\*/)*+(\w*)")
 class Limits:
     """What one query may cost: SQLite steps, seconds, and the rows and megabytes (10^6 bytes) of its result.
 
-    Seconds are the processor's, not the clock's: a machine that is busy or stalls takes nothing from a query. A cell counts for 32 bytes and the length of its text. Raises ValueError where a limit is not positive.
+    Seconds are the processor's, not the clock's: a machine that is busy or stalls takes nothing from a query. A cell
+    counts for 32 bytes and the length of its text. Raises ValueError where a limit is not positive.
     """
 
     max_steps: int = 50_000_000
@@ -216,7 +218,9 @@ class Sandbox:
                 # SQLite forbids the use of a connection from its own progress handler.
                 self._second = Sandbox(self._database, in_memory=False)
             program = self._second.program(sql)
-            width = next(operation[3] for operation in program if operation[1] == "ResultRow")
+            width = next((operation[3] for operation in program if operation[1] == "ResultRow"), None)
+            if width is None:
+                return None
             if purpose.widths is not None and width not in purpose.widths:
                 wanted = " or ".join(map(str, sorted(purpose.widths)))
                 steps = f"not run beyond {STEPS_BEFORE_FORESIGHT} SQLite steps"
@@ -226,13 +230,16 @@ class Sandbox:
             for known in purpose.known:
                 if self._second.program(known) == program and (columns := self._second.columns(sql)):
                     return Result(columns, (), None, None, time.monotonic() - started, known)
-        except (sqlite3.Error, sqlite3.Warning, OSError, MemoryError, StopIteration):
+        except (sqlite3.Error, sqlite3.Warning, OSError, MemoryError):
             pass  # nothing foreseen
         return None
 
     def program(self, sql: str) -> list[tuple]:
-        """Return the virtual machine's operations for a query, without running it."""
-        return [row[:7] for row in self._connection.execute(f"EXPLAIN {sql}")]
+        """Return the virtual machine's operations for a query, or nothing where EXPLAIN does not take it."""
+        try:
+            return [row[:7] for row in self._connection.execute(f"EXPLAIN {sql}")]
+        except (sqlite3.Error, sqlite3.Warning):
+            return []
 
     def columns(self, sql: str) -> tuple[str, ...]:
         """Return the columns' names of a query, without running it, or nothing where they cannot be had so."""

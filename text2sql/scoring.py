@@ -77,7 +77,7 @@ class Verdict:
 
 def same_rows(gold: Rows, predicted: Rows) -> bool:
     """Return whether two results are the same set of rows, the paper's comparison."""
-    return set(gold) == set(predicted)
+    return gold == predicted or set(gold) == set(predicted)
 
 
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:
@@ -201,7 +201,7 @@ class _Case:
 
 
 class _Group:
-    """The cases of one database, and the texts that have to be run for them, each once: gold queries, then the rest."""
+    """The cases of one database, and what has to be run for them, each once: gold queries, then predictions."""
 
     def __init__(
         self, database: str | Path, cases: list[_Case], cache_dir: str | Path | None, limits: Limits
@@ -213,18 +213,15 @@ class _Group:
         texts = dict.fromkeys(text for case in cases for text in (case.example.query, case.gold_executed))
         self._golds = self._cache.results(texts)
         self._golds_to_run = [text for text in texts if text not in self._golds]
-        self._waiting: dict[str, list[_Case]] = defaultdict(list)
-        for case in cases:
-            for text in dict.fromkeys((case.sql, case.executed)):
-                self._waiting[text].append(case)
+        self._waiting: dict[tuple[str, Purpose], list[_Case]] = defaultdict(list)
 
     def golds_to_run(self) -> list[_Query]:
         """Return the gold queries that the cache does not know."""
         return [(self.database, text, Purpose()) for text in self._golds_to_run]
 
-    def take_gold(self, text: str, result: Result) -> list[_Case]:
+    def take_gold(self, query: _Query, result: Result) -> list[_Case]:
         """Take the result of a gold query. No case is complete by that."""
-        self._golds[text] = result
+        self._golds[query[1]] = result
         return []
 
     def failed_golds(self) -> Iterator[tuple[Example, str, Result]]:
@@ -240,47 +237,50 @@ class _Group:
 
     def judge_known(self) -> Iterator[_Case]:
         """Judge the predictions that are the text of a gold query, and yield the cases that are complete."""
-        for text in self._waiting:
-            if text in self._golds:
-                yield from self.take_prediction(text, self._golds[text])
+        for case in self._cases:
+            for text in dict.fromkeys((case.sql, case.executed)):
+                if text in self._golds:
+                    yield from self._judge(case, text, self._golds[text])
+                else:
+                    self._waiting[text, self._purpose(case, text)].append(case)
+
+    def _purpose(self, case: _Case, text: str) -> Purpose:
+        """Return which results of a prediction can be right: unless gold has no rows, those of gold's width."""
+        known = tuple(dict.fromkeys(case.golds_of(text)))
+        golds = [self._golds[gold] for gold in known]
+        widths = frozenset(len(gold.columns) for gold in golds) if all(gold.rows for gold in golds) else None
+        return Purpose(widths, known)
 
     def predictions_to_run(self) -> list[_Query]:
         """Return the predictions that are not the text of a gold query, those with the longest gold queries first."""
-        texts = [text for text in self._waiting if text not in self._golds]
-        texts.sort(key=lambda text: max(gold.seconds for gold in self._golds_of(text)), reverse=True)
-        return [(self.database, text, self._purpose(text)) for text in texts]
+        queries = [(self.database, text, purpose) for text, purpose in self._waiting]
+        return sorted(queries, key=lambda query: -max(self._golds[gold].seconds for gold in query[2].known))
 
-    def _golds_of(self, text: str) -> list[Result]:
-        return [self._golds[gold] for case in self._waiting[text] for gold in case.golds_of(text)]
-
-    def _purpose(self, text: str) -> Purpose:
-        """Return which results of a prediction can be right: unless gold has no rows, those of gold's width."""
-        known = dict.fromkeys(gold for case in self._waiting[text] for gold in case.golds_of(text))
-        golds = [self._golds[gold] for gold in known]
-        widths = frozenset(len(gold.columns) for gold in golds) if all(gold.rows for gold in golds) else None
-        return Purpose(widths, tuple(known))
-
-    def take_prediction(self, text: str, result: Result) -> Iterator[_Case]:
+    def take_prediction(self, query: _Query, result: Result) -> Iterator[_Case]:
         """Judge by the result of a prediction, and yield the cases that are complete by it."""
+        _, text, purpose = query
         if result.same_as is not None:
             result = replace(result, rows=self._golds[result.same_as].rows)
-        for case in self._waiting[text]:
-            case.take(text, result, self._golds)
-            if case.complete:
-                yield case
+        for case in self._waiting[text, purpose]:
+            yield from self._judge(case, text, result)
+
+    def _judge(self, case: _Case, text: str, result: Result) -> Iterator[_Case]:
+        case.take(text, result, self._golds)
+        if case.complete:
+            yield case
 
 
 def _run(
     executor: Executor,
     groups: Sequence[_Group],
     queries_of: Callable[[_Group], list[_Query]],
-    take: Callable[[_Group, str, Result], Iterable[_Case]],
+    take: Callable[[_Group, _Query, Result], Iterable[_Case]],
 ) -> Iterator[_Case]:
     """Run queries of all groups in one go, so that no worker waits for another, and yield what `take` yields."""
     queries = [(group, query) for group in groups for query in queries_of(group)]
     for position, result in executor.run_unordered(query for _, query in queries):
-        group, (_, text, _) = queries[position]
-        yield from take(group, text, result)
+        group, query = queries[position]
+        yield from take(group, query, result)
 
 
 def _refuse_failed_golds(groups: Iterable[_Group]) -> None:
