@@ -680,6 +680,22 @@ def test_a_killed_worker_costs_one_verdict(database, children):
     assert results[2].rows == ((3,),)
 
 
+def test_of_queries_sent_together_only_the_one_that_ends_the_worker_is_lost(database):
+    queries = [(database, sql, Purpose()) for sql in ("SELECT 1", DEAF, "SELECT 3", "SELECT 4", "nonsense")]
+    with Executor(Limits(timeout_s=0.2), workers=1) as executor:
+        results = dict(executor.run_unordered(queries))
+    kinds = [None, "limit", None, None, "sqlite"]
+    assert [results[position].error_kind for position in range(5)] == kinds
+    assert results[3].rows == ((4,),)
+
+
+def test_large_results_of_queries_sent_together_come_whole(database):
+    sql = "SELECT n, hex(zeroblob(20000)) FROM numbers WHERE n <= {}"
+    with Executor(Limits(), workers=2) as executor:
+        results = dict(executor.run_unordered([(database, sql.format(n), Purpose()) for n in range(100)]))
+    assert [len(results[n].rows) for n in range(100)] == list(range(100))
+
+
 def test_a_worker_killed_between_two_queries_costs_none(database, children):
     with Executor(LIMITS, workers=2) as executor:
         assert executor.run_all([(database, "SELECT 1")])[0].rows == ((1,),)

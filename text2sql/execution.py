@@ -29,6 +29,8 @@ Not covered
 """
 
 import contextlib
+import io
+import itertools
 import os
 import pickle
 import queue
@@ -56,7 +58,14 @@ __all__ = ["Executor", "Limits", "Purpose", "Result", "run_query"]
 GRACE_S = 0.5  # of the processor's time: how long after the time limit a worker's alarm kills it
 CLOCK_FACTOR = 120  # how many times the time limit may pass on the clock
 MAX_FAILED_STARTS = 5
+BATCH = 32  # how many queries on a small database are sent together: a round trip takes as long as a quick query
+SMALL_BYTES = 1_000_000  # of a database where queries are quick, as a rule
+MAX_ANSWER_BYTES = 100_000  # after which a worker does not wait for the rest of its queries before it answers
 RESULTS_AHEAD = 8  # how many queries a worker may be ahead of the result that is asked for
+
+
+_LENGTH_BYTES = 8
+_Query = tuple[str | os.PathLike, str, Purpose]
 
 
 def run_query(database: str | os.PathLike, sql: str, limits: Limits) -> Result:
@@ -105,47 +114,49 @@ class Executor:
         following = 0
         ahead = RESULTS_AHEAD * len(self._workers)
         tasks = [(database, sql, ANY_PURPOSE) for database, sql in queries]
-        for position, result in self._run(tasks, lambda position: position < following + ahead):
+        singly = ([position] for position in range(len(tasks)))
+        for position, result in self._run(tasks, singly, lambda position: position < following + ahead):
             results[position] = result
             while following in results:
                 result = results.pop(following)
                 following += 1
                 yield result
 
-    def run_unordered(
-        self, queries: Iterable[tuple[str | os.PathLike, str, Purpose]]
-    ) -> Iterator[tuple[int, Result]]:
+    def run_unordered(self, queries: Iterable[_Query]) -> Iterator[tuple[int, Result]]:
         """Yield the results of (database, sql, purpose) triples as they come, each with its query's position.
 
         Queries begin in the order given: with long ones first, the workers end at about the same time.
         """
-        return self._run(list(queries), lambda position: True)
+        queries = list(queries)
+        return self._run(queries, _batches(queries), lambda position: True)
 
     def _run(
-        self, queries: list[tuple[str | os.PathLike, str, Purpose]], may_begin: Callable[[int], bool]
+        self, queries: list[_Query], batches: Iterable[list[int]], may_begin: Callable[[int], bool]
     ) -> Iterator[tuple[int, Result]]:
         if not self._workers:
             raise RuntimeError("an Executor runs queries only inside its context: with Executor(…) as executor")
-        unsent = deque(range(len(queries)))
+        unsent = deque(batches)
         missing = len(queries)
         try:
             while missing:
                 for worker in self._workers:
-                    if worker.idle and unsent and may_begin(unsent[0]) and worker.send(unsent[0], *queries[unsent[0]]):
-                        unsent.popleft()
-                for position in self._readable():
-                    worker = self._workers[position]
-                    index, result = worker.query, worker.receive()
+                    if worker.idle and unsent and may_begin(unsent[0][0]):
+                        if worker.send(unsent[0], [queries[position] for position in unsent[0]]):
+                            unsent.popleft()
+                for place in self._readable():
+                    worker = self._workers[place]
+                    answers = worker.receive()
                     if not worker.alive:
-                        self._replace(position)
-                    if result is not None:
-                        missing -= 1
-                        yield index, result
+                        # One of these ended it. Each alone, they show which.
+                        unsent.extendleft([position] for position in worker.waiting)
+                        self._replace(place)
+                    missing -= len(answers)
+                    yield from answers
         finally:
-            for position, worker in enumerate(self._workers):
-                if worker.query is not None:  # whoever asked has gone: nobody wants this answer
+            for place, worker in enumerate(self._workers):
+                if worker.alive and worker.waiting:  # whoever asked has gone: nobody wants these answers
                     worker.end()
-                    self._replace(position)
+                    self._replace(place)
 
     def _replace(self, position: int) -> None:
         lost = self._workers[position]
@@ -163,14 +174,25 @@ class Executor:
             return [key.data for key, _ in selector.select()]
 
 
+def _batches(queries: list[_Query]) -> Iterator[list[int]]:
+    """Yield the positions of all queries in order: one by one, or several in a row on a small database together."""
+    following = itertools.groupby(range(len(queries)), key=lambda position: queries[position][0])
+    for database, positions in following:
+        at_once = BATCH if os.path.isfile(database) and os.path.getsize(database) < SMALL_BYTES else 1
+        while batch := list(itertools.islice(positions, at_once)):
+            yield batch
+
+
 class _Worker:
-    """The parent's end of one worker process. At most one message is under way in each direction."""
+    """The parent's end of one worker process. It gets new queries once it has answered all that it has."""
 
     def __init__(self, limits: Limits) -> None:
         program = "import sys; sys.path.append(sys.argv[1]); from text2sql.execution import _serve; _serve()"
         command = [sys.executable, "-I", "-S", "-c", program, str(Path(__file__).absolute().parents[1])]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.query: int | None = None  # the one it is running
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        # Unbuffered, so that what has come is what the selector sees.
+        self.process = subprocess.Popen(command, bufsize=0, **pipes)
+        self.waiting: deque[int] = deque()  # the positions of the queries it has, in their order
         self.alive = True
         self.started = False
         self._limits = limits
@@ -179,47 +201,65 @@ class _Worker:
 
     @property
     def idle(self) -> bool:
-        return self.started and self.alive and self.query is None
+        return self.started and self.alive and not self.waiting
 
-    def send(self, index: int, database: str | os.PathLike, sql: str, purpose: Purpose) -> bool:
-        """Hand over a query. False where the worker has ended, which `receive` will find too."""
+    def send(self, positions: list[int], queries: list[_Query]) -> bool:
+        """Hand over queries. False where the worker has ended, which `receive` will find too."""
         self._sent = time.monotonic()
-        if not self._write((os.fsencode(Path(database).absolute()), sql, purpose)):
+        if not self._write([(os.fsencode(Path(database).absolute()), *rest) for database, *rest in queries]):
             return False
-        self.query = index
+        self.waiting.extend(positions)
         return True
 
     def _write(self, message: object) -> bool:
+        content = memoryview(pickle.dumps(message))
         try:
-            pickle.dump(message, self.process.stdin)
-            self.process.stdin.flush()
+            while content:
+                content = content[self.process.stdin.write(content) :]
         except OSError:
             return False
         return True
 
-    def receive(self) -> Result | None:
-        """Return the result of the query under way. None: the worker has started, or ended without a query."""
-        try:
-            result = pickle.load(self.process.stdout)
-        except (EOFError, OSError, pickle.UnpicklingError):
-            result = self._bury()
-        else:
-            self.started = True
-        self.query = None
-        return result
+    def receive(self) -> list[tuple[int, Result]]:
+        """Return results that have come, with their queries' positions: none where the worker has started or ended.
 
-    def _bury(self) -> Result | None:
+        A worker that ended amid a single query gives its result, too.
+        """
+        try:
+            content = io.BytesIO(self._read(int.from_bytes(self._read(_LENGTH_BYTES))))
+        except (EOFError, OSError):
+            return self._bury()
+        if not self.started:
+            self.started = True
+            return []
+        answers = []
+        while content.tell() < len(content.getbuffer()):
+            answers.append((self.waiting.popleft(), pickle.load(content)))
+        return answers
+
+    def _read(self, size: int) -> bytes:
+        content = bytearray()
+        while len(content) < size:
+            piece = self.process.stdout.read(size - len(content))
+            if not piece:
+                raise EOFError
+            content += piece
+        return bytes(content)
+
+    def _bury(self) -> list[tuple[int, Result]]:
         self.end()
+        if len(self.waiting) != 1:
+            return []
         code = self.process.returncode
-        if self.query is None:
-            return None
         seconds = self._limits.timeout_s
+        kind = "limit"
         if hasattr(signal, "SIGPROF") and code == -signal.SIGPROF:
-            return failure("limit", f"{seconds:g} seconds of processor time were not enough", self._sent)
-        if hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
-            clock = f"{CLOCK_FACTOR * seconds:g} seconds on the clock"
-            return failure("limit", f"{clock} were not enough", self._sent)
-        return failure("crash", f"the worker process ended (exit code {code})", self._sent)
+            message = f"{seconds:g} seconds of processor time were not enough"
+        elif hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
+            message = f"{CLOCK_FACTOR * seconds:g} seconds on the clock were not enough"
+        else:
+            kind, message = "crash", f"the worker process ended (exit code {code})"
+        return [(self.waiting.popleft(), failure(kind, message, self._sent))]
 
     def end(self) -> None:
         """Kill the process and wait for its end."""
@@ -241,13 +281,23 @@ def _serve() -> None:
     threading.Thread(target=_read_messages, args=(messages,), daemon=True).start()
     limits = messages.get()
     _confine(limits)
-    pickle.dump(None, sys.stdout.buffer)
-    sys.stdout.buffer.flush()
+    _write_answers([])
     server = _Server(limits)
     while True:
-        message = server.answer(*messages.get())
-        sys.stdout.buffer.write(message)
-        sys.stdout.buffer.flush()
+        answers = []
+        for query in messages.get():
+            answers.append(server.answer(*query))
+            if sum(map(len, answers)) > MAX_ANSWER_BYTES:
+                _write_answers(answers)
+                answers = []
+        if answers:
+            _write_answers(answers)
+
+
+def _write_answers(answers: list[bytes]) -> None:
+    size = sum(map(len, answers))
+    sys.stdout.buffer.writelines([size.to_bytes(_LENGTH_BYTES), *answers])
+    sys.stdout.buffer.flush()
 
 
 def _confine(limits: Limits) -> None:
