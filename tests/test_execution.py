@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from text2sql.execution import Executor, Limits, run_query
+from text2sql.execution import Executor, Limits, Purpose, run_query
 
 LIMITS = Limits(max_steps=300_000, timeout_s=60, max_rows=1_000, max_megabytes=2)
 PATIENT = Limits(max_steps=10**12, timeout_s=600)
@@ -321,7 +321,24 @@ def test_long_work_ends_at_the_limit_on_steps(run, sql):
 
 def test_long_work_ends_at_the_limit_on_time(database):
     result = run_query(database, ENDLESS, Limits(max_steps=10**12, timeout_s=0.2))
-    assert result.error_kind == "limit" and "0.2 seconds" in result.error
+    assert result.error_kind == "limit" and "0.2 seconds of processor time" in result.error
+
+
+def test_a_worker_that_stands_still_for_longer_than_the_limit_goes_on(database, children):
+    limits = Limits(max_steps=4_000_000, timeout_s=2)  # these steps take a tenth of a second
+    with Executor(limits, workers=1) as executor:
+        executor.run_all([(database, "SELECT 1")])
+        (worker,) = children()
+        before = worker.cpu_times().user
+        results = []
+        thread = threading.Thread(target=lambda: results.extend(executor.run_all([(database, ENDLESS)])))
+        thread.start()
+        wait_until(lambda: worker.cpu_times().user > before or results)
+        worker.suspend()
+        time.sleep(2.6)
+        worker.resume()
+        thread.join()
+    assert (results[0].error_kind, results[0].error) == ("limit", "4000000 SQLite steps were not enough")
 
 
 def test_the_limit_on_steps_falls_at_the_same_place_every_time(database):
@@ -345,8 +362,17 @@ def test_the_limit_on_steps_falls_at_the_same_place_every_time(database):
 def test_calls_that_sqlite_cannot_interrupt_end_with_their_worker(database):
     with Executor(Limits(timeout_s=0.2), workers=1) as executor:
         deaf, after = executor.run_all([(database, DEAF), (database, "SELECT 1")])
-    assert deaf.error_kind == "limit" and "0.2 seconds" in deaf.error
+    assert deaf.error_kind == "limit" and "0.2 seconds of processor time" in deaf.error
     assert after.rows == ((1,),)
+
+
+def test_a_caller_that_ignores_the_alarms_changes_nothing(database):
+    before = {alarm: signal.signal(alarm, signal.SIG_IGN) for alarm in (signal.SIGPROF, signal.SIGALRM)}
+    try:
+        assert run_query(database, DEAF, Limits(timeout_s=0.2)).error_kind == "limit"
+    finally:
+        for alarm, handler in before.items():
+            signal.signal(alarm, handler)
 
 
 DOUBLED = "WITH a0 AS NOT MATERIALIZED (SELECT 1 AS x)" + "".join(
@@ -536,6 +562,73 @@ def test_a_file_that_is_no_database_is_an_outcome_that_names_it(folder, name):
     assert result.error_kind == "sqlite" and str(folder / name) in result.error
 
 
+IN_PROCESS = """
+import sys
+from text2sql.sandbox import Limits, Sandbox
+path, *queries = sys.argv[1:]
+for in_memory in (True, False):
+    sandbox = Sandbox(path, in_memory)
+    print([sandbox.run(sql, Limits()).rows for sql in queries], [sandbox.run(sql, Limits()).error for sql in queries])
+"""
+
+
+def test_a_database_too_large_for_memory_gives_the_same_from_its_file(repository, database):
+    long = "SELECT a.n % 7, count(*), sum(b.n) FROM numbers a, numbers b WHERE b.n < 90 GROUP BY 1 ORDER BY a.n || b.n"
+    queries = [*ALLOWED.values(), *WRITES.values(), *REFUSED.values(), long]
+    command = [sys.executable, "-c", IN_PROCESS, str(database), *queries]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    copy, file = done.stdout.splitlines()
+    assert copy == file and "not allowed" in copy
+
+
+# --- What is known without running to the end -----------------------------------------------------------------------
+
+PAIRS = "SELECT {} FROM numbers a, numbers b WHERE a.n < 400 AND b.n > {}"  # some millions of steps
+
+
+def foresee(database, sql: str, purpose: Purpose):
+    with Executor(Limits(), workers=1) as executor:
+        ((position, result),) = executor.run_unordered([(database, sql, purpose)])
+    assert position == 0
+    return result
+
+
+def test_a_long_query_of_no_use_is_not_run_to_its_end(database):
+    result = foresee(database, ENDLESS, Purpose(widths=frozenset({2, 3})))
+    assert result.error_kind == "width" and "1 columns, where 2 or 3 are wanted" in result.error
+    assert foresee(database, ENDLESS, Purpose(widths=frozenset({1, 2}))).error_kind == "limit"
+    assert foresee(database, ENDLESS, Purpose()).error_kind == "limit"
+
+
+def test_a_short_query_of_no_use_is_run(database):
+    assert foresee(database, "SELECT 1, 2", Purpose(widths=frozenset({1}))).rows == ((1, 2),)
+
+
+def test_a_long_query_with_a_known_program_is_not_run_again(database):
+    known = PAIRS.format("count(*), sum(a.n)", 5)
+    other = "/* the same */ select COUNT(*) AS pairs, SUM(x.N) from numbers x, numbers as y where x.n<400 and y.n>5"
+    result = foresee(database, other, Purpose(known=("SELECT 1", "no query", known)))
+    assert (result.same_as, result.columns, result.rows, result.error) == (known, ("pairs", "SUM(x.N)"), (), None)
+
+
+@pytest.mark.parametrize(
+    "known, other",
+    [
+        (PAIRS.format("count(*)", 5), PAIRS.format("count(*)", 6)),
+        (PAIRS.format("count(*)", "'5'"), PAIRS.format("count(*)", "'5 '")),
+        (PAIRS.format("max(0.3)", 5), PAIRS.format("max(0.30000000000000004)", 5)),
+        (PAIRS.format("max(x'610062')", 5), PAIRS.format("max(x'610063')", 5)),
+        (PAIRS.format("count(*)", 9_007_199_254_740_993), PAIRS.format("count(*)", 9_007_199_254_740_992)),
+        (PAIRS.format("max(a.n || b.n)", 5), PAIRS.format("max(a.n || b.n COLLATE NOCASE)", 5)),
+        (PAIRS.format("max(a.n)", 5), PAIRS.format("min(a.n)", 5)),
+        (PAIRS.format("max(a.n) AS x, count(*) AS x", 5), PAIRS.format("max(a.n) AS x, count(*) AS x ", 5)),
+    ],
+)
+def test_a_long_query_with_another_program_is_run(database, known, other):
+    result = foresee(database, other, Purpose(known=(known,)))
+    assert result.same_as is None and result.rows == plain(database, other)
+
+
 # --- Worker processes ----------------------------------------------------------------------------------------------
 
 
@@ -585,6 +678,22 @@ def test_a_killed_worker_costs_one_verdict(database, children):
         thread.join()
     assert [result.error_kind for result in results] == [None, "crash", None]
     assert results[2].rows == ((3,),)
+
+
+def test_of_queries_sent_together_only_the_one_that_ends_the_worker_is_lost(database):
+    queries = [(database, sql, Purpose()) for sql in ("SELECT 1", DEAF, "SELECT 3", "SELECT 4", "nonsense")]
+    with Executor(Limits(timeout_s=0.2), workers=1) as executor:
+        results = dict(executor.run_unordered(queries))
+    kinds = [None, "limit", None, None, "sqlite"]
+    assert [results[position].error_kind for position in range(5)] == kinds
+    assert results[3].rows == ((4,),)
+
+
+def test_large_results_of_queries_sent_together_come_whole(database):
+    sql = "SELECT n, hex(zeroblob(20000)) FROM numbers WHERE n <= {}"
+    with Executor(Limits(), workers=2) as executor:
+        results = dict(executor.run_unordered([(database, sql.format(n), Purpose()) for n in range(100)]))
+    assert [len(results[n].rows) for n in range(100)] == list(range(100))
 
 
 def test_a_worker_killed_between_two_queries_costs_none(database, children):

@@ -226,6 +226,25 @@ def test_several_databases_keep_the_order_of_the_examples(tmp_path):
     assert len(seen) == 12
 
 
+LONG = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 100000) SELECT {} FROM n"
+ENDLESS = LONG.replace(" LIMIT 100000", "")
+
+
+def test_a_long_query_with_another_number_of_columns_is_wrong_without_its_end(score):
+    prediction = ENDLESS.format("count(*), 2")
+    cut, run = score((NAMES, prediction), (NAMES + " WHERE 0", prediction), limits=Limits())
+    assert (cut.outcome, cut.stopped, cut.result) == ("wrong_columns", False, None)
+    assert not cut.execution_accuracy and not cut.official_execution_accuracy
+    assert (run.outcome, run.stopped) == ("limit_reached", True)  # where gold has no rows, none would be right
+
+
+def test_a_long_query_with_gold_s_program_has_gold_s_rows_and_its_own_names(score):
+    gold, prediction = LONG.format("count(*) AS a, sum(i)"), LONG.format("COUNT( * )  AS b , SUM(i) AS c")
+    (verdict,) = score((gold, prediction), limits=Limits())
+    assert verdict.outcome == CORRECT and verdict.execution_accuracy
+    assert verdict.result == {"columns": ["b", "c"], "rows": [[100_000, 5_000_050_000]], "row_count": 1}
+
+
 def test_gold_that_fails_stops_with_a_message(score):
     for gold, why in [("SELECT shoe_size FROM people", "no such column"), ("DROP TABLE people", "not allowed")]:
         with pytest.raises(UserError, match=rf"example 1 \(database poker_player\): its gold query fails: .*{why}"):

@@ -41,6 +41,7 @@ _OF_KIND = {
     "multiple": "other_error",
     "empty": "not_sql",
     "invalid_text": "not_sql",
+    "width": "wrong_columns",
 }
 _UNKNOWN_TABLE = re.compile(r"no such table: ")
 # The second is SQLite's answer to USING with a column that one of the tables does not have.
@@ -84,7 +85,8 @@ def cause_of_difference(gold: Rows, predicted: Rows) -> str:
     """Return how the rows of a prediction differ from gold's, for two results that are not equal by the official rule.
 
     The first that holds: no rows at all; another number of columns; the same rows in another order; the same rows,
-    but not equally often; other rows.
+    but not equally often; other rows. (A long query with another number of columns is not run to its end:
+    `cause_of_error` calls it wrong columns, whether or not it would have given rows.)
     """
     if not predicted:
         return "empty_result"

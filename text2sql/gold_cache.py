@@ -17,7 +17,7 @@ from text2sql.execution import Limits, Result
 from text2sql.files import write_text
 
 # Counted up where the form of the files, or what the sandbox does, changes.
-FORMAT = 1
+FORMAT = 2
 
 
 class GoldCache:
@@ -67,19 +67,23 @@ def _is_result(value: object) -> bool:
         isinstance(value, dict)
         and isinstance(value.get("columns"), list)
         and isinstance(value.get("rows"), list)
-        and all(isinstance(row, list) for row in value["rows"])
+        and set(map(type, value["rows"])) <= {list}
+        and isinstance(value.get("plain"), bool)
         and isinstance(value.get("seconds"), float)
     )
 
 
 def _to_json(result: Result) -> dict:
     rows = [list(map(_cell_to_json, row)) for row in result.rows]
-    return {"columns": result.columns, "rows": rows, "seconds": result.seconds}
+    plain = not any(isinstance(cell, dict) for row in rows for cell in row)
+    return {"columns": result.columns, "rows": rows, "plain": plain, "seconds": result.seconds}
 
 
 def _from_json(stored: dict) -> Result:
-    rows = tuple(tuple(map(_cell_from_json, row)) for row in stored["rows"])
-    return Result(tuple(stored["columns"]), rows, None, None, stored["seconds"])
+    rows = map(tuple, stored["rows"])
+    if not stored["plain"]:
+        rows = (tuple(map(_cell_from_json, row)) for row in rows)
+    return Result(tuple(stored["columns"]), tuple(rows), None, None, stored["seconds"])
 
 
 def _cell_to_json(cell: object) -> object:

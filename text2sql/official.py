@@ -152,7 +152,9 @@ def official_equal(gold: Rows, predicted: Rows, order_matters: bool) -> bool:
         return True
     if len(gold) != len(predicted) or len(gold[0]) != len(predicted[0]):
         return False
-    if order_matters:
+    if gold == predicted:
+        equal = True
+    elif order_matters:
         # With rows in place, a column can only stand for one that reads the same from top to bottom.
         equal = Counter(zip(*gold)) == Counter(zip(*predicted))
     else:
@@ -166,7 +168,7 @@ def _same_unordered_rows(gold: Rows, predicted: Rows, order_matters: bool) -> bo
     This is meant to reject early what the search would reject late, and in one case rejects more: (1, 10) and
     (1.0, 10) hold equal numbers, but sort as 10, 1 and 1.0, 10. Without such numbers there is nothing to find.
     """
-    if not any(isinstance(cell, float) for row in itertools.chain(gold, predicted) for cell in row):
+    if float not in set(map(type, itertools.chain.from_iterable(itertools.chain(gold, predicted)))):
         return True
     gold_rows, predicted_rows = map(_sorted_cells, gold), map(_sorted_cells, predicted)
     if order_matters:

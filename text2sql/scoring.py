@@ -12,12 +12,12 @@ import math
 import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 
 from text2sql.errors import UserError
-from text2sql.execution import Executor, Limits, Result
+from text2sql.execution import Executor, Limits, Purpose, Result
 from text2sql.failures import CAUSE_GROUPS, CAUSES, cause_of_difference, cause_of_error
 from text2sql.gold_cache import GoldCache
 from text2sql.hardness import HARDNESS_LEVELS, hardness_of_parsed, hardness_of_query
@@ -28,6 +28,7 @@ CORRECT = "correct"
 PREVIEW_ROWS = 5
 PREVIEW_CHARACTERS = 200
 
+_Query = tuple[Path, str, Purpose]
 _STOPPED = ("limit", "too_large", "forbidden", "crash")
 _NORMAL_QUANTILE = NormalDist().inv_cdf(0.975)
 
@@ -76,7 +77,7 @@ class Verdict:
 
 def same_rows(gold: Rows, predicted: Rows) -> bool:
     """Return whether two results are the same set of rows, the paper's comparison."""
-    return set(gold) == set(predicted)
+    return gold == predicted or set(gold) == set(predicted)
 
 
 def wilson_interval(successes: int, total: int) -> tuple[float, float]:
@@ -122,11 +123,16 @@ def score_examples(
         groups = [
             _Group(database_of(db_id), group_cases, cache_dir, limits) for db_id, group_cases in by_database.items()
         ]
-        # All queries in one go, so that a slow one at the end of a database does not leave the other workers idle.
-        results = executor.run_each((group.database, text) for group in groups for text in group.texts)
+        groups.sort(key=lambda group: group.size, reverse=True)  # a guess at which take long
+        for _ in _run(executor, groups, _Group.golds_to_run, _Group.take_gold):
+            pass
+        _refuse_failed_golds(groups)
         for group in groups:
-            for _ in group.judge(results):
+            group.keep_golds()
+            for _ in group.judge_known():
                 on_verdict()
+        for _ in _run(executor, groups, _Group.predictions_to_run, _Group.take_prediction):
+            on_verdict()
     return [case.verdict() for case in cases]
 
 
@@ -146,6 +152,11 @@ class _Case:
     @property
     def complete(self) -> bool:
         return self._paper is not None and self._official is not None
+
+    def golds_of(self, text: str) -> list[str]:
+        """Return which gold queries the result of `text` is compared with."""
+        pairs = ((self.sql, self.example.query), (self.executed, self.gold_executed))
+        return [gold for prediction, gold in pairs if prediction == text]
 
     def take(self, text: str, result: Result, golds: Mapping[str, Result]) -> None:
         """Judge by the result of `text`, which is the prediction as written, as executed, or both."""
@@ -190,51 +201,95 @@ class _Case:
 
 
 class _Group:
-    """The cases of one database, and the texts that have to be run for them, each once."""
+    """The cases of one database, and what has to be run for them, each once: gold queries, then predictions."""
 
     def __init__(
         self, database: str | Path, cases: list[_Case], cache_dir: str | Path | None, limits: Limits
     ) -> None:
         self.database = Path(database)
+        self.size = self.database.stat().st_size if self.database.is_file() else 0
         self._cases = cases
         self._cache = GoldCache(cache_dir, self.database, limits)
-        golds = dict.fromkeys(text for case in cases for text in (case.example.query, case.gold_executed))
-        self._known = self._cache.results(golds)
-        self._golds_to_run = [text for text in golds if text not in self._known]
-        self._waiting: dict[str, list[_Case]] = defaultdict(list)
-        for case in cases:
+        texts = dict.fromkeys(text for case in cases for text in (case.example.query, case.gold_executed))
+        self._golds = self._cache.results(texts)
+        self._golds_to_run = [text for text in texts if text not in self._golds]
+        self._waiting: dict[tuple[str, Purpose], list[_Case]] = defaultdict(list)
+
+    def golds_to_run(self) -> list[_Query]:
+        """Return the gold queries that the cache does not know."""
+        return [(self.database, text, Purpose()) for text in self._golds_to_run]
+
+    def take_gold(self, query: _Query, result: Result) -> list[_Case]:
+        """Take the result of a gold query. No case is complete by that."""
+        self._golds[query[1]] = result
+        return []
+
+    def failed_golds(self) -> Iterator[tuple[Example, str, Result]]:
+        """Yield the gold queries that failed: the example, the text and its result."""
+        for case in self._cases:
+            for text in (case.example.query, case.gold_executed):
+                if self._golds[text].error is not None:
+                    yield case.example, text, self._golds[text]
+
+    def keep_golds(self) -> None:
+        """Put what has been run into the cache."""
+        self._cache.add({text: self._golds[text] for text in self._golds_to_run})
+
+    def judge_known(self) -> Iterator[_Case]:
+        """Judge the predictions that are the text of a gold query, and yield the cases that are complete."""
+        for case in self._cases:
             for text in dict.fromkeys((case.sql, case.executed)):
-                self._waiting[text].append(case)
-        self._predictions_to_run = [text for text in self._waiting if text not in golds]
+                if text in self._golds:
+                    yield from self._judge(case, text, self._golds[text])
+                else:
+                    self._waiting[text, self._purpose(case, text)].append(case)
 
-    @property
-    def texts(self) -> list[str]:
-        """What has to be run: gold queries that the cache does not know, then predictions that are not gold's text."""
-        return self._golds_to_run + self._predictions_to_run
+    def _purpose(self, case: _Case, text: str) -> Purpose:
+        """Return which results of a prediction can be right: unless gold has no rows, those of gold's width."""
+        known = tuple(dict.fromkeys(case.golds_of(text)))
+        golds = [self._golds[gold] for gold in known]
+        widths = frozenset(len(gold.columns) for gold in golds) if all(gold.rows for gold in golds) else None
+        return Purpose(widths, known)
 
-    def judge(self, results: Iterator[Result]) -> Iterator[_Case]:
-        """Take the results of `texts`, in order, and yield the cases as they get complete."""
-        golds = self._known | self._take_golds(results)
-        known = ((text, golds[text]) for text in self._waiting if text in golds)
-        run = ((text, next(results)) for text in self._predictions_to_run)
-        for text, result in itertools.chain(known, run):
-            for case in self._waiting[text]:
-                case.take(text, result, golds)
-                if case.complete:
-                    yield case
+    def predictions_to_run(self) -> list[_Query]:
+        """Return the predictions that are not the text of a gold query, those with the longest gold queries first."""
+        queries = [(self.database, text, purpose) for text, purpose in self._waiting]
+        return sorted(queries, key=lambda query: -max(self._golds[gold].seconds for gold in query[2].known))
 
-    def _take_golds(self, results: Iterator[Result]) -> dict[str, Result]:
-        new = {text: next(results) for text in self._golds_to_run}
-        for text, result in new.items():
-            if result.error is not None:
-                texts = {case.gold_executed: case.example for case in self._cases}
-                example = (texts | {case.example.query: case.example for case in self._cases})[text]
-                raise UserError(
-                    f"example {example.index} (database {example.db_id}): its gold query fails: {result.error}: "
-                    f"{text:.300}"
-                )
-        self._cache.add(new)
-        return new
+    def take_prediction(self, query: _Query, result: Result) -> Iterator[_Case]:
+        """Judge by the result of a prediction, and yield the cases that are complete by it."""
+        _, text, purpose = query
+        if result.same_as is not None:
+            result = replace(result, rows=self._golds[result.same_as].rows)
+        for case in self._waiting[text, purpose]:
+            yield from self._judge(case, text, result)
+
+    def _judge(self, case: _Case, text: str, result: Result) -> Iterator[_Case]:
+        case.take(text, result, self._golds)
+        if case.complete:
+            yield case
+
+
+def _run(
+    executor: Executor,
+    groups: Sequence[_Group],
+    queries_of: Callable[[_Group], list[_Query]],
+    take: Callable[[_Group, _Query, Result], Iterable[_Case]],
+) -> Iterator[_Case]:
+    """Run queries of all groups in one go, so that no worker waits for another, and yield what `take` yields."""
+    queries = [(group, query) for group in groups for query in queries_of(group)]
+    for position, result in executor.run_unordered(query for _, query in queries):
+        group, query = queries[position]
+        yield from take(group, query, result)
+
+
+def _refuse_failed_golds(groups: Iterable[_Group]) -> None:
+    failed = [found for group in groups for found in group.failed_golds()]
+    if failed:
+        example, text, result = min(failed, key=lambda found: found[0].index)
+        raise UserError(
+            f"example {example.index} (database {example.db_id}): its gold query fails: {result.error}: {text:.300}"
+        )
 
 
 def _hardness(example: Example) -> str:
