@@ -8,7 +8,6 @@ The stage itself never fails over a score. The gate reads metrics/compare.json a
 in a fresh clone; what its interval leaves open is named as inconclusive, and passes.
 """
 
-import argparse
 import csv
 import subprocess
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from text2sql import comparison
 from text2sql.comparison import MODELS, TUNED
-from text2sql.errors import UserError, run
+from text2sql.errors import ArgumentParser, UserError, run
 from text2sql.files import atomic_file, iter_jsonl, read_json, read_jsonl, write_json, write_text
 from text2sql.params import load_params
 
@@ -29,7 +28,7 @@ TIMED_STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu"
 
 def main(arguments: Sequence[str]) -> int:
     """Write the comparison, or show it, or hold it against the limits. Returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--gate", action="store_true", help="exit 1 where a limit is broken, 0 otherwise")
     only.add_argument("--show", action="store_true", help="print the tables of the last comparison")

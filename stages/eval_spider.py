@@ -5,12 +5,11 @@
 Needs neither torch nor a GPU. `python -m text2sql.score` is the same scoring, for any system's predictions.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from text2sql.embedded import user_cache
-from text2sql.errors import UserError, run
+from text2sql.errors import ArgumentParser, UserError, run
 from text2sql.execution import Limits
 from text2sql.files import read_jsonl, write_json, write_jsonl
 from text2sql.params import load_params
@@ -24,7 +23,7 @@ DATABASES = Path("data/prepared/databases")
 
 def main(arguments: Sequence[str]) -> None:
     """Write `metrics/spider/<model>.json`, `data/verdicts/spider/<model>.jsonl` and the timing."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=["base", "m1", "m2"])
     name = parser.parse_args(arguments).model
     params = load_params()

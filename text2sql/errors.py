@@ -3,9 +3,11 @@
 Every command of this project (`python -m stages.…`, `python -m text2sql.…`) runs its `main` through `run`.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 DEBUG_VARIABLE = "TEXT2SQL_DEBUG"
 
@@ -19,6 +21,20 @@ class UserError(Exception):
 
 class RunError(Exception):
     """A failure that is not the user's mistake: no memory, no disk, no connection. Exit code 1."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Arguments as argparse reads them; one that is wrong or missing is a `UserError`, one line like all others.
+
+    Options are never abbreviated: a script goes on meaning the same when a new option arrives.
+    """
+
+    def __init__(self, *positional: object, **options: object) -> None:
+        super().__init__(*positional, **{"allow_abbrev": False, **options})
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError instead of printing the usage and leaving the process."""
+        raise UserError(f"{message}; --help shows what there is")
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:

@@ -7,7 +7,6 @@ neither a GPU nor any data: verdicts and the gate follow from metrics/compare.js
 could write the comment; `python -m stages.compare --gate` is what fails.
 """
 
-import argparse
 import hashlib
 import json
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql import comparison
-from text2sql.errors import RunError, UserError, run
+from text2sql.errors import ArgumentParser, RunError, UserError, run
 from text2sql.params import load_params
 from text2sql.report import bullets, number, table
 
@@ -28,7 +27,7 @@ MOST_CHARACTERS = 60_000  # GitHub takes 65,536
 
 def main(arguments: Sequence[str]) -> None:
     """Print the comment as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", required=True, help="the branch or commit to compare with, such as main")
     print(comment(parser.parse_args(arguments).base))
 
