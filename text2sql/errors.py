@@ -6,6 +6,7 @@ Every command of this project (`python -m stages.…`, `python -m text2sql.…`)
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -57,8 +58,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         sys.exit(1)
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
-            raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+            traceback.print_exc()
+        else:
+            print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1)
 
 
