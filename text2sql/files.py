@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,17 +88,31 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, wanted a JSON file") from None
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON: {error}") from None
 
 
-def read_jsonl(path: str | Path) -> list[dict]:
-    """Return the JSON objects in `path`, one a line. Raises UserError that names file and line."""
-    return list(iter_jsonl(path))
+def read_object(path: str | Path, fields: Mapping[str, type]) -> dict:
+    """Return the JSON object in `path`. Raises UserError as `read_json` does, or where one of `fields` is not right."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: found {_kind(value)}, wanted an object")
+    _check_fields(value, fields, str(path))
+    return value
 
 
-def iter_jsonl(path: str | Path) -> Iterator[dict]:
-    """Yield the JSON objects in `path`, one a line, without holding the file in memory."""
+def read_jsonl(path: str | Path, fields: Mapping[str, type] | None = None) -> list[dict]:
+    """Return the JSON objects in `path`, one a line. Raises UserError as `iter_jsonl` does."""
+    return list(iter_jsonl(path, fields))
+
+
+def iter_jsonl(path: str | Path, fields: Mapping[str, type] | None = None) -> Iterator[dict]:
+    """Yield the JSON objects in `path`, one a line, without holding the file in memory.
+
+    Each has to hold `fields`, {name: type}, and may hold more. Raises UserError that names file and line.
+    """
     try:
         with open(path, encoding="utf-8", newline="\n") as file:
             for number, line in enumerate(file, start=1):
@@ -109,14 +123,35 @@ def iter_jsonl(path: str | Path) -> Iterator[dict]:
                 except (json.JSONDecodeError, RecursionError) as error:
                     raise UserError(f"{path}, line {number}: not valid JSON: {error}") from None
                 if not isinstance(record, dict):
-                    raise UserError(
-                        f"{path}, line {number}: found a {type(record).__name__}, wanted a JSON object"
-                    )
+                    raise UserError(f"{path}, line {number}: found {_kind(record)}, wanted a JSON object")
+                _check_fields(record, fields or {}, f"{path}, line {number}")
                 yield record
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, wanted a file of JSON lines") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8: {error}") from None
+
+
+_KINDS = {
+    str: "a text", int: "a whole number", float: "a number", bool: "a truth value", dict: "an object", list: "an array",
+    type(None): "null",
+}  # fmt: skip
+
+
+def _kind(value: Any) -> str:
+    return _KINDS[type(value)]
+
+
+def _check_fields(record: dict, fields: Mapping[str, type], place: str) -> None:
+    for name, wanted in fields.items():
+        if name not in record:
+            raise UserError(f"{place}: has no field {name!r}, wanted {_KINDS[wanted]}")
+        value = record[name]
+        # JSON's whole numbers are numbers too; Python's truth values are whole numbers, and JSON's are not.
+        if type(value) is not wanted and not (wanted is float and type(value) is int):
+            raise UserError(f"{place}: found {_kind(value)} as {name!r}, wanted {_KINDS[wanted]}")
 
 
 def user_cache() -> Path:
