@@ -5,13 +5,38 @@ import json
 from pathlib import Path
 from typing import Any
 
-from text2sql.errors import RunError
-from text2sql.files import atomic_directory
+from text2sql.errors import RunError, UserError
+from text2sql.files import atomic_directory, read_object
 from text2sql.params import EMBEDDED_BASE, SAMPLE_SPIDER, ModelParams, Params
 
 EMBEDDED_ORIGIN = "HuggingFaceTB/SmolLM2-135M-Instruct"
 # The licence of a base, by what its name contains.
 LICENSES = {"smollm2": "apache-2.0", "llama-3.2": "llama3.2", "llama-3.1": "llama3.1"}
+
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def check_adapter(folder: str | Path) -> None:
+    """Raise UserError unless `folder` holds a LoRA adapter in PEFT's format with whole weights, as safetensors only."""
+    from safetensors import SafetensorError, safe_open
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; wanted an adapter in PEFT's format")
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: has no {name}; wanted an adapter in PEFT's format, as safetensors")
+    kind = read_object(folder / CONFIG, {"peft_type": str})["peft_type"]
+    if kind != "LORA":
+        raise UserError(f"{folder / CONFIG}: found peft_type {kind!r}, wanted 'LORA'")
+    try:
+        with safe_open(folder / WEIGHTS, framework="np") as weights:
+            names = list(weights.keys())
+    except SafetensorError as error:
+        raise UserError(f"{folder / WEIGHTS}: damaged: {error}; wanted safetensors") from None
+    if not names:
+        raise UserError(f"{folder / WEIGHTS}: holds no weights")
 
 
 def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -> None:
@@ -23,7 +48,7 @@ def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -
     try:
         with atomic_directory(folder) as temporary:
             model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
-            config_file = temporary / "adapter_config.json"
+            config_file = temporary / CONFIG
             config = json.loads(config_file.read_text(encoding="utf-8"))
             # The base as params.yaml names it: not where it lies on this machine.
             config["base_model_name_or_path"] = base.base
