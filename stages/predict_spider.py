@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     print(f"predict_spider {name}: {model.description}", flush=True)
     predictions = predict(
         model,
-        read_jsonl(DEV),
+        read_jsonl(DEV, {"index": int, "db_id": str, "question": str, "query": str}),
         {db_id: Schema.from_dict(schema) for db_id, schema in read_json(SCHEMAS).items()},
         params.prompt.schema_,
         few_shot,
