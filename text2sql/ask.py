@@ -45,6 +45,8 @@ def answerer(params: Params, database: Path, adapter: Path | None) -> Callable[[
 
     Raises UserError for a database or an adapter that is not there or not one.
     """
+    if database.is_dir():
+        raise UserError(f"--db: {database}: is a folder, wanted an SQLite file")
     if not database.is_file():
         raise UserError(f"--db: {database}: no such file")
     if adapter is not None and not adapter.is_dir():
