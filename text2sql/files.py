@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import platform
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ def atomic_file(path: str | Path, mode: str = "w") -> Iterator[Any]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix(path))
     try:
         with os.fdopen(descriptor, mode, **text) as file:
             yield file
@@ -36,19 +37,54 @@ def atomic_file(path: str | Path, mode: str = "w") -> Iterator[Any]:
 
 @contextlib.contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`, which takes its place once the block ends without an error."""
+    """Yield an empty temporary folder beside `path`, which takes its place once the block ends without an error.
+
+    A folder that was there before is moved aside first and then deleted: what stands under the name `path` is always
+    whole.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=_temporary_prefix(path)))
     try:
         yield temporary
         temporary.chmod(0o755)
         if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+            before = Path(tempfile.mkdtemp(dir=path.parent, prefix=_temporary_prefix(path)))
+            os.replace(path, before)
+            try:
+                os.replace(temporary, path)
+            except BaseException:
+                os.replace(before, path)
+                raise
+            shutil.rmtree(before, ignore_errors=True)
+        else:
+            os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _temporary_prefix(path: Path) -> str:
+    """Return how this process's temporary names beside `path` begin; delete those of processes that were killed."""
+    start = f".{path.name}.{platform.node()}-"
+    for name in os.listdir(path.parent):
+        process = name.removeprefix(start).split(".")[0]
+        if name.startswith(start) and process.isdigit() and not _is_running(int(process)):
+            left = path.parent / name
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    return f"{start}{os.getpid()}."
+
+
+def _is_running(process: int) -> bool:
+    if os.name == "nt":
+        return True  # asking there would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # it is another user's
+    return True
 
 
 def write_text(path: str | Path, text: str) -> None:
