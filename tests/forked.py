@@ -6,12 +6,17 @@
 """
 
 import contextlib
+import hashlib
+import importlib
 import multiprocessing
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+from text2sql.errors import run
 
 STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "compare")
 # What the stages import when they need it, which takes seconds.
@@ -25,6 +30,20 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
     "HF_HUB_OFFLINE": "1",
 }  # fmt: skip
+# Checkpoints after every step, and small batches: as many places to be cut as there can be.
+SETTINGS = {"train": {"checkpoint_minutes": 1e-6}, "generation": {"batch_size": 2}, "mmlu": {"batch_size": 2}}
+
+# What each stage leaves. Timings are not compared: they differ from run to run.
+OUTPUTS = {
+    "prepare": ["data/prepared", "metrics/prepare.json"],
+    "train m1": ["models/m1", "metrics/train/m1.json", "metrics/train/m1_loss.csv"],
+    "predict_spider base": ["data/predictions/base.jsonl"],
+    "predict_spider m1": ["data/predictions/m1.jsonl"],
+    "eval_spider base": ["data/verdicts/spider/base.jsonl", "metrics/spider/base.json"],
+    "eval_mmlu base": ["data/verdicts/mmlu/base.jsonl", "metrics/mmlu/base.json"],
+    "eval_mmlu m1": ["data/verdicts/mmlu/m1.jsonl", "metrics/mmlu/m1.json"],
+    "compare": ["metrics/compare.json", "metrics/plots", "reports/report.md"],
+}
 PATIENCE_S = 600  # no stage of the micro model takes a hundredth of that
 
 
@@ -49,8 +68,8 @@ def stages_ready():
 class Stage:
     """A stage, started with its arguments ("train m1") in the folder of a project."""
 
-    def __init__(self, stage: str, folder: Path, fault: tuple[str, int] | None = None) -> None:
-        """Start it. `fault` names a function ("os.replace") at whose n-th call it is killed; see `faults`."""
+    def __init__(self, stage: str, folder: Path, fault: Callable | None = None) -> None:
+        """Start it, with a fault of `tests.faults`."""
         name, *arguments = stage.split()
         self.output = folder.with_name(f"{folder.name}.output")
         context = multiprocessing.get_context("forkserver")
@@ -77,19 +96,31 @@ class Stage:
         return self.wait() == -signal.SIGKILL
 
 
-def _run(name: str, arguments: list[str], folder: str, output: str, fault: tuple[str, int] | None) -> None:
+def _run(name: str, arguments: list[str], folder: str, output: str, fault: Callable | None) -> None:
     os.setsid()
-    with open(output, "ab", buffering=0) as file:
+    with open(output, "wb", buffering=0) as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     os.chdir(folder)
     sys.argv = [f"stages.{name}", *arguments]
     if fault:
-        from tests.faults import kill_at
-
-        kill_at(*fault)
-    import importlib
-
-    from text2sql.errors import run
-
+        fault()
     run(importlib.import_module(f"stages.{name}").main)
+
+
+def contents(folder: Path, outputs: list[str]) -> dict[str, str]:
+    """Return {file: sha256} of all that is below `outputs`, but for temporary files."""
+    found = {}
+    for output in outputs:
+        path = folder / output
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file() and not file.name.startswith("."):
+                found[str(file.relative_to(folder))] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return found
+
+
+def remnants(folder: Path) -> list[Path]:
+    """Return what is left of work in progress: journals, checkpoints, temporary files."""
+    work = [path for name in (".journals", ".checkpoints") for path in (folder / name).rglob("*") if path.is_file()]
+    outputs = ("data", "metrics", "models", "reports")
+    return work + [path for name in outputs for path in (folder / name).rglob(".*") if path.name != ".gitignore"]

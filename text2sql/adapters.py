@@ -1,11 +1,10 @@
 """A finished adapter on disk: PEFT's own format, with a model card that says what it is and what it is not."""
 
-import errno
 import json
 from pathlib import Path
 from typing import Any
 
-from text2sql.errors import RunError, UserError
+from text2sql.errors import DISK_FULL, RunError, UserError
 from text2sql.files import atomic_directory, read_object
 from text2sql.params import EMBEDDED_BASE, SAMPLE_SPIDER, ModelParams, Params
 
@@ -45,6 +44,8 @@ def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -
     The folder then holds `adapter_model.safetensors`, `adapter_config.json` and `README.md`, with `card` in it, and
     nothing else. Equal weights give equal bytes. Raises RunError where the disk is full.
     """
+    from safetensors import SafetensorError
+
     try:
         with atomic_directory(folder) as temporary:
             model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
@@ -60,9 +61,11 @@ def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -
             for path in temporary.iterdir():
                 path.chmod(0o644)  # safetensors writes for its owner alone
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         raise RunError(f"{folder}: not enough disk space for the adapter") from None
+    except SafetensorError as error:
+        raise RunError(f"{folder}: cannot write the adapter; is there disk space enough? ({error})") from None
 
 
 def model_card(name: str, params: Params, metrics: dict) -> str:

@@ -4,12 +4,15 @@ Every command of this project (`python -m stages.…`, `python -m text2sql.…`)
 """
 
 import argparse
+import errno
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+# A disk that is full, a quota that is used up, a limit on the size of files.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DEBUG_VARIABLE = "TEXT2SQL_DEBUG"
 
 
@@ -69,4 +72,7 @@ def one_line(error: BaseException) -> str:
     message = " ".join(str(error).split())
     if isinstance(error, (UserError, RunError)):
         return message
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}not enough disk space ({error.strerror}); with more of it, the same command goes on"
     return f"{type(error).__name__}: {message} (set {DEBUG_VARIABLE}=1 for the traceback)"

@@ -394,7 +394,8 @@ def _build_database(script: str, destination: Path, shown: str) -> None:
         try:
             connection.executescript(script)
         except (sqlite3.Error, ValueError) as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            # The second is what SQLite makes of a quota and of a limit on the size of files.
+            if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(destination)) from None
             raise UserError(f"{shown}: SQLite refuses this text: {error}") from None
         if connection.in_transaction:
