@@ -8,7 +8,6 @@ The stage itself never fails over a score. The gate reads metrics/compare.json a
 in a fresh clone; what its interval leaves open is named as inconclusive, and passes.
 """
 
-import argparse
 import csv
 import subprocess
 from collections.abc import Sequence
@@ -16,20 +15,34 @@ from pathlib import Path
 
 from text2sql import comparison
 from text2sql.comparison import MODELS, TUNED
-from text2sql.errors import UserError, run
-from text2sql.files import atomic_file, iter_jsonl, read_json, read_jsonl, write_json, write_text
+from text2sql.errors import ArgumentParser, UserError, run
+from text2sql.files import atomic_file, iter_jsonl, read_json, read_jsonl, read_object, write_json, write_text
 from text2sql.params import load_params
 
 FLAT = Path("metrics/compare.json")
 PLOTS = Path("metrics/plots")
 MARKDOWN = Path("reports/report.md")
 HTML = Path("reports/report.html")
+# What is read here of each line and file. The rest of them is their own stage's affair.
+VERDICT = {
+    "index": int, "db_id": str, "hardness": str, "question": str, "gold": str, "sql": str,
+    "execution_accuracy": bool, "official_execution_accuracy": bool, "outcome": str,
+}  # fmt: skip
+CHOICE = {"subject": str, "category": str, "index": int, "choice": int, "correct": bool}
+PREDICTION = {"index": int, "db_id": str, "raw": str}
+SPIDER_METRICS = {
+    "execution_accuracy": float, "official_execution_accuracy": float, "successes": int, "official_successes": int,
+    "total": int, "by_hardness": dict, "causes": dict, "causes_by_hardness": dict, "sqlite_version": str,
+}  # fmt: skip
+MMLU_METRICS = {"accuracy": float, "correct": int, "total": int, "by_category": dict, "by_subject": dict}
+TRAINING = {"final_loss": float, "steps": int, "examples": int, "trainable_parameters": int}
+TIMING = {"stage": str, "seconds": float, "versions": dict}
 TIMED_STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "compare")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Write the comparison, or show it, or hold it against the limits. Returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     only = parser.add_mutually_exclusive_group()
     only.add_argument("--gate", action="store_true", help="exit 1 where a limit is broken, 0 otherwise")
     only.add_argument("--show", action="store_true", help="print the tables of the last comparison")
@@ -68,21 +81,21 @@ def write() -> None:
     from text2sql import html_report, report
 
     params = load_params()
-    verdicts = {model: read_jsonl(f"data/verdicts/spider/{model}.jsonl") for model in MODELS}
+    verdicts = {model: read_jsonl(f"data/verdicts/spider/{model}.jsonl", VERDICT) for model in MODELS}
     found = comparison.compare(
         {
             model: comparison.ModelResults(
-                spider_metrics=read_json(f"metrics/spider/{model}.json"),
-                mmlu_metrics=read_json(f"metrics/mmlu/{model}.json"),
+                spider_metrics=read_object(f"metrics/spider/{model}.json", SPIDER_METRICS),
+                mmlu_metrics=read_object(f"metrics/mmlu/{model}.json", MMLU_METRICS),
                 spider_verdicts=verdicts[model],
-                mmlu_verdicts=iter_jsonl(f"data/verdicts/mmlu/{model}.jsonl"),
-                predictions=iter_jsonl(f"data/predictions/{model}.jsonl"),
+                mmlu_verdicts=iter_jsonl(f"data/verdicts/mmlu/{model}.jsonl", CHOICE),
+                predictions=iter_jsonl(f"data/predictions/{model}.jsonl", PREDICTION),
             )
             for model in MODELS
         },
         params.compare,
     )
-    training = {model: read_json(f"metrics/train/{model}.json") for model in TUNED}
+    training = {model: read_object(f"metrics/train/{model}.json", TRAINING) for model in TUNED}
     timings = read_timings(Path("data/timings"))
     page = html_report.html(
         found,
@@ -106,7 +119,7 @@ def write() -> None:
 
 def read_timings(folder: Path) -> dict[str, dict]:
     """Return {file's stem: its dictionary} in the pipeline's order."""
-    timings = {path.stem: read_json(path) for path in folder.glob("*.json")}
+    timings = {path.stem: read_object(path, TIMING) for path in folder.glob("*.json")}
 
     def place(stem: str) -> tuple[int, str]:
         stage = timings[stem]["stage"]
@@ -118,8 +131,17 @@ def read_timings(folder: Path) -> dict[str, dict]:
 
 def read_loss_curve(path: Path) -> list[dict[str, float]]:
     """Return the rows of a loss curve as numbers."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    rows = []
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                rows.append({name: float(value) for name, value in row.items()})
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}, line {reader.line_num}: wanted numbers alone: {error}") from None
+    return rows
 
 
 def write_csv(path: Path, rows: Sequence[dict]) -> None:

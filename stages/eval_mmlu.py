@@ -3,11 +3,10 @@
     python -m stages.eval_mmlu base|m1|m2
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.errors import UserError, run
+from text2sql.errors import ArgumentParser, UserError, run
 from text2sql.files import write_json, write_jsonl
 from text2sql.journal import Journal, digest_of_code, digest_of_tree
 from text2sql.params import load_params
@@ -18,7 +17,7 @@ QUESTIONS = Path("data/prepared/mmlu")
 
 def main(arguments: Sequence[str]) -> None:
     """Write `metrics/mmlu/<model>.json`, `data/verdicts/mmlu/<model>.jsonl` and the timing."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=["base", "m1", "m2"])
     name = parser.parse_args(arguments).model
     params = load_params()

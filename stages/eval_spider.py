@@ -5,12 +5,11 @@
 Needs neither torch nor a GPU. `python -m text2sql.score` is the same scoring, for any system's predictions.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 from text2sql.embedded import user_cache
-from text2sql.errors import UserError, run
+from text2sql.errors import ArgumentParser, UserError, run
 from text2sql.execution import Limits
 from text2sql.files import read_jsonl, write_json, write_jsonl
 from text2sql.params import load_params
@@ -20,24 +19,21 @@ from text2sql.timing import Stopwatch
 
 DEV = Path("data/prepared/spider/dev.jsonl")
 DATABASES = Path("data/prepared/databases")
+EXAMPLE = {"index": int, "db_id": str, "question": str, "query": str}
 
 
 def main(arguments: Sequence[str]) -> None:
     """Write `metrics/spider/<model>.json`, `data/verdicts/spider/<model>.jsonl` and the timing."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=["base", "m1", "m2"])
     name = parser.parse_args(arguments).model
     params = load_params()
     stopwatch = Stopwatch()
-    records = read_jsonl(DEV)
-    examples = [Example(line["index"], line["db_id"], line["question"], line["query"]) for line in records]
-    predictions = read_jsonl(f"data/predictions/{name}.jsonl")
-    if [line["index"] for line in predictions] != [example.index for example in examples]:
-        raise UserError(f"data/predictions/{name}.jsonl: does not hold the examples of {DEV}; run predict_spider again")
+    examples = [Example(*(line[field] for field in EXAMPLE)) for line in read_jsonl(DEV, EXAMPLE)]
     verdicts = score_examples(
         examples,
-        [line["sql"] for line in predictions],
-        lambda db_id: DATABASES / db_id / f"{db_id}.sqlite",
+        read_predictions(Path(f"data/predictions/{name}.jsonl"), examples),
+        database_of,
         Limits(**params.execution.model_dump()),
         # Gold results are the same for all models: computed once, outside the pipeline's outputs.
         cache_dir=user_cache() / "gold",
@@ -48,6 +44,30 @@ def main(arguments: Sequence[str]) -> None:
     stopped = sum(verdict.stopped for verdict in verdicts)
     right = sum(verdict.execution_accuracy for verdict in verdicts)
     print(f"eval_spider {name}: {right} of {len(verdicts)} right; the sandbox stopped {stopped}")
+
+
+def read_predictions(path: Path, examples: Sequence[Example]) -> list[str]:
+    """Return the predicted SQL of each of `examples`. Raises UserError where the file is not about these."""
+    predictions = read_jsonl(path, {"index": int, "sql": str})
+    for number, (line, example) in enumerate(zip(predictions, examples), start=1):
+        if line["index"] != example.index:
+            raise UserError(
+                f"{path}, line {number}: found index {line['index']}, wanted {example.index} as in {DEV}; "
+                "run predict_spider again"
+            )
+    if len(predictions) != len(examples):
+        raise UserError(
+            f"{path}: found {len(predictions)} predictions, wanted {len(examples)} as in {DEV}; run predict_spider again"
+        )
+    return [line["sql"] for line in predictions]
+
+
+def database_of(db_id: str) -> Path:
+    """Return the file of a database. Raises UserError where there is none."""
+    path = DATABASES / db_id / f"{db_id}.sqlite"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; run prepare again")
+    return path
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
     python -m stages.predict_spider base|m1|m2
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.errors import run
+from text2sql.errors import ArgumentParser, run
 from text2sql.files import read_json, read_jsonl, write_jsonl
 from text2sql.journal import Journal, digest_of_code, digest_of_tree
 from text2sql.params import load_params
@@ -20,7 +19,7 @@ SCHEMAS = Path("data/prepared/spider/schemas.json")
 
 def main(arguments: Sequence[str]) -> None:
     """Write `data/predictions/<model>.jsonl` and `data/timings/predict_spider_<model>.json`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=["base", "m1", "m2"])
     name = parser.parse_args(arguments).model
     params = load_params()
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     print(f"predict_spider {name}: {model.description}", flush=True)
     predictions = predict(
         model,
-        read_jsonl(DEV),
+        read_jsonl(DEV, {"index": int, "db_id": str, "question": str, "query": str}),
         {db_id: Schema.from_dict(schema) for db_id, schema in read_json(SCHEMAS).items()},
         params.prompt.schema_,
         few_shot,

@@ -3,16 +3,15 @@
     python -m stages.prepare
 """
 
-import argparse
 from collections.abc import Sequence
 
-from text2sql.errors import run
+from text2sql.errors import ArgumentParser, run
 from text2sql.params import load_params
 
 
 def main(arguments: Sequence[str]) -> None:
     """Write `data/prepared/` and `metrics/prepare.json`."""
-    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
+    ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
     params = load_params()
 
     from text2sql.preparation import prepare

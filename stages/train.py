@@ -3,12 +3,11 @@
     python -m stages.train m1|m2
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.errors import run
+from text2sql.errors import ArgumentParser, run
 from text2sql.files import read_json, read_jsonl, write_json, write_text
 from text2sql.params import load_params
 from text2sql.spider import Schema
@@ -19,7 +18,7 @@ SCHEMAS = Path("data/prepared/spider/schemas.json")
 
 def main(arguments: Sequence[str]) -> int | None:
     """Write `models/<model>/`, `metrics/train/<model>.json` and `_loss.csv`, and `data/timings/train_<model>.json`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", choices=["m1", "m2"])
     name = parser.parse_args(arguments).model
     params = load_params()

@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,36 @@ def finished_project(repository, micro_model, tmp_path_factory):
     project.first_run = project.run("dvc", "repro").stdout
     project.commit("its results")
     return project
+
+
+@pytest.fixture(scope="session")
+def run_stages(micro_model, tmp_path_factory):
+    """The folder of a project in which every stage has run undisturbed, and how many seconds each took.
+
+    Meanwhile `tests.forked.Stage` starts processes that have the libraries loaded.
+    """
+    from tests.forked import SETTINGS, Stage, stages_ready
+    from tests.project import Project
+
+    folder = tmp_path_factory.mktemp("finished") / "project"
+    Project.create(REPOSITORY, folder, micro_model, SETTINGS)
+    seconds = {}
+    stages = ["prepare", "train m1", "train m2"]
+    stages += [f"{s} {model}" for s in ("predict_spider", "eval_spider", "eval_mmlu") for model in ("base", "m1", "m2")]
+    with stages_ready():
+        for name in [*stages, "compare"]:
+            stage = Stage(name, folder)
+            assert stage.wait() == 0, stage.output.read_text()
+            seconds[name] = stage.seconds
+        yield folder, seconds
+
+
+@pytest.fixture
+def copy(run_stages, tmp_path):
+    """The folder of a copy of that project."""
+    folder = tmp_path / "project"
+    shutil.copytree(run_stages[0], folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,118 +1,83 @@
 """Whatever kills a stage, the next run goes on and ends with the same bytes.
 
-Each stage runs in a process group of its own and is killed with SIGKILL at moments spread over its life (seeded),
-then run to its end; what it leaves is compared with what an undisturbed run left. `TEXT2SQL_KILLS` sets the kills a
-stage; the default makes 56 in all.
+Each stage runs in a process group of its own and is killed with SIGKILL, at moments spread over its life (seeded) and
+at each call by which an output comes to be; then it runs to its end, and what it leaves is compared with what an
+undisturbed run left. `TEXT2SQL_KILLS` sets the kills by time for each stage; the default makes 64 in all.
 """
 
-import hashlib
+import itertools
 import json
 import os
 import random
 import shutil
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.faults import At
+from tests.forked import OUTPUTS, Stage, contents, remnants
 from tests.project import Project
 
 pytestmark = pytest.mark.long
 
 KILLS = int(os.environ.get("TEXT2SQL_KILLS", "8"))
 
-# Checkpoints after every step, and small batches: as many places to be cut as there can be.
-SETTINGS = {"train": {"checkpoint_minutes": 1e-6}, "generation": {"batch_size": 2}, "mmlu": {"batch_size": 2}}
 
-# In the pipeline's order, with what each leaves. Timings are not compared: they differ from run to run.
-STAGES = {
-    "prepare": ["data/prepared", "metrics/prepare.json"],
-    "train m1": ["models/m1", "metrics/train/m1.json", "metrics/train/m1_loss.csv"],
-    "predict_spider base": ["data/predictions/base.jsonl"],
-    "predict_spider m1": ["data/predictions/m1.jsonl"],
-    "eval_spider base": ["data/verdicts/spider/base.jsonl", "metrics/spider/base.json"],
-    "eval_mmlu base": ["data/verdicts/mmlu/base.jsonl", "metrics/mmlu/base.json"],
-    "compare": ["metrics/compare.json", "metrics/plots", "reports/report.md"],
-}
+def finish(stage: str, folder: Path, expected: dict[str, str]) -> None:
+    """Run a stage to its end; its outputs have to be the expected ones, and nothing else be left."""
+    last = Stage(stage, folder)
+    assert last.wait() == 0, last.output.read_text()
+    assert contents(folder, OUTPUTS[stage]) == expected
+    assert remnants(folder) == []
 
 
-def command(stage: str) -> list[str]:
-    return ["python", "-m", f"stages.{stage.split()[0]}", *stage.split()[1:]]
-
-
-def contents(folder: Path, outputs: list[str]) -> dict[str, str]:
-    """Return {file: sha256} of all that is below `outputs`."""
-    found = {}
-    for output in outputs:
-        path = folder / output
-        files = [path] if path.is_file() else sorted(path.rglob("*"))
-        for file in files:
-            if file.is_file():
-                found[str(file.relative_to(folder))] = hashlib.sha256(file.read_bytes()).hexdigest()
-    return found
-
-
-@pytest.fixture(scope="module")
-def reference(repository, micro_model, tmp_path_factory):
-    """A project in which every stage has run undisturbed, and how long each took."""
-    project = Project.create(repository, tmp_path_factory.mktemp("reference"), micro_model, SETTINGS)
-    seconds = {}
-    for stage in ["prepare", "train m1", "train m2"]:
-        seconds[stage] = timed(project, stage)
-    for model in ("base", "m1", "m2"):
-        for stage in ("predict_spider", "eval_spider", "eval_mmlu"):
-            seconds[f"{stage} {model}"] = timed(project, f"{stage} {model}")
-    seconds["compare"] = timed(project, "compare")
-    return project, seconds
-
-
-def timed(project, stage) -> float:
-    started = time.monotonic()
-    project.run(*command(stage))
-    return time.monotonic() - started
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_stage_ends_with_the_same_bytes(reference, stage, tmp_path):
-    project, seconds = reference
-    folder = tmp_path / "project"
-    shutil.copytree(project.folder, folder)
-    copy = Project(folder)
-    expected = contents(folder, STAGES[stage])
+@pytest.mark.parametrize("stage", OUTPUTS)
+def test_a_killed_stage_ends_with_the_same_bytes(run_stages, copy, stage):
+    expected = contents(copy, OUTPUTS[stage])
     assert expected
-    for output in STAGES[stage]:
-        path = folder / output
+    for output in OUTPUTS[stage]:
+        path = copy / output
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     randomness = random.Random(stage)
+    life = run_stages[1][stage]
     killed = 0
-    for number in range(KILLS):
-        # One moment in each part of its life; later runs, which go on from a journal, are shorter.
-        moment = seconds[stage] * (number + randomness.random()) / KILLS
-        process = subprocess.Popen(
-            command(stage),
-            cwd=folder,
-            env=copy.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            process.wait(timeout=moment)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    for attempt in range(20 * KILLS):
+        # One moment in each part of a life. A run that goes on from a journal is shorter: it may end before.
+        moment = life * (attempt % KILLS + randomness.random()) / KILLS
+        process = Stage(stage, copy)
+        if process.kill_after(moment):
             killed += 1
+        else:
+            life = (life + process.seconds) / 2
         # What stands under its final name is whole.
-        for name, digest in contents(folder, STAGES[stage]).items():
-            assert expected[name] == digest, f"{stage}, kill {number} after {moment:.2f} s: {name} is not whole"
-    copy.run(*command(stage))
-    assert contents(folder, STAGES[stage]) == expected
-    assert killed >= min(6, KILLS)
-    leftovers = [path for name in (".journals", ".checkpoints") for path in (folder / name).rglob("*") if path.is_file()]
-    assert leftovers == []
+        for name, digest in contents(copy, OUTPUTS[stage]).items():
+            assert expected[name] == digest, f"{stage}, kill {killed} after {moment:.2f} s: {name} is not whole"
+        if killed == KILLS:
+            break
+    assert killed == KILLS
+    finish(stage, copy, expected)
+
+
+@pytest.mark.parametrize("call", ["os.fsync", "os.replace"])
+@pytest.mark.parametrize("stage", OUTPUTS)
+def test_a_stage_killed_while_it_writes_its_outputs_ends_with_the_same_bytes(copy, stage, call):
+    """Killed before the first call, then before the second, and so on to the last, with earlier outputs in place."""
+    # Checkpoints make most of training's calls, and each run goes on from the one before.
+    stride = {"os.fsync": 8, "os.replace": 2}[call] if stage == "train m1" else 1
+    expected = contents(copy, OUTPUTS[stage])
+    for number in itertools.count(1, stride):
+        process = Stage(stage, copy, fault=At(call, number))
+        code = process.wait()
+        found = contents(copy, OUTPUTS[stage])
+        for name in found:
+            assert expected[name] == found[name], f"{stage}, killed before {call} {number}: {name} is not whole"
+        if code == 0:
+            break
+        assert code == -9, process.output.read_text()
+    assert number > 1
+    finish(stage, copy, expected)
 
 
 def test_two_repros_at_once_end_with_one_result(repository, micro_model, tmp_path):

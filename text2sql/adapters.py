@@ -1,17 +1,41 @@
 """A finished adapter on disk: PEFT's own format, with a model card that says what it is and what it is not."""
 
-import errno
 import json
 from pathlib import Path
 from typing import Any
 
-from text2sql.errors import RunError
-from text2sql.files import atomic_directory
+from text2sql.errors import DISK_FULL, RunError, UserError
+from text2sql.files import atomic_directory, read_object
 from text2sql.params import EMBEDDED_BASE, SAMPLE_SPIDER, ModelParams, Params
 
 EMBEDDED_ORIGIN = "HuggingFaceTB/SmolLM2-135M-Instruct"
 # The licence of a base, by what its name contains.
 LICENSES = {"smollm2": "apache-2.0", "llama-3.2": "llama3.2", "llama-3.1": "llama3.1"}
+
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def check_adapter(folder: str | Path) -> None:
+    """Raise UserError unless `folder` holds a LoRA adapter in PEFT's format with whole weights, as safetensors only."""
+    from safetensors import SafetensorError, safe_open
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; wanted an adapter in PEFT's format")
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: has no {name}; wanted an adapter in PEFT's format, as safetensors")
+    kind = read_object(folder / CONFIG, {"peft_type": str})["peft_type"]
+    if kind != "LORA":
+        raise UserError(f"{folder / CONFIG}: found peft_type {kind!r}, wanted 'LORA'")
+    try:
+        with safe_open(folder / WEIGHTS, framework="np") as weights:
+            names = list(weights.keys())
+    except SafetensorError as error:
+        raise UserError(f"{folder / WEIGHTS}: damaged: {error}; wanted safetensors") from None
+    if not names:
+        raise UserError(f"{folder / WEIGHTS}: holds no weights")
 
 
 def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -> None:
@@ -20,10 +44,12 @@ def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -
     The folder then holds `adapter_model.safetensors`, `adapter_config.json` and `README.md`, with `card` in it, and
     nothing else. Equal weights give equal bytes. Raises RunError where the disk is full.
     """
+    from safetensors import SafetensorError
+
     try:
         with atomic_directory(folder) as temporary:
             model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
-            config_file = temporary / "adapter_config.json"
+            config_file = temporary / CONFIG
             config = json.loads(config_file.read_text(encoding="utf-8"))
             # The base as params.yaml names it: not where it lies on this machine.
             config["base_model_name_or_path"] = base.base
@@ -35,9 +61,11 @@ def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -
             for path in temporary.iterdir():
                 path.chmod(0o644)  # safetensors writes for its owner alone
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         raise RunError(f"{folder}: not enough disk space for the adapter") from None
+    except SafetensorError as error:
+        raise RunError(f"{folder}: cannot write the adapter; is there disk space enough? ({error})") from None
 
 
 def model_card(name: str, params: Params, metrics: dict) -> str:

@@ -7,12 +7,11 @@ The model, its loader and the prompt are those of `params.yaml`. The database is
 model writes can change it. The exit code is 1 where the query did not run.
 """
 
-import argparse
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from text2sql.errors import UserError, run
+from text2sql.errors import ArgumentParser, UserError, run
 from text2sql.execution import Limits, Result, run_query
 from text2sql.params import Params, load_params
 from text2sql.prompts import extract_sql, load_few_shot, spider_messages
@@ -24,7 +23,7 @@ CHARACTERS_SHOWN = 80  # of a cell
 
 def main(arguments: Sequence[str]) -> int:
     """Answer one question, or a person's questions one after the other; return the exit code."""
-    parser = argparse.ArgumentParser(prog="text2sql.ask", description=__doc__.splitlines()[0])
+    parser = ArgumentParser(prog="text2sql.ask", description=__doc__.splitlines()[0])
     parser.add_argument("question", nargs="?", help="without it, an interactive prompt")
     parser.add_argument("--db", required=True, type=Path, help="the SQLite database asked about")
     parser.add_argument("--model", type=Path, help="an adapter's folder, such as models/m1 (default: the base model)")
@@ -47,6 +46,8 @@ def answerer(params: Params, database: Path, adapter: Path | None) -> Callable[[
 
     Raises UserError for a database or an adapter that is not there or not one.
     """
+    if database.is_dir():
+        raise UserError(f"--db: {database}: is a folder, wanted an SQLite file")
     if not database.is_file():
         raise UserError(f"--db: {database}: no such file")
     if adapter is not None and not adapter.is_dir():

@@ -3,10 +3,16 @@
 Every command of this project (`python -m stages.…`, `python -m text2sql.…`) runs its `main` through `run`.
 """
 
+import argparse
+import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
+# A disk that is full, a quota that is used up, a limit on the size of files.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 DEBUG_VARIABLE = "TEXT2SQL_DEBUG"
 
 
@@ -19,6 +25,20 @@ class UserError(Exception):
 
 class RunError(Exception):
     """A failure that is not the user's mistake: no memory, no disk, no connection. Exit code 1."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Arguments as argparse reads them; one that is wrong or missing is a `UserError`, one line like all others.
+
+    Options are never abbreviated: a script goes on meaning the same when a new option arrives.
+    """
+
+    def __init__(self, *positional: object, **options: object) -> None:
+        super().__init__(*positional, **{"allow_abbrev": False, **options})
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError instead of printing the usage and leaving the process."""
+        raise UserError(f"{message}; --help shows what there is")
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
@@ -41,8 +61,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         sys.exit(1)
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
-            raise
-        print(f"error: {one_line(error)}", file=sys.stderr)
+            traceback.print_exc()
+        else:
+            print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1)
 
 
@@ -51,4 +72,7 @@ def one_line(error: BaseException) -> str:
     message = " ".join(str(error).split())
     if isinstance(error, (UserError, RunError)):
         return message
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}not enough disk space ({error.strerror}); with more of it, the same command goes on"
     return f"{type(error).__name__}: {message} (set {DEBUG_VARIABLE}=1 for the traceback)"

@@ -4,19 +4,18 @@
     dvc exp run -S data.spider=data/raw/holdout -S train.lr=1e-3
 """
 
-import argparse
 import random
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.errors import UserError, run
+from text2sql.errors import ArgumentParser, UserError, run
 from text2sql.files import atomic_directory, write_json
 from text2sql.spider import open_spider
 
 
 def main(arguments: Sequence[str]) -> None:
     """Write the train split of Spider to a folder in the official layout, with some of its databases as `dev`."""
-    parser = argparse.ArgumentParser(prog="text2sql.holdout", description=__doc__.splitlines()[0])
+    parser = ArgumentParser(prog="text2sql.holdout", description=__doc__.splitlines()[0])
     parser.add_argument("--spider", required=True, help="a folder or zip in the official layout")
     parser.add_argument("--out", required=True, type=Path, help="the folder to write")
     parser.add_argument("--databases", type=int, default=20, help="how many to hold out (default: 20, as dev has)")

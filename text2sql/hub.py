@@ -1,7 +1,6 @@
 """The benchmarks from the Hugging Face hub, as the manifest `hub` pins them."""
 
 import contextlib
-import errno
 import hashlib
 import os
 import shutil
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from text2sql.errors import RunError, UserError, one_line
+from text2sql.errors import DISK_FULL, RunError, UserError, one_line
 from text2sql.files import atomic_directory, read_json, write_json
 from text2sql.params import read_yaml
 
@@ -157,7 +156,7 @@ def _download_errors(what: str, key: str, raw: Path) -> Iterator[None]:
     except RunError:
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise RunError(f"{what}: not enough disk space below {raw}") from None
         raise _failed(what, key, error) from None
     except Exception as error:

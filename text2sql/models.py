@@ -8,10 +8,12 @@ would round a small adapter away.
 import contextlib
 import importlib.util
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from text2sql.adapters import check_adapter
 from text2sql.errors import RunError, UserError
 from text2sql.files import user_cache
 from text2sql.params import EMBEDDED_BASE, LoraParams, ModelParams
@@ -48,6 +50,10 @@ def load_base(model: ModelParams, max_seq_len: int = 2048) -> tuple[Any, Any]:
     """
     check_hardware(model)
     source = _source(model)
+    if not sys.stderr.isatty():
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
     loader = _load_with_unsloth if model.loader == "unsloth" else _load_with_transformers
     with _loading_errors(model):
         base, tokenizer = loader(source, model, max_seq_len)
@@ -224,9 +230,11 @@ class LanguageModel:
     def __init__(self, model: ModelParams, adapter: str | Path | None = None) -> None:
         """Load `model`, and `adapter` (a folder in PEFT's format, safetensors only) on top of it."""
         self._loader = model.loader
+        if adapter is not None:
+            check_adapter(adapter)  # before the base, which may take minutes to load
         self.model, self.tokenizer = load_base(model)
         if adapter is not None:
-            self.model = _with_adapter(self.model, Path(adapter))
+            self.model = _with_adapter(self.model, Path(adapter), model.base)
         if model.loader == "unsloth":
             from unsloth import FastLanguageModel
 
@@ -419,16 +427,15 @@ class LanguageModel:
         return [up_to_end(row, self._end_ids) for row in sequences[:, width:].tolist()]
 
 
-def _with_adapter(base: Any, adapter: Path) -> Any:
+def _with_adapter(base: Any, adapter: Path, name: str) -> Any:
     from peft import PeftModel
 
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        if not (adapter / name).is_file():
-            raise UserError(f"{adapter}: has no {name}; wanted an adapter in PEFT's format, as safetensors")
     try:
         return PeftModel.from_pretrained(base, str(adapter))
     except Exception as error:
-        raise UserError(f"{adapter}: does not load onto this base: {type(error).__name__}: {error}") from error
+        raise UserError(
+            f"{adapter}: does not load onto model.base {name}, wanted an adapter that was trained on it: {error!s:.400}"
+        ) from error
 
 
 def _end_ids(model: Any, tokenizer: Any) -> set[int]:

@@ -1,12 +1,11 @@
 """From the raw benchmarks to the one form that every later stage reads."""
 
-import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from text2sql.errors import RunError, UserError
+from text2sql.errors import DISK_FULL, RunError, UserError
 from text2sql.execution import Executor, Limits
 from text2sql.files import atomic_directory, iter_jsonl, write_json, write_jsonl
 from text2sql.hardness import hardness_of_parsed, hardness_of_query
@@ -42,7 +41,7 @@ def prepare(
             counts["mmlu"] = _prepare_mmlu(params, folder, mmlu, say)
         write_json(counts_file, counts)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         raise RunError(f"{out}: not enough disk space") from None
     return counts

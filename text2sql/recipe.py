@@ -5,13 +5,12 @@
     python -m text2sql.recipe paper             put it in place (never over uncommitted edits)
 """
 
-import argparse
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.errors import UserError, run
+from text2sql.errors import ArgumentParser, UserError, run
 from text2sql.params import Params, load_params
 
 RECIPES = Path("recipes")
@@ -19,7 +18,7 @@ RECIPES = Path("recipes")
 
 def main(arguments: Sequence[str]) -> None:
     """Check one recipe, or put it in place of `params.yaml`."""
-    parser = argparse.ArgumentParser(prog="text2sql.recipe", description=__doc__.splitlines()[0])
+    parser = ArgumentParser(prog="text2sql.recipe", description=__doc__.splitlines()[0])
     parser.add_argument("recipe", help="a name below recipes/, or a path")
     action = parser.add_mutually_exclusive_group()
     action.add_argument("--check", action="store_true", help="only validate it and check for a GPU")

@@ -10,14 +10,13 @@ them. Its lock says what each stage read and wrote, so that files of two runs ne
 and `check` finds them later. Verdicts and adapters are not copied; the lock has their checksums.
 """
 
-import argparse
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from text2sql import lock, results_table
-from text2sql.errors import RunError, UserError, run
+from text2sql.errors import ArgumentParser, RunError, UserError, run
 from text2sql.files import atomic_directory
 from text2sql.params import load_params, read_yaml
 from text2sql.recipe import RECIPES
@@ -36,7 +35,7 @@ PLACES = ("data.spider", "data.mmlu")
 
 def main(arguments: Sequence[str]) -> int:
     """Export a set, check all sets, or make the README's table; return the exit code."""
-    parser = argparse.ArgumentParser(prog="text2sql.results", description=__doc__.splitlines()[0])
+    parser = ArgumentParser(prog="text2sql.results", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     exporting = commands.add_parser("export", help="copy the last run to results/NAME/")
     exporting.add_argument("name", help="the set's name: that of its recipe in recipes/")

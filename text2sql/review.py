@@ -7,7 +7,6 @@ neither a GPU nor any data: verdicts and the gate follow from metrics/compare.js
 could write the comment; `python -m stages.compare --gate` is what fails.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql import comparison, lock
-from text2sql.errors import RunError, UserError, run
+from text2sql.errors import ArgumentParser, RunError, UserError, run
 from text2sql.params import load_params, read_yaml
 from text2sql.report import bullets, number, table
 
@@ -27,7 +26,7 @@ MOST_CHARACTERS = 60_000  # GitHub takes 65,536
 
 def main(arguments: Sequence[str]) -> None:
     """Print the comment as Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", required=True, help="the branch or commit to compare with, such as main")
     print(comment(parser.parse_args(arguments).base))
 

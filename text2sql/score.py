@@ -17,7 +17,7 @@ from pathlib import Path
 from tabulate import SEPARATING_LINE, tabulate
 from tqdm import tqdm
 
-from text2sql.errors import UserError, run
+from text2sql.errors import ArgumentParser, UserError, run
 from text2sql.execution import Limits
 from text2sql.failures import CAUSE_GROUPS, CAUSES
 from text2sql.files import read_jsonl, user_cache, write_jsonl
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
         prog="text2sql-score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="one query or JSON object a line")
@@ -88,7 +88,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"found {text}, wanted a whole number of at least 1")
     return value

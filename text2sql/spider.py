@@ -91,6 +91,8 @@ class Schema:
     @classmethod
     def from_dict(cls, value: Any) -> "Schema":
         """Return the schema that `to_dict` wrote. Raises UserError where `value` is no such thing."""
+        if not isinstance(value, dict):
+            raise UserError(f"not a schema: found {_kind(value)}, wanted an object with db_id, tables and foreign_keys")
         try:
             schema = cls(
                 value["db_id"],
@@ -107,8 +109,10 @@ class Schema:
                     for key in value["foreign_keys"]
                 ),
             )
-        except (KeyError, TypeError, IndexError) as error:
-            raise UserError(f"not a schema: {type(error).__name__}: {error}") from None
+        except KeyError as error:
+            raise UserError(f"not a schema: has no field {error}") from None
+        except (TypeError, IndexError) as error:
+            raise UserError(f"not a schema: {error}") from None
         texts = [schema.db_id]
         for table in schema.tables:
             texts += [table.name, *table.primary_key]
@@ -390,7 +394,8 @@ def _build_database(script: str, destination: Path, shown: str) -> None:
         try:
             connection.executescript(script)
         except (sqlite3.Error, ValueError) as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            # The second is what SQLite makes of a quota and of a limit on the size of files.
+            if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(destination)) from None
             raise UserError(f"{shown}: SQLite refuses this text: {error}") from None
         if connection.in_transaction:
