@@ -4,12 +4,14 @@
 
 Names: predict, mmlu, train, startup, growth, scoring, load; all by default. `--short` takes at most ten minutes on two
 CPU cores. `--model` (on a GPU) measures prediction and training once more on a local base in 4 bit, such as
-`python -m benchmarks.random_base` writes. `--spider` and `--mmlu` name real data in the official layout; by default it is
-the project's own sample, gone through again where more questions are needed. A benchmark that cannot run says why.
+`python -m benchmarks.random_base` writes. `--spider` and `--mmlu` name real data in the official layout; by default
+it is the project's own sample, gone through again where more questions are needed. A benchmark that cannot run says
+why.
 """
 
 import argparse
 import importlib
+import importlib.util
 import inspect
 import sys
 import traceback
@@ -38,6 +40,8 @@ def plans(options: argparse.Namespace) -> Iterator[tuple[str, dict]]:
 
 def run(name: str, arguments: dict) -> dict:
     """Return what the benchmark `name` measures, with those of `arguments` that it takes."""
+    if importlib.util.find_spec(f"benchmarks.bench_{name}") is None:
+        raise Unavailable(f"there is no benchmarks/bench_{name}.py")
     measure = importlib.import_module(f"benchmarks.bench_{name}").measure
     taken = inspect.signature(measure).parameters
     found = measure(**{key: value for key, value in arguments.items() if key in taken})

@@ -3,8 +3,8 @@
     python -m benchmarks.bench_growth [--base-questions N] [--save]
 
 Prediction, MMLU and scoring with 1, 2, 4 and 8 times as many examples, none of them alike. Prediction with all cores
-in one process, one core in one, and one core in each of two under `accelerate launch` (on GPUs: one and two GPUs, where
-there are two), from the moment that all of them have loaded the model until the last is done. Medians; one run of each
+in one process, one core in one, and one core in each of two under `accelerate launch` (on GPUs: one and two GPUs,
+where there are two), from the moment that all of them have loaded the model until the last is done. Medians; one run of each
 size warms up and is not counted. An exponent of 1 is linear growth; less, where a few examples do not fill a batch.
 """
 
@@ -37,7 +37,8 @@ from benchmarks.material import (
     params,
     spider_prompts,
 )
-from benchmarks.measuring import Side, in_turns, markdown, result
+from benchmarks.measuring import Side, in_turns, result
+from benchmarks.results import show
 
 TIMES = (1, 2, 4, 8)
 MARK = "==RESULT== "
@@ -153,7 +154,11 @@ def process_scaling(
     elif machine()["cores"] < 2:
         return {"notes": ["Two processes: not measured; they need two cores."]}
     else:
-        kinds = {"1 process, all cores": (1, None), "1 process, 1 thread": (1, 1), "2 processes, 1 thread each": (2, 1)}
+        kinds = {
+            "1 process, all cores": (1, None),
+            "1 process, 1 thread": (1, 1),
+            "2 processes, 1 thread each": (2, 1),
+        }
     plan = {
         "model": model,
         "quantization": quantization,
@@ -168,7 +173,8 @@ def process_scaling(
         f"Processes: {questions} questions: " + ", ".join(f"{name} {seconds:.3g} s" for name, seconds in found.items())
         + f"; two are {found[names[-2]] / found[names[-1]]:.2f} times as fast as one with the same means each."
     ]
-    return {"questions": questions, "seconds": {name: round(value, 4) for name, value in found.items()}, "notes": notes}
+    seconds = {name: round(value, 4) for name, value in found.items()}
+    return {"questions": questions, "seconds": seconds, "notes": notes}
 
 
 def _launch(count: int, threads: int | None, plan: dict) -> float:
@@ -234,13 +240,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
     options = vars(parser.parse_args(arguments))
-    save = options.pop("save")
-    found = measure(**options)
-    print(markdown(found))
-    if save:
-        from benchmarks.results import save as save_results
-
-        print(save_results([found]))
+    saved = options.pop("save")
+    show(measure(**options), saved)
 
 
 if __name__ == "__main__":

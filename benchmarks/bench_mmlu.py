@@ -5,10 +5,12 @@
 (a) the paper's: each option's full prompt through the model, and the sum of the option's log-likelihoods; (b)
 lm-evaluation-harness (`pip install --no-deps lm_eval` is enough for this): `loglikelihood` of its HFLM on the same
 weights, prompts and options, at the best of some batch sizes. Both choose as this project does, or it is said how
-often. The runs alternate; one of each warms up and is not counted. Loading is not counted; tokenising is, on all sides.
+often. The runs alternate; one of each warms up and is not counted. Loading is not counted; tokenising is, on all
+sides.
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 import tempfile
@@ -37,7 +39,8 @@ from benchmarks.material import (
     sizes,
     spread,
 )
-from benchmarks.measuring import OURS, Side, best_of, bound, compared, in_turns, markdown, result, same
+from benchmarks.measuring import OURS, Side, best_of, bound, compared, in_turns, result, same
+from benchmarks.results import show
 
 PAPER = "(a) the paper's four full prompts"
 HARNESS = "(b) lm-evaluation-harness"
@@ -63,11 +66,11 @@ def measure(
     """Return the times of all sides. Raises RuntimeError where choices in float32 differ."""
     settings = params()
     gpu = on_gpu()
-    questions = questions or (14042 if gpu else 24 if short else 300)
+    questions = questions or (14042 if gpu else 15 if short else 300)
     shots = settings.mmlu.shots if shots is None else shots
     batch_size = batch_size or settings.mmlu.batch_size
-    peer_batch_sizes = peer_batch_sizes or ((32, 64, 128) if gpu else (8, 16))
-    paper_questions = paper_questions or (64 if gpu else 6 if short else 24)
+    peer_batch_sizes = peer_batch_sizes or ((32, 64, 128) if gpu else (8,) if short else (8, 16))
+    paper_questions = paper_questions or (64 if gpu else 3 if short else 24)
     repeats = min(repeats, 2) if short else repeats
     chosen = model_params(model, quantization, dtype)
     asked, examples, repeated = mmlu_questions(mmlu, questions, shots)
@@ -158,10 +161,7 @@ def mmlu_questions(
     repeats = max(0, count - held)
     for number in range(repeats):
         question = chosen[number % held]
-        again = number // held + 2
-        chosen.append(
-            Question(question.subject, question.index, f"({again}) {question.question}", question.choices, question.answer)
-        )
+        chosen.append(dataclasses.replace(question, question=f"({number // held + 2}) {question.question}"))
     used = {question.subject for question in chosen}
     return chosen, {subject: found for subject, found in examples.items() if subject in used}, repeats
 
@@ -247,13 +247,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
     options = vars(parser.parse_args(arguments))
-    save = options.pop("save")
-    found = measure(**options)
-    print(markdown(found))
-    if save:
-        from benchmarks.results import save as save_results
-
-        print(save_results([found]))
+    saved = options.pop("save")
+    show(measure(**options), saved)
 
 
 def _numbers(text: str) -> list[int]:

@@ -36,7 +36,8 @@ from benchmarks.material import (
     spider_prompts,
     spread,
 )
-from benchmarks.measuring import OURS, Side, Worker, best_of, bound, compared, in_turns, markdown, result, same
+from benchmarks.measuring import OURS, Side, Worker, best_of, bound, compared, in_turns, result, same
+from benchmarks.results import show
 
 LOOP = "(a) one generate a question"
 BATCHES = "(b) generate in batches"
@@ -89,7 +90,7 @@ def measure(
                 LOOP,
                 lambda: [generate_batch(plain, [prompts[position]], new_tokens, ends, pad)[0] for position in part],
                 scale=questions / len(part),
-                note=f"{len(part)} questions, spread over all lengths, scaled linearly" if len(part) < questions else "",
+                note=f"{len(part)} questions, spread over all lengths, scaled linearly",
             )
         if "b" in peers:
 
@@ -100,8 +101,8 @@ def measure(
             best, seconds, tried = best_of(
                 peer_batch_sizes, lambda size: Side("", lambda: in_batches_of(size)).run(), most=questions
             )
-            sides[BATCHES] = Side(BATCHES, lambda: in_batches_of(best), note=f"batch size {best}, the fastest of {tried}")
-            sides[BATCHES].warm_up = seconds
+            sides[BATCHES] = Side(BATCHES, lambda: in_batches_of(best), warm_up=seconds)
+            sides[BATCHES].note = f"batch size {best}, the fastest of {tried}"
             notes.append(f"transformers' batches: {sides[BATCHES].note}.")
         worker = None
         if "c" in peers and gpu and has("unsloth"):
@@ -236,13 +237,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
     options = vars(parser.parse_args(arguments))
-    save = options.pop("save")
-    found = measure(**options)
-    print(markdown(found))
-    if save:
-        from benchmarks.results import save as save_results
-
-        print(save_results([found]))
+    saved = options.pop("save")
+    show(measure(**options), saved)
 
 
 def _numbers(text: str) -> list[int]:

@@ -20,7 +20,8 @@ from tests.project import Project
 
 from benchmarks.machine import has
 from benchmarks.material import REPOSITORY
-from benchmarks.measuring import Side, Unavailable, compared, in_turns, markdown, result
+from benchmarks.measuring import Side, Unavailable, compared, in_turns, result
+from benchmarks.results import show
 from benchmarks.random_base import write_random_base
 
 EVAL, EMPTY = "eval_spider base", "an empty Python"
@@ -109,13 +110,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
     options = vars(parser.parse_args(arguments))
-    save = options.pop("save")
-    found = measure(**options)
-    print(markdown(found))
-    if save:
-        from benchmarks.results import save as save_results
-
-        print(save_results([found]))
+    saved = options.pop("save")
+    show(measure(**options), saved)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python -m benchmarks.bench_train [--steps N] [--model FOLDER --quantization 4bit] [--bare] [--save]
 
 All sides see the same examples in each step, the same effective batch, optimizer, learning rates and seed, the same
-initial adapter and the same loss (the answer's tokens alone, averaged over the step). Each run is a process of its own,
-so that peak memory is its own and unsloth changes nobody else; the runs alternate. The first steps of each run warm up
+initial adapter and the same loss (the answer's tokens alone, averaged over the step). Each run is a process of its
+own, so that peak memory is its own and unsloth changes nobody else; the runs alternate. The first steps of each run warm up
 and are not counted; seconds a step are the median of the runs' means over the others.
 
 TRL has its defaults: its collator and padding in the data set's order (not by length), bfloat16 and gradient
@@ -42,7 +42,8 @@ from benchmarks.material import (
     source_folder,
     spider_questions,
 )
-from benchmarks.measuring import OURS, markdown, result
+from benchmarks.measuring import OURS, result
+from benchmarks.results import show
 
 TRL, TRL_PLAIN, UNSLOTH = "TRL's SFTTrainer", "TRL without gradient checkpointing", "unsloth's notebook settings"
 SIDES = {"ours": OURS, "trl": TRL, "trl_no_checkpointing": TRL_PLAIN, "unsloth": UNSLOTH}
@@ -70,7 +71,7 @@ def measure(
     """Return seconds a step, tokens a second, peak memory and losses of all sides."""
     settings = params()
     gpu = on_gpu()
-    steps = steps or (60 if gpu else 5 if short else 12)
+    steps = steps or (60 if gpu else 4 if short else 12)
     repeats = repeats or (3 if gpu else 1 if short else 2)
     sides = list(sides or ["ours", "trl", *(["trl_no_checkpointing", "unsloth"] if gpu else [])])
     notes = []
@@ -154,7 +155,8 @@ def _result(runs: dict[str, list[dict]], plan: dict, notes: list[str]) -> dict:
         + ", ".join(f"{name} {statistics.median(side['whole_seconds']):.3g} s" for name, side in table.items())
         + ".",
     ]
-    base, size, rate = model["base"], sizes(model["base"], model["quantization"], model["dtype"]), rates(model["dtype"])
+    base, rate = model["base"], rates(model["dtype"])
+    size = sizes(base, model["quantization"], model["dtype"])
     # Forward and the gradient of activations, 2 operations each a weight: the base's weights have no gradient. Of the
     # output's only the answers' positions count.
     operations = 4 * (size["body"] * tokens + size["head"] * ours[0]["counted_tokens"] / plan["steps"])
@@ -190,7 +192,8 @@ def _run(side: str, plan: dict) -> dict:
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
             return json.loads(line[len(MARK) :])
-    raise RuntimeError(f"{SIDES[side]} ended with code {done.returncode}:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    output = f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    raise RuntimeError(f"{SIDES[side]} ended with code {done.returncode}:\n{output}")
 
 
 def train_side(side: str, plan: dict) -> dict:
@@ -405,7 +408,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     model_options(parser)
-    parser.add_argument("--loader", choices=["transformers", "unsloth"], default="transformers", help="of this project")
+    parser.add_argument("--loader", choices=["transformers", "unsloth"], default="transformers", help="this project's")
     parser.add_argument("--steps", type=int, metavar="N", help="default: 60 on a GPU, 12 on a CPU")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: params.yaml's")
     parser.add_argument("--grad-accum", type=int, metavar="N", help="default: params.yaml's")
@@ -419,13 +422,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
     options = vars(parser.parse_args(arguments))
-    save = options.pop("save")
-    found = measure(**options)
-    print(markdown(found))
-    if save:
-        from benchmarks.results import save as save_results
-
-        print(save_results([found]))
+    saved = options.pop("save")
+    show(measure(**options), saved)
 
 
 if __name__ == "__main__":

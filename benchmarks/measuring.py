@@ -131,7 +131,12 @@ def best_of(sizes: Sequence[int], seconds_at: Callable[[int], float], most: int)
 
 
 def markdown(found: dict) -> str:
-    """Return a small table of one benchmark's result, with a line for its bound and one for each note."""
+    """Return a small table of one benchmark's result, with a line for its bound and one for each note.
+
+    A benchmark with figures of another kind brings its own text as `markdown`.
+    """
+    if "markdown" in found:
+        return f"**{found['name']}**\n\n{found['markdown'].strip()}\n"
     lines = [f"**{found['name']}**: {found.get('what', '')}", "", *_table(found), ""]
     limit = found.get("bound")
     if limit:
@@ -150,7 +155,8 @@ def _table(found: dict) -> list[str]:
             lines.append(f"| {task} | {examples} | {seconds} | {one['exponent']:.2f} |")
         return lines
     if not found.get("comparisons"):
-        return ["| side | seconds |", "| --- | --- |"] + [f"| {name} | {_seconds(one)} |" for name, one in sides.items()]
+        rows = [f"| {name} | {_seconds(one)} |" for name, one in sides.items()]
+        return ["| side | seconds |", "| --- | --- |", *rows]
     lines = [
         "| this project | against | ratio | goal | answers |",
         "| --- | --- | --- | --- | --- |",

@@ -22,6 +22,13 @@ def save(found: Iterable[dict], folder: Path = RESULTS) -> Path:
     return path.with_suffix(".md")
 
 
+def show(found: dict, saved: bool) -> None:
+    """Print the table of `found`, and merge it into this machine's results where it is to be `saved`."""
+    print(markdown(found))
+    if saved:
+        print(save([found]))
+
+
 def page(kept: dict[str, dict]) -> str:
     """Return the Markdown of all results of one machine."""
     here = next((one["machine"] for one in reversed(kept.values()) if "machine" in one), machine())
