@@ -231,3 +231,14 @@ def test_each_script_says_how_it_is_run(capsys):
         assert end.value.code == 0
         assert f"python -m {script.__name__}" in capsys.readouterr().out
     assert sys.modules["benchmarks.bench_train"].SIDES["ours"] == OURS
+
+
+def test_scoring_is_shown_like_the_others(tmp_path, monkeypatch):
+    from benchmarks import bench_scoring
+
+    measured = bench_scoring.measure
+    monkeypatch.setattr(bench_scoring, "COPIES", 1)
+    monkeypatch.setattr(bench_scoring, "measure", lambda: measured(repeats=1, workers=1))
+    found = checked(benchmarks_main.run("scoring", {"short": True}))
+    assert [row["goal"] for row in found["comparisons"]] == [15, 15]
+    assert found["bound"]["seconds"] > 0
