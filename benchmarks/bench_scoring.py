@@ -1,6 +1,6 @@
 """Scoring Spider predictions: this project against the official evaluator's method.
 
-    python -m benchmarks.bench_scoring [--spider PATH --predictions FILE] [--official FOLDER] [--repeats N] [--workers N]
+    python -m benchmarks.bench_scoring [--spider PATH --predictions FILE] [--official FOLDER] [--repeats N]
 
 The method: for each prediction a new connection, gold run anew, then the prediction, in one process, and results
 compared under every order of the columns that their values allow. It is written anew here, or, with `--official`, is
@@ -12,8 +12,8 @@ processor seconds (user and system, of all processes) are also given, since othe
 The bound is what plain SQLite needs to run each different query once, shared by all cores: a scorer that runs
 everything cannot be faster. This project may be, for it does not run a query again that has gold's program.
 
-Without arguments: the project's own sample, its gold queries written otherwise and some exchanged. So few take no longer
-than workers take to start: its databases are copied 8 times under other names, so that no query is run for two.
+Without arguments: the project's own sample, its gold queries written otherwise and some exchanged. So few take no
+longer than workers take to start: its databases come 8 times under other names, so that no query is run for two.
 """
 
 import argparse
@@ -85,7 +85,9 @@ def measure(
             "peer": "the official script" if official else "the official method, written anew",
             "data": predictions.name if predictions else f"dev gold queries of {spider.name} written otherwise",
             "copies": copies,
-            **_measure(examples, queries * copies, databases, Path(folder), official, official_python, repeats, workers),
+            **_measure(
+                examples, queries * copies, databases, Path(folder), official, official_python, repeats, workers
+            ),
         }
 
 
@@ -101,8 +103,8 @@ def main(arguments: Sequence[str]) -> None:
     found = measure(**vars(parser.parse_args(arguments)))
     copies = f", {found['copies']} copies of each database" if found["copies"] > 1 else ""
     print(
-        f"{found['examples']} predictions ({found['data']}{copies}), {found['right']} right; {found['workers']} workers; "
-        f"SQLite {found['sqlite_version']}; medians of {found['repeats']}"
+        f"{found['examples']} predictions ({found['data']}{copies}), {found['right']} right; "
+        f"{found['workers']} workers; SQLite {found['sqlite_version']}; medians of {found['repeats']}"
     )
     for name, key in ((found["peer"], "official"), ("this project", "cold"), ("this project, gold kept", "cached")):
         ratio = "" if key == "official" else f"   x {found[f'{key}_ratio']:.1f} ({found[f'{key}_cpu_ratio']:.1f})"
@@ -172,7 +174,7 @@ def _measure(
 
 
 def _timed(work: Callable[[], Any]) -> tuple[tuple[float, float], Any]:
-    """Return the seconds that `work` takes, on the clock and of the processor with ended children's, and its result."""
+    """Return the seconds that `work` takes, on the clock and of the processor (with ended children), and its result."""
     before = time.perf_counter(), _processor_seconds()
     result = work()
     return (time.perf_counter() - before[0], _processor_seconds() - before[1]), result
@@ -188,7 +190,9 @@ def _plain_seconds(examples: list[Example], verdicts: list[Verdict], databases: 
 
     One plain connection a database. Predictions that the sandbox stopped, which might never end, are left out.
     """
-    golds = {(example.db_id, text) for example in examples for text in (example.query, gold_as_executed(example.query))}
+    golds = {
+        (example.db_id, text) for example in examples for text in (example.query, gold_as_executed(example.query))
+    }
     predictions = {
         (verdict.db_id, text)
         for verdict in verdicts

@@ -85,8 +85,8 @@ def cause_of_difference(gold: Rows, predicted: Rows) -> str:
     """Return how the rows of a prediction differ from gold's, for two results that are not equal by the official rule.
 
     The first that holds: no rows at all; another number of columns; the same rows in another order; the same rows,
-    but not equally often; other rows. (A long query with another number of columns is not run to its end:
-    `cause_of_error` calls it wrong columns, whether or not it would have given rows.)
+    but not equally often; other rows. A long query with another number of columns than gold's is not run to its end
+    (`Result.error_kind` is width): that is wrong columns, whether or not rows would have come.
     """
     if not predicted:
         return "empty_result"

@@ -26,7 +26,7 @@ from text2sql.spider import SPLIT_FILES, Example, open_spider
 
 LIMITS_HELP = {
     "max_steps": "SQLite virtual-machine steps of one query",
-    "timeout_s": "seconds of one query",
+    "timeout_s": "seconds of the processor's time for one query",
     "max_rows": "rows of one result",
     "max_megabytes": "megabytes of one result",
 }
