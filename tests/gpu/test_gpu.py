@@ -207,20 +207,26 @@ def test_evaluation_halves_its_batch_where_memory_runs_out(capsys):
 
 @pytest.fixture(scope="module")
 def llama_shape(tmp_path_factory) -> Path:
-    """A model of Llama 3.2 3B's shape, stored in 4 bit as the paper's base is."""
+    """A model of Llama 3.2 3B's shape with random weights, stored in 4 bit as the paper's base is.
+
+    For mechanics, memory and speed, never for an accuracy.
+    """
     import torch
     from transformers import AutoTokenizer
 
-    from tests.llama_3 import save_llama_shape
+    from benchmarks.random_base import write_random_base
+    from tests.llama_3 import as_llama_3
     from tests.train_once import model_params
     from text2sql.models import load_base
 
     folder = tmp_path_factory.mktemp("llama")
-    whole = save_llama_shape(folder / "whole")
+    whole = write_random_base(folder / "whole")
+    tokenizer = as_llama_3(AutoTokenizer.from_pretrained(whole))
+    tokenizer.save_pretrained(whole)
     torch.cuda.empty_cache()
     model, _ = load_base(model_params(whole, quantization="4bit", dtype="bfloat16"))
     model.save_pretrained(folder / "4bit")
-    AutoTokenizer.from_pretrained(whole).save_pretrained(folder / "4bit")
+    tokenizer.save_pretrained(folder / "4bit")
     del model
     torch.cuda.empty_cache()
     return folder / "4bit"
@@ -234,7 +240,7 @@ def test_the_papers_recipe_runs_at_3b_in_4_bit(work, llama_shape, loader):
     assert result["dtypes_before"] == result["dtypes_after"] == ["torch.float32"]
     assert result["metrics"]["trainable_parameters"] == 24_313_856
     assert result["metrics"]["total_parameters"] == pytest.approx(3.237e9, rel=1e-3)
-    assert all(map(math.isfinite, result["losses"])) and result["losses"][-1] < result["losses"][0]
+    assert all(map(math.isfinite, result["losses"])) and sum(result["losses"][-4:]) < sum(result["losses"][:4])
     work.generate(
         f"3b-answers-{loader}", [f"3b-{loader}"], loader, "4bit", llama_shape, questions=16, batch_sizes=[16], max_new_tokens=24
     )
