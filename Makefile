@@ -52,10 +52,12 @@ endif
 
 # Each experiment runs in a copy of what git tracks; COPY names what else it needs, such as COPY=spider_data.zip.
 sweep: $(INSTALLED)
-	@test -n '$(strip $(LR))' || { echo 'error: LR: is empty; wanted rates, as in make sweep LR="5e-4 1e-3"' >&2; exit 2; }
+	@test -n '$(strip $(LR))' || \
+		{ echo 'error: LR: is empty; wanted rates, as in make sweep LR="5e-4 1e-3"' >&2; exit 2; }
 	@for rate in $(LR); do dvc exp run --queue -S train.lr=$$rate $(addprefix --copy-paths ,$(COPY)) || exit; done
 	dvc exp run --run-all -j 1
-	@dvc exp show --md --hide-failed --sort-by metrics/compare.json:spider_execution_accuracy_m1 --sort-order desc --drop '.*' \
+	@dvc exp show --md --hide-failed \
+		--sort-by metrics/compare.json:spider_execution_accuracy_m1 --sort-order desc --drop '.*' \
 		--keep 'Experiment|train\.lr|spider_execution_accuracy_m1$$|(spider_p_holm|mmlu_loss_pts)_m1$$'
 
 test: $(INSTALLED)
