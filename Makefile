@@ -6,6 +6,8 @@
 PYTHON ?= python3
 RECIPE ?=
 BASE ?= main
+LR ?=
+COPY ?=
 VENV := .venv
 INSTALLED := $(VENV)/installed
 
@@ -15,10 +17,11 @@ export DEEPEVAL_TELEMETRY_OPT_OUT := YES
 export DVC_NO_ANALYTICS := true
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
-.PHONY: help install repro test test-long evaluation review bench
+.PHONY: help install repro sweep test test-long evaluation review bench
 
 help:
 	@sed -n 's/^# //p' Makefile
+	@echo 'make sweep LR="5e-4 1e-3"   an experiment a learning rate of Model 1, one after the other, then compared'
 	@echo "make evaluation          the paper's pytest matrix over predictions on disk, with an HTML report"
 	@echo "make review BASE=main    the pull request's comment: params, metrics and verdicts against BASE"
 	@echo "make test-long           the tests that take minutes"
@@ -46,6 +49,16 @@ endif
 	@git config user.email >/dev/null && git config user.name >/dev/null || printf '%s\n' \
 		"" "Git does not know who you are, and 'dvc exp run' needs that. Type:" \
 		"  git config user.name 'Your Name'" "  git config user.email you@example.com"
+
+# Each experiment runs in a copy of what git tracks; COPY names what else it needs, such as COPY=spider_data.zip.
+sweep: $(INSTALLED)
+	@test -n '$(strip $(LR))' || \
+		{ echo 'error: LR: is empty; wanted rates, as in make sweep LR="5e-4 1e-3"' >&2; exit 2; }
+	@for rate in $(LR); do dvc exp run --queue -S train.lr=$$rate $(addprefix --copy-paths ,$(COPY)) || exit; done
+	dvc exp run --run-all -j 1
+	@dvc exp show --md --hide-failed \
+		--sort-by metrics/compare.json:spider_execution_accuracy_m1 --sort-order desc --drop '.*' \
+		--keep 'Experiment|train\.lr|spider_execution_accuracy_m1$$|(spider_p_holm|mmlu_loss_pts)_m1$$'
 
 test: $(INSTALLED)
 	python -m pytest -m 'not long'

@@ -168,7 +168,7 @@ def test_it_loads_nothing(made, comparison):
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_stays_text(made, comparison, text):
     verdicts = {model: [hostile_line(line, text) for line in lines] for model, lines in made.spider_verdicts.items()}
-    params = {"model": {"base": text}, text: {text: text}}
+    params = {"model": {"base": text}, "data": {"spider": text, "mmlu": text}, text: {text: text}}
     page = Parsed(
         report_page.page(
             made,
@@ -192,7 +192,8 @@ def test_hostile_text_stays_text(made, comparison, text):
 def test_a_lone_surrogate_neither_breaks_the_file_nor_changes_the_answer(made, comparison):
     text = "SELECT '\ud83d'"
     verdicts = {model: [hostile_line(line, text) for line in lines] for model, lines in made.spider_verdicts.items()}
-    page = report_page.page(made, comparison=comparison, verdicts=verdicts, params={"model": {"base": text}})
+    params = {"model": {"base": text}, "data": {"spider": "data/sample/spider", "mmlu": text}}
+    page = report_page.page(made, comparison=comparison, verdicts=verdicts, params=params)
     page.encode("utf-8")
     assert Parsed(page).data()["texts"] == [text]
 

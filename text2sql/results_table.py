@@ -251,7 +251,8 @@ def mmlu_findings(sets: Sequence[ResultSet]) -> str:
             lines.append(f"{found.name}, {NAMES[model]}: {'; '.join(parts)}.")
     return (
         "**What remains of the loss on MMLU.** The paper reports "
-        f"{points(paper.MMLU_DIFFERENCE_PTS['all'])} points for both models: three questions of 150. Here, against Base:\n\n{bullets(lines)}"
+        f"{points(paper.MMLU_DIFFERENCE_PTS['all'])} points for both models: three questions of 150. Here, against "
+        f"Base:\n\n{bullets(lines)}"
     )
 
 
