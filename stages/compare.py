@@ -9,6 +9,7 @@ in a fresh clone; what its interval leaves open is named as inconclusive, and pa
 """
 
 import csv
+import itertools
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from text2sql import comparison
 from text2sql.comparison import MODELS, TUNED
 from text2sql.errors import ArgumentParser, UserError, run
-from text2sql.files import atomic_file, iter_jsonl, read_json, read_jsonl, read_object, write_json, write_text
+from text2sql.files import atomic_file, iter_jsonl, read_json, read_object, write_json, write_text
 from text2sql.params import load_params
 
 FLAT = Path("metrics/compare.json")
@@ -81,13 +82,13 @@ def write() -> None:
     from text2sql import html_report, report
 
     params = load_params()
-    verdicts = {model: read_jsonl(f"data/verdicts/spider/{model}.jsonl", VERDICT) for model in MODELS}
+    verdict_lines = {model: f"data/verdicts/spider/{model}.jsonl" for model in MODELS}
     found = comparison.compare(
         {
             model: comparison.ModelResults(
                 spider_metrics=read_object(f"metrics/spider/{model}.json", SPIDER_METRICS),
                 mmlu_metrics=read_object(f"metrics/mmlu/{model}.json", MMLU_METRICS),
-                spider_verdicts=verdicts[model],
+                spider_verdicts=iter_jsonl(verdict_lines[model], VERDICT),
                 mmlu_verdicts=iter_jsonl(f"data/verdicts/mmlu/{model}.jsonl", CHOICE),
                 predictions=iter_jsonl(f"data/predictions/{model}.jsonl", PREDICTION),
             )
@@ -97,11 +98,13 @@ def write() -> None:
     )
     training = {model: read_object(f"metrics/train/{model}.json", TRAINING) for model in TUNED}
     timings = read_timings(Path("data/timings"))
+    # Read again, since the explorer shows not all of a great many.
+    step = html_report.explorer_step(found["spider"]["base"]["total"])
     page = html_report.html(
         found,
         params=params.model_dump(by_alias=True),
         metrics={"train": training},
-        verdicts=verdicts,
+        verdicts={model: list(itertools.islice(iter_jsonl(path), 0, None, step)) for model, path in verdict_lines.items()},
         schemas=read_json("data/prepared/spider/schemas.json"),
         timings=timings,
         loss_curves={model: read_loss_curve(Path(f"metrics/train/{model}_loss.csv")) for model in TUNED},

@@ -32,13 +32,13 @@ ALL = sorted({output for outputs in OUTPUTS.values() for output in outputs} | {"
 
 
 @long
-def test_another_hash_seed_and_other_processes_leave_the_same_bytes(finished_project, repository, micro_model, tmp_path):
+def test_another_hash_seed_and_other_processes_leave_the_same_bytes(run_stages, repository, micro_model, tmp_path):
     project = Project.create(repository, tmp_path / "project", micro_model, SETTINGS)
     project.run("python", "-c", PIPELINE, PYTHONHASHSEED="4242", OMP_NUM_THREADS="1")
     # How long each stage took is told in the reports, and is the one thing that may differ.
-    shutil.copytree(finished_project[0] / "data/timings", project.folder / "data/timings", dirs_exist_ok=True)
+    shutil.copytree(run_stages[0] / "data/timings", project.folder / "data/timings", dirs_exist_ok=True)
     project.run("python", "-m", "stages.compare", PYTHONHASHSEED="4242")
-    first, second = contents(finished_project[0], ALL), contents(project.folder, ALL)
+    first, second = contents(run_stages[0], ALL), contents(project.folder, ALL)
     assert {"models/m1/adapter_model.safetensors", "metrics/compare.json", "reports/report.html"} <= set(first)
     assert set(first) == set(second)
     assert [name for name in first if first[name] != second[name]] == []
@@ -60,8 +60,8 @@ def test_the_batch_size_changes_no_prediction_and_no_choice(copy):
 
 
 @long
-def test_the_number_of_workers_changes_no_verdict(finished_project):
-    folder = finished_project[0]
+def test_the_number_of_workers_changes_no_verdict(run_stages):
+    folder = run_stages[0]
     examples = [
         Example(one["index"], one["db_id"], one["question"], one["query"])
         for one in read_jsonl(folder / "data/prepared/spider/dev.jsonl")

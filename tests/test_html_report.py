@@ -316,3 +316,15 @@ def test_text_has_the_contrast_that_wcag_asks_for():
         for text, ground in [*pairs, ("ink", "added"), ("ink", "sunken"), ("muted", "sunken")]:
             light, dark = max(value[text], value[ground]), min(value[text], value[ground])
             assert (light + 0.05) / (dark + 0.05) >= 4.5, (theme, text, ground)
+
+
+def test_a_great_many_examples_leave_some_out_and_say_so(made, comparison, monkeypatch):
+    assert [html_report.explorer_step(count) for count in (1, 5000, 5001, 20_000)] == [1, 1, 2, 4]
+    assert "at equal steps" not in report_page.page(made, comparison=comparison)
+    third = {model: lines[::3] for model, lines in made.spider_verdicts.items()}
+    page = report_page.page(made, comparison=comparison, verdicts=third)
+    assert "14 of 40 examples, at equal steps" in page
+    monkeypatch.setattr(html_report, "MOST_EXAMPLE_BYTES", 9000)
+    data = html_report.explorer_data(made.spider_verdicts, made.schemas)
+    assert 0 < len(data["examples"]) < 40
+    assert len(html_report.script_json(data)) <= 9000

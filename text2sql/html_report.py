@@ -32,6 +32,7 @@ CAUSES = tuple(cause for causes in CAUSE_GROUPS.values() for cause in causes)
 MOST_EXAMPLE_BYTES = 4_400_000  # of the explorer's data: with all the rest the page stays below 5 MB
 # How many characters of an answer (or error) and of a result are shown: the first pair with which the data fit.
 CUTS = ((2000, 2000), (800, 600), (400, 300), (200, 150), (100, 60))
+MOST_EXAMPLES = 5000  # in the explorer: more of them would make the page slow to open
 RAW_LOSS_POINTS = 600
 MEAN_LOSS_POINTS = 30
 
@@ -52,15 +53,18 @@ def html(
     comparison: what `text2sql.comparison` makes; its `spider` and `mmlu` are the tables.
     params: `params.yaml` as a plain dictionary.
     metrics: {"train": {model: the dictionary of metrics/train/<model>.json}}.
-    verdicts: {model: the lines of data/verdicts/spider/<model>.jsonl}, the same examples in the same order for all.
+    verdicts: {model: lines of data/verdicts/spider/<model>.jsonl}, the same examples in the same order for all; all of
+        them or, where `explorer_step` says so, every n-th.
     schemas: {db_id: schema} as in data/prepared/spider/schemas.json; more than the verdicts name are fine.
     timings: {file name without its ending, such as "train_m1": the dictionary of data/timings/<name>.json},
         in the order in which they shall be listed.
     loss_curves: {model: the rows of metrics/train/<model>_loss.csv, with numbers as numbers}.
     provenance: {heading: value, or a mapping of any depth}, such as {"git": {"revision": …}, "data": {path: md5}}.
 
-    The page holds at most about 5 MB: long answers and results are cut further, and say so, where that needs it.
+    The page holds at most about 5 MB: long answers and results are cut further, examples left out of the explorer, and
+    the page says so, where that needs it.
     """
+    explored = explorer_data(verdicts, schemas)
     page = _environment().get_template("report.html.jinja").render(
         comparison=comparison,
         spider=comparison["spider"],
@@ -90,7 +94,9 @@ def html(
         timings=list(timings.values()),
         on_gpu=any(timing["peak_gpu_memory_gb"] is not None for timing in timings.values()),
         provenance=provenance,
-        examples=Markup(script_json(explorer_data(verdicts, schemas))),
+        examples=Markup(script_json(explored)),
+        examples_shown=len(explored["examples"]),
+        examples_in_all=next(iter(comparison["spider"].values()))["total"],
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup(_script()),
         script_hash=base64.b64encode(hashlib.sha256(_script().encode()).digest()).decode(),
@@ -309,12 +315,23 @@ def _thinned(line: Sequence[tuple[float, float]], most: int) -> list[tuple[float
 def explorer_data(
     verdicts: Mapping[str, Sequence[Mapping[str, Any]]], schemas: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return the explorer's data, cut to fit: texts and results that repeat are stored once and named by position."""
-    for sql_characters, result_characters in CUTS:
-        data = _explorer_data(verdicts, schemas, sql_characters, result_characters)
-        if len(script_json(data).encode("utf-8")) <= MOST_EXAMPLE_BYTES:
-            break
-    return data
+    """Return the explorer's data, cut to fit: texts and results that repeat are stored once and named by position.
+
+    Where no cut of texts makes them fit, every second example is left out, and so on until they do.
+    """
+    while True:
+        for sql_characters, result_characters in CUTS:
+            data = _explorer_data(verdicts, schemas, sql_characters, result_characters)
+            if len(script_json(data).encode("utf-8")) <= MOST_EXAMPLE_BYTES:
+                return data
+        if len(data["examples"]) <= 1:
+            return data
+        verdicts = {model: lines[::2] for model, lines in verdicts.items()}
+
+
+def explorer_step(examples: int) -> int:
+    """Return n where the explorer takes every n-th of so many examples: 1 takes all."""
+    return max(1, math.ceil(examples / MOST_EXAMPLES))
 
 
 def _explorer_data(
