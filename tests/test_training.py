@@ -498,6 +498,18 @@ def test_two_processes_train_the_same_adapter_as_one(train, micro_model, tmp_pat
         assert torch.allclose(one[name], two[name], rtol=1e-3, atol=1e-4), name
 
 
+def test_a_loss_that_is_read_later_is_the_same(train, monkeypatch, tmp_path):
+    """As on a GPU: several steps at once, also where a checkpoint comes in between."""
+    import text2sql.trainer
+
+    expected = train(epochs=3).loss_curve
+    real = text2sql.trainer._arguments
+    monkeypatch.setattr(text2sql.trainer, "_arguments", lambda *arguments: real(*arguments[:-1], 5))
+    assert train(epochs=3, checkpoints=tmp_path / "others").loss_curve == expected
+    often = train(epochs=3, checkpoint_minutes=1e-6, checkpoints=tmp_path / "often")
+    assert often.loss_curve == expected
+
+
 def test_where_memory_does_not_suffice_a_step_starts_again_in_smaller_parts(train, monkeypatch, capsys, tmp_path):
     import torch
 

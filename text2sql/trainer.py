@@ -33,6 +33,11 @@ from text2sql.timing import Stopwatch
 from text2sql.training_data import IGNORED, TrainingExample
 
 
+# The loss of each step is read so often, in steps, where one GPU trains: reading it waits for the GPU, which meanwhile
+# has nothing to do. Elsewhere each step is read as it ends.
+STEPS_BETWEEN_READS = 25
+
+
 class EpochOrder:
     """In which order the examples are trained, a function of seed and epoch alone.
 
@@ -152,6 +157,7 @@ class AdapterTrainer(SFTTrainer):
         self.store, self.processes = store, processes
         self.stopwatch = Stopwatch()
         self.watch = _Watch(recipe.checkpoint_minutes, self.order, processes)
+        self._unread: list[tuple[int, torch.Tensor, float]] = []
         causal = loader != "unsloth" and use_right_padded_attention(model)
         # One process on a GPU records its passes. Several exchange gradients in the middle of theirs.
         recorded = causal and model.device.type == "cuda" and processes.count == 1 and model.dtype != torch.float16
@@ -159,7 +165,7 @@ class AdapterTrainer(SFTTrainer):
         rows = [{"input_ids": example.input_ids, "labels": example.labels} for example in (*examples, filler)]
         super().__init__(
             model=model,
-            args=_arguments(model, recipe, step_share, store, processes),
+            args=_arguments(model, recipe, step_share, store, processes, STEPS_BETWEEN_READS if recorded else 1),
             # unsloth's forward computes its loss from whole label rows.
             data_collator=Collator(
                 tokenizer.pad_token_id,
@@ -195,7 +201,9 @@ class AdapterTrainer(SFTTrainer):
         parts = inputs["parts"]
         while True:
             try:
-                return self._train_parts(model, parts, num_items_in_batch)
+                loss = self._train_parts(model, parts, num_items_in_batch)
+                self._unread.append((self.state.global_step + 1, loss.detach(), self._get_learning_rate()))
+                return loss
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
                 largest = max(len(part["labels"]) for part in parts)
                 if not is_out_of_memory(error) or self.processes.count > 1 or largest == 1:
@@ -219,6 +227,19 @@ class AdapterTrainer(SFTTrainer):
             with contextlib.nullcontext() if number == len(parts) else self.accelerator.no_sync(model):
                 losses.append(super().training_step(model, part, count))
         return sum(losses)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log the loss of each step since the last call, where Trainer logs their mean."""
+        if "loss" not in logs or self.args.logging_steps == 1:
+            self._unread.clear()
+            super().log(logs, start_time)
+            return
+        steps, losses, rates = zip(*self._unread, strict=True)
+        self._unread.clear()
+        for step, loss, rate in zip(steps, torch.stack(losses).tolist(), rates, strict=True):
+            entry = {"loss": loss, "learning_rate": rate, "epoch": step / self.order.steps_per_epoch, "step": step}
+            self.state.log_history.append(entry)
+            self.control = self.callback_handler.on_log(self.args, self.state, self.control, entry)
 
     def _recordable_loss(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         with self.compute_loss_context_manager():
@@ -254,7 +275,12 @@ class AdapterTrainer(SFTTrainer):
 
 
 def _arguments(
-    model: Any, recipe: TrainParams, step_share: int, store: CheckpointStore, processes: Processes
+    model: Any,
+    recipe: TrainParams,
+    step_share: int,
+    store: CheckpointStore,
+    processes: Processes,
+    steps_between_reads: int,
 ) -> SFTConfig:
     on_gpu = torch.cuda.is_available()
     dtype = model.get_input_embeddings().weight.dtype
@@ -279,7 +305,7 @@ def _arguments(
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
         packing=False,
-        logging_steps=1,
+        logging_steps=steps_between_reads,
         logging_nan_inf_filter=False,  # a loss that is no number stops the training
         save_strategy="no",  # `_Watch` says when
         report_to="none",
@@ -347,13 +373,15 @@ class _Watch(TrainerCallback):
             control.should_training_stop = True
         epoch_ends = state.global_step % self._order.steps_per_epoch == 0 or state.global_step == state.max_steps
         if due or number or epoch_ends:
+            control.should_log = True  # a checkpoint holds the losses so far
             control.should_save = True
             self._last = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(loss):
-            raise RunError(f"the loss is {loss} at step {state.global_step}; try a smaller learning rate (lr)")
+            step = logs.get("step", state.global_step)
+            raise RunError(f"the loss is {loss} at step {step}; try a smaller learning rate (lr)")
 
     def _agreed(self, *values: int) -> list[int]:
         """Return the largest of each of `values` over all processes."""
