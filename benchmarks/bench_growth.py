@@ -4,8 +4,8 @@
 
 Prediction, MMLU and scoring with 1, 2, 4 and 8 times as many examples, none of them alike. Prediction with all cores
 in one process, one core in one, and one core in each of two under `accelerate launch` (on GPUs: one and two GPUs,
-where there are two), from the moment that all of them have loaded the model until the last is done. Medians; one run of each
-size warms up and is not counted. An exponent of 1 is linear growth; less, where a few examples do not fill a batch.
+where there are two), from the moment that all of them have loaded the model until the last is done. Medians; one run of
+each size warms up and is not counted. An exponent of 1 is linear growth; less, where a few examples do not fill a batch.
 """
 
 import argparse
@@ -17,12 +17,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from text2sql.execution import Limits
-from text2sql.models import LanguageModel
-from text2sql.params import EMBEDDED_BASE
-from text2sql.scoring import score_examples
-from text2sql.spider import Example, open_spider
 
 from benchmarks.bench_mmlu import mmlu_questions, our_choices
 from benchmarks.bench_predict import our_answers
@@ -39,6 +33,11 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import Side, in_turns, result
 from benchmarks.results import show
+from text2sql.execution import Limits
+from text2sql.models import LanguageModel
+from text2sql.params import EMBEDDED_BASE
+from text2sql.scoring import score_examples
+from text2sql.spider import Example, open_spider
 
 TIMES = (1, 2, 4, 8)
 MARK = "==RESULT== "

@@ -18,15 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from text2sql.errors import UserError
-from text2sql.journal import Journal
-from text2sql.mmlu import SUBJECT_CATEGORY, Question, open_mmlu
-from text2sql.mmlu_evaluation import answer_questions
-from text2sql.models import LanguageModel
-from text2sql.params import EMBEDDED_BASE
-from text2sql.processes import Processes
-from text2sql.prompts import OPTIONS, mmlu_prompt
-
 from benchmarks.machine import has, on_gpu, rates
 from benchmarks.material import (
     SAMPLE_MMLU,
@@ -41,6 +32,14 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import OURS, Side, best_of, bound, compared, in_turns, result, same
 from benchmarks.results import show
+from text2sql.errors import UserError
+from text2sql.journal import Journal
+from text2sql.mmlu import SUBJECT_CATEGORY, Question, open_mmlu
+from text2sql.mmlu_evaluation import answer_questions
+from text2sql.models import LanguageModel
+from text2sql.params import EMBEDDED_BASE
+from text2sql.processes import Processes
+from text2sql.prompts import OPTIONS, mmlu_prompt
 
 PAPER = "(a) the paper's four full prompts"
 HARNESS = "(b) lm-evaluation-harness"

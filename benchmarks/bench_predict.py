@@ -15,11 +15,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.batching import run_batches
-from text2sql.journal import Journal
-from text2sql.models import LanguageModel
-from text2sql.params import EMBEDDED_BASE
-
 from benchmarks.machine import has, on_gpu, rates
 from benchmarks.material import (
     SAMPLE_SPIDER,
@@ -38,6 +33,10 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import OURS, Side, Worker, best_of, bound, compared, in_turns, result, same
 from benchmarks.results import show
+from text2sql.batching import run_batches
+from text2sql.journal import Journal
+from text2sql.models import LanguageModel
+from text2sql.params import EMBEDDED_BASE
 
 LOOP = "(a) one generate a question"
 BATCHES = "(b) generate in batches"

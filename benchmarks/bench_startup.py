@@ -16,13 +16,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.project import Project
-
 from benchmarks.machine import has
 from benchmarks.material import REPOSITORY
 from benchmarks.measuring import Side, Unavailable, compared, in_turns, result
-from benchmarks.results import show
 from benchmarks.random_base import write_random_base
+from benchmarks.results import show
+from tests.project import Project
 
 EVAL, EMPTY = "eval_spider base", "an empty Python"
 COMPARE, IMPORTS = "compare", "import scipy.stats, pandas"

@@ -4,8 +4,8 @@
 
 All sides see the same examples in each step, the same effective batch, optimizer, learning rates and seed, the same
 initial adapter and the same loss (the answer's tokens alone, averaged over the step). Each run is a process of its
-own, so that peak memory is its own and unsloth changes nobody else; the runs alternate. The first steps of each run warm up
-and are not counted; seconds a step are the median of the runs' means over the others.
+own, so that peak memory is its own and unsloth changes nobody else; the runs alternate. The first steps of each run warm
+up and are not counted; seconds a step are the median of the runs' means over the others.
 
 TRL has its defaults: its collator and padding in the data set's order (not by length), bfloat16 and gradient
 checkpointing. What differs from them: the seed's shuffle is done beforehand, so that both have the same order; each
@@ -27,9 +27,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from text2sql.params import EMBEDDED_BASE, ModelParams, TrainParams
-from text2sql.prompts import bare_messages, spider_messages
-
 from benchmarks.machine import has, on_gpu, rates
 from benchmarks.material import (
     SAMPLE_SPIDER,
@@ -44,6 +41,8 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import OURS, result
 from benchmarks.results import show
+from text2sql.params import EMBEDDED_BASE, ModelParams, TrainParams
+from text2sql.prompts import bare_messages, spider_messages
 
 TRL, TRL_PLAIN, UNSLOTH = "TRL's SFTTrainer", "TRL without gradient checkpointing", "unsloth's notebook settings"
 SIDES = {"ours": OURS, "trl": TRL, "trl_no_checkpointing": TRL_PLAIN, "unsloth": UNSLOTH}

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import dtype_name
 from text2sql.embedded import embedded_base
 from text2sql.params import EMBEDDED_BASE, LoraParams, ModelParams, Params, load_params
 from text2sql.prompts import FewShot, load_few_shot, spider_messages
 from text2sql.spider import Schema, open_spider, schema_from_sqlite
-
-from benchmarks.machine import dtype_name
 
 REPOSITORY = Path(__file__).parent.parent
 SAMPLE_SPIDER = REPOSITORY / "data" / "sample" / "spider"

@@ -3,10 +3,9 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from text2sql.files import read_json, write_json, write_text
-
 from benchmarks.machine import machine
 from benchmarks.measuring import markdown
+from text2sql.files import read_json, write_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -104,7 +104,9 @@ def write() -> None:
         found,
         params=params.model_dump(by_alias=True),
         metrics={"train": training},
-        verdicts={model: list(itertools.islice(iter_jsonl(path), 0, None, step)) for model, path in verdict_lines.items()},
+        verdicts={
+            model: list(itertools.islice(iter_jsonl(path), 0, None, step)) for model, path in verdict_lines.items()
+        },
         schemas=read_json("data/prepared/spider/schemas.json"),
         timings=timings,
         loss_curves={model: read_loss_curve(Path(f"metrics/train/{model}_loss.csv")) for model in TUNED},

@@ -1,4 +1,4 @@
-"""A copy of this project in a folder of its own, with a micro model: real stages, real DVC, seconds instead of minutes."""
+"""A copy of this project in a folder of its own, with a micro model: real stages, real DVC, seconds, not minutes."""
 
 import os
 import shutil
@@ -85,7 +85,8 @@ class Project:
             command, cwd=self.folder, env=self.environment(**changes), capture_output=True, text=True
         )
         if check and result.returncode:
-            raise AssertionError(f"{' '.join(command)}: exit code {result.returncode}\n{result.stdout}\n{result.stderr}")
+            output = f"{result.stdout}\n{result.stderr}"
+            raise AssertionError(f"{' '.join(command)}: exit code {result.returncode}\n{output}")
         return result
 
     def commit(self, message: str) -> None:

@@ -166,9 +166,8 @@ def test_a_part_of_the_prompts_is_spread_over_their_lengths():
 
 
 def test_a_random_base_never_ends_its_answer(tmp_path):
-    from text2sql.models import LanguageModel
-
     from benchmarks.material import model_params
+    from text2sql.models import LanguageModel
 
     base = write_random_base(tmp_path / "base", "micro")
     adapter = save_random_adapter(str(base), tmp_path / "adapter")

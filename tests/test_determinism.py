@@ -28,7 +28,8 @@ for model in ("base", "m1", "m2"):
         stage.main([model])
 """
 long = pytest.mark.long
-ALL = sorted({output for outputs in OUTPUTS.values() for output in outputs} | {"data/verdicts", "data/predictions", "reports"})
+WHOLE_FOLDERS = {"data/verdicts", "data/predictions", "reports"}
+ALL = sorted({output for outputs in OUTPUTS.values() for output in outputs} | WHOLE_FOLDERS)
 
 
 @long
@@ -67,20 +68,15 @@ def test_the_number_of_workers_changes_no_verdict(run_stages):
         for one in read_jsonl(folder / "data/prepared/spider/dev.jsonl")
     ]
     # Right, wrong, slow, and not SQL at all, in turn.
-    answers = [
-        (example.query, "SELECT 1", "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT * FROM n", "Hi")[
-            example.index % 4
-        ]
-        for example in examples
-    ]
+    slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT * FROM n"
+    answers = [(example.query, "SELECT 1", slow, "Hi")[example.index % 4] for example in examples]
     limits = Limits(**load_params(folder / "params.yaml").execution.model_dump() | {"max_steps": 200_000})
+
+    def database_of(db_id):
+        return folder / f"data/prepared/databases/{db_id}/{db_id}.sqlite"
+
     verdicts = [
-        [
-            json.dumps(verdict.to_dict())
-            for verdict in score_examples(
-                examples, answers, lambda db_id: folder / f"data/prepared/databases/{db_id}/{db_id}.sqlite", limits, workers
-            )
-        ]
+        [json.dumps(verdict.to_dict()) for verdict in score_examples(examples, answers, database_of, limits, workers)]
         for workers in (1, 2)
     ]
     assert verdicts[0] == verdicts[1]

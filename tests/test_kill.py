@@ -86,7 +86,9 @@ def test_two_repros_at_once_end_with_one_result(repository, micro_model, tmp_pat
     project.commit("the project")
     stage = ["dvc", "repro", "prepare"]
     processes = [
-        subprocess.Popen(stage, cwd=tmp_path, env=project.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        subprocess.Popen(
+            stage, cwd=tmp_path, env=project.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
         for _ in range(2)
     ]
     outputs = [process.communicate()[0].decode() for process in processes]

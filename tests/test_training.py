@@ -2,7 +2,6 @@
 
 import errno
 import json
-import math
 import os
 import signal
 import subprocess
@@ -153,7 +152,8 @@ def test_the_loss_is_that_of_the_whole_sequence(micro_model):
     assert use_right_padded_attention(model)
     assert model(**unmasked.part(rows)).loss.item() == pytest.approx(total / count, rel=1e-5)
     padded = rounded_up(unmasked.part(rows), tokenizer.pad_token_id)
-    assert padded["input_ids"].shape == (8, 64) and model(**padded).loss.item() == pytest.approx(total / count, rel=1e-5)
+    assert padded["input_ids"].shape == (8, 64)
+    assert model(**padded).loss.item() == pytest.approx(total / count, rel=1e-5)
     step = unmasked(rows)
     assert len(step["parts"]) > 2 and (step["labels"] != IGNORED).sum() == count
     summed = sum(model(**part, num_items_in_batch=torch.tensor(count)).loss.item() for part in step["parts"])

@@ -115,7 +115,7 @@ class Executor:
         ahead = RESULTS_AHEAD * len(self._workers)
         tasks = [(database, sql, ANY_PURPOSE) for database, sql in queries]
         singly = ([position] for position in range(len(tasks)))
-        for position, result in self._run(tasks, singly, lambda position: position < following + ahead):
+        for position, result in self._run(tasks, singly, lambda position: position < following + ahead):  # noqa: B023
             results[position] = result
             while following in results:
                 result = results.pop(following)

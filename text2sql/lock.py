@@ -28,7 +28,9 @@ def changed_params(stages: Mapping[str, Mapping], params: Mapping) -> Iterator[t
 
 def written(stages: Mapping[str, Mapping]) -> dict[str, tuple[str, str]]:
     """Return {path of an output: (the stage that wrote it, its md5)}."""
-    return {out["path"]: (stage, out.get("md5", "")) for stage, entry in stages.items() for out in entry.get("outs", [])}
+    return {
+        out["path"]: (stage, out.get("md5", "")) for stage, entry in stages.items() for out in entry.get("outs", [])
+    }
 
 
 def read(stages: Mapping[str, Mapping]) -> Iterator[tuple[str, str, str]]:

@@ -50,10 +50,6 @@ def load_base(model: ModelParams, max_seq_len: int = 2048) -> tuple[Any, Any]:
     """
     check_hardware(model)
     source = _source(model)
-    if not sys.stderr.isatty():
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
     loader = _load_with_unsloth if model.loader == "unsloth" else _load_with_transformers
     with _loading_errors(model):
         base, tokenizer = loader(source, model, max_seq_len)
@@ -96,8 +92,11 @@ def _dtype(name: str) -> Any:
 def _load_with_transformers(source: str, model: ModelParams, max_seq_len: int) -> tuple[Any, Any]:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
     del max_seq_len  # unsloth alone asks for it
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
     dtype = _dtype(model.dtype)
     config = AutoConfig.from_pretrained(source, revision=model.revision, trust_remote_code=False)
     options: dict[str, Any] = {}
@@ -149,7 +148,8 @@ def _loading_errors(model: ModelParams) -> Any:
         cause = _root_cause(error)
         name = type(cause).__name__
         if name == "OutOfMemoryError":
-            raise RunError(f"model.base: {model.base} does not fit into the GPU's memory; try quantization: 4bit") from error
+            message = f"model.base: {model.base} does not fit into the GPU's memory; try quantization: 4bit"
+            raise RunError(message) from error
         if name in ("RepositoryNotFoundError", "RevisionNotFoundError", "EntryNotFoundError", "GatedRepoError"):
             raise UserError(f"model.base: {model.base} (revision {model.revision}): {name} on the hub") from error
         if isinstance(cause, OSError) and "/" in model.base and not Path(model.base).exists():

@@ -6,7 +6,6 @@ Every figure comes from a set's metrics or timings; nothing is typed in. The pap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from text2sql import paper
 from text2sql.comparison import MODELS, NAMES, TUNED, points, read_flat, verdict

@@ -7,7 +7,6 @@ Both run in the sandbox of `text2sql.execution`, which stops what it does not al
 which runs anything, may come to another verdict (`Verdict.stopped`).
 """
 
-import itertools
 import math
 import sqlite3
 from collections import Counter, defaultdict

@@ -32,7 +32,6 @@ from text2sql.processes import Processes
 from text2sql.timing import Stopwatch
 from text2sql.training_data import IGNORED, TrainingExample
 
-
 # The loss of each step is read so often, in steps, where one GPU trains: reading it waits for the GPU, which meanwhile
 # has nothing to do. Elsewhere each step is read as it ends.
 STEPS_BETWEEN_READS = 25

@@ -33,8 +33,8 @@ def training_pairs(
     """Return chat messages and the answer wanted for each of `conversations` (records of `qa_sharegpt.jsonl`).
 
     With `prompt.training: evaluation` the messages are those of evaluation, with schema and worked examples; with
-    `zero_shot` the same without the examples; with `bare` they hold the question alone (the paper). Raises UserError for a record without a question and its answer,
-    or whose database has no schema where the prompt shows one.
+    `zero_shot` the same without the examples; with `bare` they hold the question alone (the paper). Raises UserError
+    for a record without a question and its answer, or whose database has no schema where the prompt shows one.
     """
     shown = few_shot if prompt.training == "evaluation" else []
     pairs = []

@@ -154,7 +154,7 @@ def test_a_batch_answers_as_one_by_one(work):
 
 @pytest.mark.parametrize("bits", ["none", "4bit"])
 def test_an_adapter_answers_alike_with_either_loader(work, bits):
-    """As alike as bfloat16 lets them: unsloth's kernels round elsewhere, and one other token changes all that follow."""
+    """As alike as bfloat16 lets them: unsloth's kernels round elsewhere, and one token changes all that follow."""
     adapters = [f"transformers-{bits}", f"unsloth-{bits}"]
     for adapter in adapters:
         work.result(adapter)
@@ -177,7 +177,8 @@ def test_recorded_decoding_answers_as_transformers_generate(work, tmp_path):
 
     work.result("transformers-none")
     model = LanguageModel(model_params(EMBEDDED_BASE), work.folder / "transformers-none")
-    prompts = [model.chat_ids(bare_messages(question)) for question in ("How many singers are there?", "Count the dogs.")]
+    questions = ("How many singers are there?", "Count the dogs.")
+    prompts = [model.chat_ids(bare_messages(question)) for question in questions]
     for prompt, answer in zip(prompts, model.generate(prompts, 40), strict=True):
         reference = model.model.generate(
             input_ids=torch.tensor([prompt], device="cuda"), max_new_tokens=40, do_sample=False, pad_token_id=2
@@ -193,7 +194,8 @@ def test_evaluation_halves_its_batch_where_memory_runs_out(capsys):
     from text2sql.prompts import bare_messages
 
     model = LanguageModel(model_params(EMBEDDED_BASE))
-    prompts = [model.chat_ids(bare_messages(f"{number}: how many singers are there?" + " Why?" * 300)) for number in range(64)]
+    questions = [f"{number}: how many singers are there?" + " Why?" * 300 for number in range(64)]
+    prompts = [model.chat_ids(bare_messages(question)) for question in questions]
     expected = model.generate(prompts, 4)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
@@ -242,7 +244,14 @@ def test_the_papers_recipe_runs_at_3b_in_4_bit(work, llama_shape, loader):
     assert result["metrics"]["total_parameters"] == pytest.approx(3.237e9, rel=1e-3)
     assert all(map(math.isfinite, result["losses"])) and sum(result["losses"][-4:]) < sum(result["losses"][:4])
     work.generate(
-        f"3b-answers-{loader}", [f"3b-{loader}"], loader, "4bit", llama_shape, questions=16, batch_sizes=[16], max_new_tokens=24
+        f"3b-answers-{loader}",
+        [f"3b-{loader}"],
+        loader,
+        "4bit",
+        llama_shape,
+        questions=16,
+        batch_sizes=[16],
+        max_new_tokens=24,
     )
     answers = work.result(f"3b-answers-{loader}")
     timing = result["timing"]
