@@ -230,18 +230,64 @@ def test_the_micro_model_answers_differently_to_different_questions(model, promp
     assert all(len(set(answer)) > 3 for answer in answers)
 
 
-def test_decoding_at_a_fixed_shape_gives_the_same_answers(model, prompts):
-    """What a GPU does, step by step here: the batch keeps its size, and ended answers are not read on."""
+def test_rows_that_end_leave_the_batch_and_change_no_other(model, prompts):
     import torch
 
     from text2sql.decoding import decode
 
-    expected = model.generate(prompts, 13)
+    expected = model.generate(prompts, 21)
     end = expected[1][4]
     for ends in ({end}, {end, expected[0][2]}, set(model._end_ids)):
         with torch.inference_mode():
             logits, mask, cache = model._prefill(prompts)
-            answers = decode(model.model, logits, mask, cache, 13, ends)
+            answers = decode(model.model, logits, mask, cache, 21, ends)
         for answer, whole in zip(answers, expected, strict=True):
             found = [whole.index(token) for token in ends if token in whole]
-            assert answer == whole[: min(found, default=12) + 1]
+            assert answer == whole[: min(found, default=20) + 1]
+
+
+def test_prompts_are_grouped_by_what_they_begin_with():
+    from text2sql.prefill import groups_by_prefix, shared_prefix
+
+    first, second = list(range(100)), [*range(40), *range(200, 260)]
+    prompts = [[*first, 1, 2], [*second, 5], [*first, 3], [7], [*second, 4, 4], [*first, 1, 9]]
+    groups = groups_by_prefix(prompts)
+    assert sorted(map(sorted, groups)) == [[0, 2, 5], [1, 4], [3]]
+    assert shared_prefix([prompts[0], prompts[5]]) == first[:96]  # in whole steps
+    assert shared_prefix([first, first]) == first[:96]  # a token remains
+    assert shared_prefix([first]) == [] and shared_prefix([[1, 2], [1, 3]]) == []
+
+
+def test_prompts_with_several_shared_beginnings_are_answered_as_alone(model):
+    schemas = ["singer(id, name, age, country), concert(id, singer_id, year, stadium)", "ferry(id, name, built, owner)"]
+    prompts = [
+        model.chat_ids([{"role": "user", "content": f"{schemas[number % 2]}\n\n{question}"}])
+        for number, question in enumerate(QUESTIONS)
+    ]
+    assert model.generate(prompts, 12) == [model.generate([prompt], 12)[0] for prompt in prompts]
+    likelihoods = model.option_log_likelihoods(prompts, OPTIONS)
+    for row, prompt in zip(likelihoods, prompts, strict=True):
+        assert row == pytest.approx(model.option_log_likelihoods([prompt], OPTIONS)[0], abs=1e-4)
+
+
+def test_numbers_do_not_depend_on_what_was_asked_before(micro_model, prompts):
+    fresh, used = (LanguageModel(model_params(micro_model)) for _ in range(2))
+    used.option_log_likelihoods([prompt[:-1] for prompt in prompts], OPTIONS)
+    used.generate(prompts[2:5], 3)
+    assert used.option_log_likelihoods(prompts, OPTIONS) == fresh.option_log_likelihoods(prompts, OPTIONS)
+
+
+def test_a_model_with_a_sliding_window_answers_through_transformers(micro_model, prompts, model, tmp_path):
+    """Its cache is of another kind; a window wider than the prompts changes nothing else."""
+    import json
+
+    shutil.copytree(micro_model, tmp_path / "windowed")
+    config = json.loads((micro_model / "config.json").read_text())
+    config |= {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 4096}
+    (tmp_path / "windowed" / "config.json").write_text(json.dumps(config))
+    windowed = LanguageModel(model_params(tmp_path / "windowed"))
+    assert windowed.generate(prompts, 8) == model.generate(prompts, 8)
+    for row, other in zip(
+        windowed.option_log_likelihoods(prompts, OPTIONS), model.option_log_likelihoods(prompts, OPTIONS), strict=True
+    ):
+        assert row == pytest.approx(other, abs=1e-4)

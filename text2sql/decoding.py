@@ -1,8 +1,8 @@
-"""Greedy decoding at a fixed shape, for GPUs: one step of the model is recorded once and replayed for each token.
+"""Greedy decoding in tensors that stay where they are.
 
-A step of a small model is some thousand kernels of microseconds each: launched one by one from Python they take four
-times as long as they run. A CUDA graph launches them all at once, if no shape and no address ever changes; so keys
-and values lie in transformers' StaticCache, and answers that are done stay in the batch, unread.
+Keys and values lie in transformers' StaticCache, which takes a new token without copying all that came before. On a
+GPU that also allows to record one step as a CUDA graph and replay it: a step of a small model is some thousand kernels
+of microseconds each, which take four times as long when Python launches them one by one.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from transformers import StaticCache
 
-# How often to look whether all answers have ended: each look waits for the GPU.
+# How often, in steps, to look which answers have ended: each look waits for the GPU.
 STEPS_BETWEEN_LOOKS = 8
+# Once this share of a batch has ended, a CPU goes on with the others alone: there each row costs, and so does the move.
+SHARE_TO_DROP = 0.25
 # Recording costs about two steps: an answer shorter than this is not worth it.
 FEWEST_RECORDED_STEPS = 8
 # PyTorch's masked attention is fastest where the number of positions is a multiple of this.
@@ -34,8 +36,12 @@ def decode(
             # The first step, run as usual, has initialised what must not be initialised while recording.
             run = step.recorded()
         run()
-        if taken % STEPS_BETWEEN_LOOKS == 0 and step.ended.all():
-            break
+        if taken % STEPS_BETWEEN_LOOKS == 0:
+            ended = step.ended.float().mean().item()
+            if ended == 1:
+                break
+            if ended >= SHARE_TO_DROP and not logits.is_cuda:
+                step.drop_ended()
     return step.answers()
 
 
@@ -68,6 +74,8 @@ class _Step:
         self._outputs = self._end_ids[0].repeat(max_new_tokens, batch)
         self._token = torch.empty(batch, 1, dtype=torch.long, device=mask.device)
         self.ended = torch.zeros(batch, 1, dtype=torch.bool, device=mask.device)
+        self._rows = list(range(batch))
+        self._answers: list[list[int]] = [[] for _ in self._rows]
         self._take(logits)
 
     def __call__(self) -> None:
@@ -97,11 +105,28 @@ class _Step:
             self()
         return graph.replay
 
+    def drop_ended(self) -> None:
+        """Go on without the rows that have ended."""
+        self._read(self.ended.flatten())
+        kept = (~self.ended).flatten().nonzero().flatten()
+        self._rows = [self._rows[row] for row in kept.tolist()]
+        for layer in self._cache.layers:
+            layer.keys, layer.values = layer.keys[kept], layer.values[kept]
+        self._seen, self._position = self._seen[kept], self._position[kept]
+        self._token, self.ended = self._token[kept], self.ended[kept]
+        self._outputs = self._outputs[:, kept]
+
     def answers(self) -> list[list[int]]:
         """Return each row's tokens, up to and with its end token."""
+        self._read(torch.ones_like(self.ended.flatten()))
+        return self._answers
+
+    def _read(self, chosen: torch.Tensor) -> None:
         ends = set(self._end_ids.tolist())
-        taken = int(self._row)
-        return [up_to_end(row[:taken], ends) for row in self._outputs.T.tolist()]
+        outputs = self._outputs[: int(self._row)].T.tolist()
+        for row, output, wanted in zip(self._rows, outputs, chosen.tolist(), strict=True):
+            if wanted:
+                self._answers[row] = up_to_end(output, ends)
 
 
 def up_to_end(ids: list[int], ends: set[int]) -> list[int]:

@@ -20,8 +20,6 @@ from text2sql.params import EMBEDDED_BASE, LoraParams, ModelParams
 
 # Llama 3.2's chat template writes today's date into the prompt unless it is given one; this is the template's own.
 TEMPLATE_DATE = "26 Jul 2024"
-# A prefix shorter than this is not worth a pass of its own.
-SHORTEST_SHARED_PREFIX = 16
 
 
 def check_hardware(model: ModelParams, optim: str | None = None) -> None:
@@ -245,7 +243,11 @@ class LanguageModel:
             use_grouped_attention(self.model)
         self.model.eval()
         self._end_ids = _end_ids(self.model, self.tokenizer)
-        self._prefix: tuple[list[int], Any] | None = None
+        self._prefill: Any = None
+        if model.loader != "unsloth" and getattr(self.model.config, "sliding_window", None) is None:
+            from text2sql.prefill import Prefill
+
+            self._prefill = Prefill(self.model, self.tokenizer.pad_token_id)
 
     @property
     def device(self) -> Any:
@@ -283,7 +285,7 @@ class LanguageModel:
 
         One batch: where the GPU's memory does not suffice, it is halved until it does.
         """
-        generate = self._generate_with_unsloth if self._loader == "unsloth" else self._generate
+        generate = self._generate if self._prefill else self._generate_with_library
         return _halving(lambda part: generate(part, max_new_tokens), prompts)
 
     def option_log_likelihoods(self, prompts: list[list[int]], options: Sequence[str]) -> list[list[float]]:
@@ -308,111 +310,24 @@ class LanguageModel:
         import torch
 
         with torch.inference_mode():
-            logits = self._prefill(prompts)[0]
+            logits = self._prefill(prompts)[0] if self._prefill else self._last_logits(prompts)
             chosen = torch.log_softmax(logits.float(), dim=-1)[:, option_ids]
         return [[round(value, 6) for value in row] for row in chosen.tolist()]
 
     def _generate(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
         import torch
 
+        from text2sql.decoding import decode
+
         with torch.inference_mode():
             logits, mask, cache = self._prefill(prompts)
-            if self.device.type == "cuda" and not any(cache.is_sliding):
-                from text2sql.decoding import decode
+            return decode(self.model, logits, mask, cache, max_new_tokens, self._end_ids)
 
-                return decode(self.model, logits, mask, cache, max_new_tokens, self._end_ids)
-            return self._decode(logits, mask, cache, max_new_tokens)
-
-    def _decode(self, logits: Any, mask: Any, cache: Any, max_new_tokens: int) -> list[list[int]]:
-        """Decode step by step, with a batch that shrinks as answers end: fastest on a CPU, where each row costs."""
+    def _generate_with_library(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+        """Generate as unsloth or transformers do it, for models whose cache is of another kind than ours."""
         import torch
 
-        outputs: list[list[int]] = [[] for _ in mask]
-        running = list(range(len(mask)))
-        end_ids = torch.tensor(sorted(self._end_ids), device=self.device)
-        for step in range(1, max_new_tokens + 1):
-            tokens = logits.float().argmax(dim=-1)
-            for row, token in zip(running, tokens.tolist(), strict=True):
-                outputs[row].append(token)
-            goes_on = ~torch.isin(tokens, end_ids)
-            if step == max_new_tokens or not goes_on.any():
-                break
-            if not goes_on.all():
-                # Answers differ in length: those that are done leave the batch.
-                kept = goes_on.nonzero().flatten()
-                cache.batch_select_indices(kept)
-                tokens, mask = tokens[kept], mask[kept]
-                running = [running[row] for row in kept.tolist()]
-            mask = torch.cat([mask, mask.new_ones(len(running), 1)], dim=1)
-            logits = self.model(
-                input_ids=tokens[:, None],
-                attention_mask=mask,
-                position_ids=mask.sum(dim=1, keepdim=True) - 1,
-                past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
-        return outputs
-
-    def _prefill(self, prompts: list[list[int]]) -> tuple[Any, Any, Any]:
-        """Run `prompts` through the model: logits of their last token (batch, vocabulary), mask, and cache.
-
-        What all of them begin with is run once, and its keys and values are kept for the next batch.
-        """
-        import torch
-
-        prefix = self._shared_prefix(prompts)
-        rest = [prompt[len(prefix) :] for prompt in prompts]
-        width = max(map(len, rest))
-        pad = self.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(part)) + part for part in rest], device=self.device)
-        mask = torch.tensor(
-            [[1] * len(prefix) + [0] * (width - len(part)) + [1] * len(part) for part in rest], device=self.device
-        )
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, len(prefix) :]
-        output = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=self._prefix_cache(prefix, len(prompts)),
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return output.logits[:, -1], mask, output.past_key_values
-
-    def _shared_prefix(self, prompts: list[list[int]]) -> list[int]:
-        if self._loader == "unsloth":
-            return []
-        if self._prefix and all(prompt[: len(self._prefix[0])] == self._prefix[0] for prompt in prompts):
-            if all(len(prompt) > len(self._prefix[0]) for prompt in prompts):
-                return self._prefix[0]
-        shared = os.path.commonprefix(prompts)
-        # At least one token of each prompt must remain, to give the logits that follow it.
-        shared = shared[: min(map(len, prompts)) - 1]
-        return list(shared) if len(shared) >= SHORTEST_SHARED_PREFIX and len(prompts) > 1 else []
-
-    def _prefix_cache(self, prefix: list[int], batch_size: int) -> Any:
-        """Return the keys and values of `prefix`, repeated for a batch, or None where there is no prefix."""
-        import copy
-
-        import torch
-
-        if not prefix:
-            return None
-        if self._prefix is None or self._prefix[0] != prefix:
-            ids = torch.tensor([prefix], device=self.device)
-            cache = self.model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-            self._prefix = (prefix, cache)
-        cache = copy.deepcopy(self._prefix[1])
-        cache.batch_repeat_interleave(batch_size)
-        return cache
-
-    def _generate_with_unsloth(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
-        import torch
-
-        width = max(map(len, prompts))
-        pad = self.tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts], device=self.device)
-        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=self.device)
+        ids, mask = self._padded(prompts)
         with torch.inference_mode():
             sequences = self.model.generate(
                 input_ids=ids,
@@ -420,11 +335,28 @@ class LanguageModel:
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
                 eos_token_id=sorted(self._end_ids),
-                pad_token_id=pad,
+                pad_token_id=self.tokenizer.pad_token_id,
             )
         from text2sql.decoding import up_to_end
 
-        return [up_to_end(row, self._end_ids) for row in sequences[:, width:].tolist()]
+        return [up_to_end(row, self._end_ids) for row in sequences[:, ids.shape[1] :].tolist()]
+
+
+    def _last_logits(self, prompts: list[list[int]]) -> Any:
+        ids, mask = self._padded(prompts)
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+        return self.model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits[:, -1]
+
+    def _padded(self, prompts: list[list[int]]) -> tuple[Any, Any]:
+        """Return ids and mask of `prompts`, padded on the left, each of shape (batch, longest)."""
+        import torch
+
+        width = max(map(len, prompts))
+        padding = [width - len(prompt) for prompt in prompts]
+        pad = self.tokenizer.pad_token_id
+        ids = [[pad] * missing + prompt for missing, prompt in zip(padding, prompts, strict=True)]
+        mask = [[0] * missing + [1] * (width - missing) for missing in padding]
+        return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
 
 
 def _with_adapter(base: Any, adapter: Path, name: str) -> Any:
