@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from benchmarks import __main__ as benchmarks_main
-from benchmarks import bench_growth, bench_mmlu, bench_predict, bench_startup, bench_train, results
+from benchmarks import bench_growth, bench_load, bench_mmlu, bench_predict, bench_startup, bench_train, results
 from benchmarks.machine import machine, rates
 from benchmarks.material import save_random_adapter, spider_questions, spread
 from benchmarks.measuring import OURS, Side, Worker, best_of, compared, in_turns, markdown, result
@@ -224,7 +224,7 @@ def test_an_unknown_benchmark_is_named(capsys):
 
 
 def test_each_script_says_how_it_is_run(capsys):
-    for script in (bench_predict, bench_mmlu, bench_train, bench_startup, bench_growth):
+    for script in (bench_predict, bench_mmlu, bench_train, bench_startup, bench_growth, bench_load):
         with pytest.raises(SystemExit) as end:
             script.main(["--help"])
         assert end.value.code == 0
