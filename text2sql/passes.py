@@ -102,8 +102,9 @@ class RecordedPasses:
         if shape not in self._recordings:
             # The first pass of a shape runs as usual, and initialises what must not be initialised while recording.
             if shape not in self._met or len(self._recordings) == MOST_RECORDINGS:
-                self._met.add(shape)
-                return self._pass(part, count)
+                loss = self._pass(part, count)
+                self._met.add(shape)  # not where memory did not suffice
+                return loss
             self._recordings[shape] = self._recorded(part, count)
         return self._recordings[shape].replay(part, count)
 
