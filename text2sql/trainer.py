@@ -209,7 +209,9 @@ class AdapterTrainer(SFTTrainer):
                     raise
             # Outside the except block, where the traceback no longer holds the tensors of the failed attempt.
             model.zero_grad(set_to_none=True)
-            self.data_collator.tokens_per_pass //= 2
+            # Of what failed: the step after this one is cut already, and would otherwise count a second time.
+            failed = max(part["input_ids"].numel() for part in parts)
+            self.data_collator.tokens_per_pass = min(self.data_collator.tokens_per_pass, failed // 2)
             parts = [half for part in parts for half in halves(part)]
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
