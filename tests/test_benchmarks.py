@@ -1,5 +1,6 @@
 """The benchmarks' scripts work: with a micro model and tiny counts. No time that they measure is asserted."""
 
+import ast
 import json
 import sys
 
@@ -230,6 +231,23 @@ def test_each_script_says_how_it_is_run(capsys):
         assert end.value.code == 0
         assert f"python -m {script.__name__}" in capsys.readouterr().out
     assert sys.modules["benchmarks.bench_train"].SIDES["ours"] == OURS
+
+
+def test_unsloth_is_imported_before_what_it_changes(repository):
+    """Where imports are sorted it comes last, and nothing fails: it only no longer patches what was there before."""
+    found = 0
+    for path in [file for folder in ("benchmarks", "tests/gpu", "text2sql") for file in (repository / folder).glob("*.py")]:
+        for function in [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]:
+            imports = [node for node in ast.walk(function) if isinstance(node, (ast.Import, ast.ImportFrom))]
+            lines = {}
+            for node in imports:
+                name = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+                lines.setdefault(name.partition(".")[0], node.lineno)
+            if "unsloth" in lines:
+                found += 1
+                patched = {"transformers", "peft", "trl"} & set(lines)
+                assert all(lines["unsloth"] < lines[name] for name in patched), f"{path.name}: {function.name}"
+    assert found
 
 
 def test_scoring_is_shown_like_the_others(tmp_path, monkeypatch):
