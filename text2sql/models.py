@@ -317,7 +317,9 @@ class LanguageModel:
 
         with torch.inference_mode():
             logits, mask, cache = self._prefill(prompts)
-            if self.device.type == "cuda" and not any(cache.is_sliding):
+            from text2sql.attention import can_be_recorded
+
+            if self.device.type == "cuda" and not any(cache.is_sliding) and can_be_recorded(self.model):
                 from text2sql.decoding import decode
 
                 return decode(self.model, logits, mask, cache, max_new_tokens, self._end_ids)

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from text2sql.attention import use_right_padded_attention
+from text2sql.attention import can_be_recorded, use_right_padded_attention
 from text2sql.checkpoints import CheckpointStore
 from text2sql.errors import RunError, UserError
 from text2sql.models import adapter_in_float32
@@ -159,7 +159,8 @@ class AdapterTrainer(SFTTrainer):
         self._unread: list[tuple[int, torch.Tensor, float]] = []
         causal = loader != "unsloth" and use_right_padded_attention(model)
         # One process on a GPU records its passes. Several exchange gradients in the middle of theirs.
-        recorded = causal and model.device.type == "cuda" and processes.count == 1 and model.dtype != torch.float16
+        alone_on_gpu = model.device.type == "cuda" and processes.count == 1
+        recorded = causal and alone_on_gpu and model.dtype != torch.float16 and can_be_recorded(model)
         filler = TrainingExample([tokenizer.pad_token_id], [IGNORED])
         rows = [{"input_ids": example.input_ids, "labels": example.labels} for example in (*examples, filler)]
         super().__init__(
