@@ -1,7 +1,6 @@
 """Does it hold with a lot of data? Time and peak memory of the stages that work without a model, at 1, 4 and 16 times.
 
-    python -m benchmarks.bench_load                 prepare, eval_spider and compare at 1x, 4x and 16x
-    python -m benchmarks.bench_load --times 1 4
+    python -m benchmarks.bench_load [--times N …] [--save]
 
 At 1x a training file of 6,250 examples goes through `prepare`, and 1,250 dev examples of one model through
 `eval_spider` and `compare`; at 16x it is 100,000 and 20,000. The examples are those of data/sample over and over, each
@@ -24,21 +23,33 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-REPOSITORY = Path(__file__).parent.parent
+from benchmarks.material import REPOSITORY
+from benchmarks.measuring import result
+from benchmarks.results import show
+
 TRAIN, DEV = 6_250, 1_250  # at 1x
 MODELS = ("base", "m1", "m2")
+HEADINGS = ("stage", "size", "examples", "seconds", "peak MB", "growth")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure at each size and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=int, nargs="+", default=[1, 4, 16])
-    options = parser.parse_args(arguments)
-    found = {times: measure(times) for times in sorted(options.times)}
-    print(report(found))
+def measure(short: bool = False, times: Sequence[int] | None = None) -> dict:
+    """Return seconds and peak memory of the stages at each of `times` the smallest size."""
+    found = {}
+    for one in sorted(times or ((1, 4) if short else (1, 4, 16))):
+        found[one] = measure_at(one)
+        print(f"  {one}x: " + ", ".join(f"{stage} {entry['seconds']:.3g} s" for stage, entry in found[one].items()))
+    return result(
+        "load",
+        "the stages that work without a model, with more and more data",
+        {"train": TRAIN, "dev": DEV},
+        [],
+        [],
+        stages={f"{one}x": stages for one, stages in found.items()},
+        markdown=report(found),
+    )
 
 
-def measure(times: int) -> dict[str, dict[str, float]]:
+def measure_at(times: int) -> dict[str, dict[str, float]]:
     """Return {stage: {"seconds", "peak_megabytes", "examples"}} at `times` the smallest size."""
     with tempfile.TemporaryDirectory(prefix="text2sql-load-") as folder:
         project = Path(folder)
@@ -67,7 +78,7 @@ def report(found: dict[int, dict[str, dict[str, float]]]) -> str:
                 [stage, f"{times}x", f"{entry['examples']:,}", f"{entry['seconds']:.1f}",
                  f"{entry['peak_megabytes']:.0f}", growth if times == largest else ""]
             )  # fmt: skip
-    table = tabulate(rows, ["stage", "size", "examples", "seconds", "peak MB", "growth"], disable_numparse=True)
+    table = tabulate(rows, HEADINGS, tablefmt="github", disable_numparse=True)
     sizes = ", ".join(f"{stages['compare']['report_megabytes']:.1f} MB at {times}x" for times, stages in found.items())
     return f"{table}\n\nreports/report.html: {sizes}"
 
@@ -154,5 +165,16 @@ def _write_results_of_other_models(project: Path) -> None:
         write_text(project / f"metrics/train/{model}_loss.csv", "step,epoch,loss,learning_rate\n1,0.5,2.0,0.1\n")
 
 
+def main(arguments: Sequence[str]) -> None:
+    """Measure as `arguments` say, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, nargs="+", metavar="N", help="default: 1 4 16")
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
+    options = vars(parser.parse_args(arguments))
+    saved = options.pop("save")
+    show(measure(**options), saved)
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

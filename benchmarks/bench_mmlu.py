@@ -24,6 +24,7 @@ from benchmarks.material import (
     model_name,
     model_options,
     model_params,
+    numbers,
     params,
     plain_model,
     save_random_adapter,
@@ -239,7 +240,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--mmlu", default=SAMPLE_MMLU, metavar="PATH")
     parser.add_argument("--shots", type=int, metavar="N", help="default: params.yaml's")
     parser.add_argument("--batch-size", type=int, metavar="N", help="of this project; default: params.yaml's")
-    parser.add_argument("--peer-batch-sizes", type=_numbers, metavar="N,N,…", help="tried for (b)")
+    parser.add_argument("--peer-batch-sizes", type=numbers, metavar="N,N,…", help="tried for (b)")
     parser.add_argument("--paper-questions", type=int, metavar="N", help="how many (a) answers")
     parser.add_argument("--repeats", type=int, default=3, metavar="N")
     parser.add_argument("--peers", default="ab", help="which of a and b (default: ab)")
@@ -248,10 +249,6 @@ def main(arguments: Sequence[str]) -> None:
     options = vars(parser.parse_args(arguments))
     saved = options.pop("save")
     show(measure(**options), saved)
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

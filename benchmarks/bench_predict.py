@@ -24,6 +24,7 @@ from benchmarks.material import (
     model_name,
     model_options,
     model_params,
+    numbers,
     params,
     plain_model,
     save_random_adapter,
@@ -229,7 +230,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--few-shot", type=int, metavar="N", help="default: params.yaml's")
     parser.add_argument("--spider", default=SAMPLE_SPIDER, metavar="PATH")
     parser.add_argument("--batch-size", type=int, metavar="N", help="of this project; default: params.yaml's")
-    parser.add_argument("--peer-batch-sizes", type=_numbers, metavar="N,N,…", help="tried for (b) and (c)")
+    parser.add_argument("--peer-batch-sizes", type=numbers, metavar="N,N,…", help="tried for (b) and (c)")
     parser.add_argument("--loop-questions", type=int, metavar="N", help="how many (a) answers")
     parser.add_argument("--repeats", type=int, default=3, metavar="N")
     parser.add_argument("--peers", default="abc", help="which of a, b and c (default: abc)")
@@ -238,10 +239,6 @@ def main(arguments: Sequence[str]) -> None:
     options = vars(parser.parse_args(arguments))
     saved = options.pop("save")
     show(measure(**options), saved)
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
 
 
 if __name__ == "__main__":

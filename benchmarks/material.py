@@ -31,6 +31,11 @@ def model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="default: bfloat16 on a GPU")
 
 
+def numbers(text: str) -> list[int]:
+    """Return the numbers of an option such as `8,16,32`."""
+    return [int(part) for part in text.split(",")]
+
+
 def model_params(base: str, quantization: str = "none", dtype: str | None = None, loader: str = "transformers") -> Any:
     """Return ModelParams of `base`."""
     return ModelParams(base=str(base), loader=loader, quantization=quantization, dtype=dtype or dtype_name())
@@ -169,6 +174,8 @@ def generate_batch(
     """Return greedy continuations by transformers' own `generate`, padded on the left, each up to its end token."""
     import torch
 
+    from text2sql.decoding import up_to_end
+
     width = max(map(len, prompts))
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=model.device)
@@ -181,14 +188,7 @@ def generate_batch(
             eos_token_id=list(ends) or None,
             pad_token_id=pad,
         )
-    return [_up_to_end(row, ends) for row in sequences[:, width:].tolist()]
-
-
-def _up_to_end(ids: list[int], ends: Sequence[int]) -> list[int]:
-    for position, token in enumerate(ids):
-        if token in ends:
-            return ids[: position + 1]
-    return ids
+    return [up_to_end(row, set(ends)) for row in sequences[:, width:].tolist()]
 
 
 def in_batches(prompts: Sequence[list[int]], size: int, answer: Any) -> list:

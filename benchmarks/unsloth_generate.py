@@ -9,10 +9,12 @@ import time
 
 def main(base: str, quantization: str, dtype: str, adapter: str, longest: str) -> None:
     """Load the base and the adapter, then answer requests of prompts with seconds and answers."""
+    from unsloth import FastLanguageModel  # before everything else
+
+    # isort: split
     import torch
     from peft import PeftConfig, set_peft_model_state_dict
     from safetensors.torch import load_file
-    from unsloth import FastLanguageModel  # before everything else
 
     from benchmarks.machine import wait
     from benchmarks.material import generate_batch, in_batches, source_folder

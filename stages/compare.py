@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql import comparison
+from text2sql import comparison, lock
 from text2sql.comparison import MODELS, TUNED
 from text2sql.errors import ArgumentParser, UserError, run
 from text2sql.files import atomic_file, iter_jsonl, read_json, read_object, write_json, write_text
@@ -173,15 +173,12 @@ def _git_revision() -> dict[str, str]:
     return {"revision": revision.stdout.strip()}
 
 
-def _data_checksums(lock: Path) -> dict[str, str]:
+def _data_checksums(lock_file: Path) -> dict[str, str]:
     """Return {raw data path: md5} as `prepare` found it: DVC writes its lock after each stage."""
-    from ruamel.yaml import YAML
-
-    if not lock.is_file():
+    if not lock_file.is_file():
         return {}
-    stages = YAML(typ="safe", pure=True).load(lock.read_text(encoding="utf-8"))["stages"]
-    dependencies = stages.get("prepare", {}).get("deps", [])
-    return {dep["path"]: dep["md5"] for dep in dependencies if not dep["path"].endswith(".py")}
+    dependencies = lock.read(lock.read_stages(lock_file))
+    return {path: md5 for stage, path, md5 in dependencies if stage == "prepare" and not path.endswith(".py")}
 
 
 if __name__ == "__main__":

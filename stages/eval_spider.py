@@ -8,10 +8,9 @@ Needs neither torch nor a GPU. `python -m text2sql.score` is the same scoring, f
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.embedded import user_cache
 from text2sql.errors import ArgumentParser, UserError, run
 from text2sql.execution import Limits
-from text2sql.files import read_jsonl, write_json, write_jsonl
+from text2sql.files import read_jsonl, user_cache, write_json, write_jsonl
 from text2sql.params import load_params
 from text2sql.scoring import score_examples, summarise
 from text2sql.spider import Example

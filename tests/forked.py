@@ -60,11 +60,14 @@ def stages_ready():
     context.set_forkserver_preload(PRELOADED)
     try:
         forkserver.ensure_running()
+    finally:
+        # The server has it, and hands it down. Other tests' processes have as many threads as their reference had.
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+    try:
         yield
     finally:
         forkserver._forkserver._stop()
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 class Stage:

@@ -1,12 +1,13 @@
 """The benchmarks' scripts work: with a micro model and tiny counts. No time that they measure is asserted."""
 
+import ast
 import json
 import sys
 
 import pytest
 
 from benchmarks import __main__ as benchmarks_main
-from benchmarks import bench_growth, bench_mmlu, bench_predict, bench_startup, bench_train, results
+from benchmarks import bench_growth, bench_load, bench_mmlu, bench_predict, bench_startup, bench_train, results
 from benchmarks.machine import machine, rates
 from benchmarks.material import save_random_adapter, spider_questions, spread
 from benchmarks.measuring import OURS, Side, Worker, best_of, compared, in_turns, markdown, result
@@ -224,12 +225,29 @@ def test_an_unknown_benchmark_is_named(capsys):
 
 
 def test_each_script_says_how_it_is_run(capsys):
-    for script in (bench_predict, bench_mmlu, bench_train, bench_startup, bench_growth):
+    for script in (bench_predict, bench_mmlu, bench_train, bench_startup, bench_growth, bench_load):
         with pytest.raises(SystemExit) as end:
             script.main(["--help"])
         assert end.value.code == 0
         assert f"python -m {script.__name__}" in capsys.readouterr().out
     assert sys.modules["benchmarks.bench_train"].SIDES["ours"] == OURS
+
+
+def test_unsloth_is_imported_before_what_it_changes(repository):
+    """Where imports are sorted it comes last, and nothing fails: it only no longer patches what was there before."""
+    found = 0
+    for path in [file for folder in ("benchmarks", "tests/gpu", "text2sql") for file in (repository / folder).glob("*.py")]:
+        for function in [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]:
+            imports = [node for node in ast.walk(function) if isinstance(node, (ast.Import, ast.ImportFrom))]
+            lines = {}
+            for node in imports:
+                name = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+                lines.setdefault(name.partition(".")[0], node.lineno)
+            if "unsloth" in lines:
+                found += 1
+                patched = {"transformers", "peft", "trl"} & set(lines)
+                assert all(lines["unsloth"] < lines[name] for name in patched), f"{path.name}: {function.name}"
+    assert found
 
 
 def test_scoring_is_shown_like_the_others(tmp_path, monkeypatch):

@@ -536,6 +536,46 @@ def test_where_memory_does_not_suffice_a_step_starts_again_in_smaller_parts(trai
         train(batch_size=4, grad_accum=1, seed=5)
 
 
+@pytest.mark.parametrize(
+    ("message", "memory"),
+    [
+        ("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried …", True),
+        ("CUDA error: out of memory", True),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", True),
+        ("CUDA error: device-side assert triggered", False),
+    ],
+)
+def test_memory_that_does_not_suffice_is_told_from_other_errors(message, memory):
+    from text2sql.passes import is_out_of_memory
+
+    assert is_out_of_memory(RuntimeError(message)) is memory
+
+
+def test_a_shape_that_did_not_fit_into_memory_is_not_recorded_the_next_time(monkeypatch):
+    """Its first pass initialises what must not be initialised while recording, and that one has not come to its end."""
+    import torch
+
+    from text2sql.passes import RecordedPasses
+
+    model = torch.nn.Linear(1, 1, bias=False)
+    memory = iter([False, True])
+
+    def loss_of(part, count):
+        if not next(memory):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return model.weight.sum() * part["input_ids"].sum() / count
+
+    passes = RecordedPasses(model, loss_of, pad_id=0)
+    monkeypatch.setattr(passes, "_recorded", lambda part, count: pytest.fail("recorded"))
+    row = torch.tensor([[1, 2, 3]])
+    part = {"input_ids": row, "labels": row, "shift_labels": row, "logits_to_keep": row[0]}
+    passes.begin_step()
+    with pytest.raises(torch.OutOfMemoryError):
+        passes.run(part, torch.tensor(2))
+    passes.run(part, torch.tensor(2))
+    assert model.weight.grad.item() == 3
+
+
 def test_a_loss_that_is_no_number_stops_the_training(train, monkeypatch):
     from text2sql.trainer import AdapterTrainer
 

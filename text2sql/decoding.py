@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from transformers import StaticCache
 
+from text2sql.attention import can_be_recorded
+
 # How often, in steps, to look which answers have ended: each look waits for the GPU.
 STEPS_BETWEEN_LOOKS = 8
 # Once this share of a batch has ended, a CPU goes on with the others alone: there each row costs, and so does the move.
@@ -30,9 +32,10 @@ def decode(
     a DynamicCache, holds a token and 0 at padding. `cache` is emptied.
     """
     step = _Step(model, logits, mask, cache, max_new_tokens, end_ids)
+    record = logits.is_cuda and can_be_recorded(model)
     run = step
     for taken in range(1, max_new_tokens):
-        if taken == 2 and logits.is_cuda and max_new_tokens - taken >= FEWEST_RECORDED_STEPS:
+        if taken == 2 and record and max_new_tokens - taken >= FEWEST_RECORDED_STEPS:
             # The first step, run as usual, has initialised what must not be initialised while recording.
             run = step.recorded()
         run()

@@ -283,7 +283,7 @@ class LanguageModel:
     def generate(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
         """Return the greedy continuation of each of `prompts` (token ids), up to and with its end token.
 
-        One batch: where the GPU's memory does not suffice, it is halved until it does.
+        One batch: where memory does not suffice, it is halved until it does.
         """
         generate = self._generate if self._prefill else self._generate_with_library
         return _halving(lambda part: generate(part, max_new_tokens), prompts)
@@ -378,16 +378,21 @@ def _end_ids(model: Any, tokenizer: Any) -> set[int]:
 
 
 def _halving(work: Any, prompts: list[list[int]]) -> list:
-    """Return `work(prompts)`, in halves where the GPU's memory does not suffice for the whole."""
+    """Return `work(prompts)`, in halves where memory does not suffice for the whole."""
     import torch
+
+    from text2sql.passes import is_out_of_memory
 
     try:
         return work(prompts)
-    except torch.cuda.OutOfMemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         if len(prompts) == 1:
-            raise RunError("one prompt does not fit into the GPU's memory; try model.quantization: 4bit") from None
+            raise RunError("one prompt does not fit into memory; try model.quantization: 4bit on a GPU") from None
     # Outside the except block, where the traceback no longer holds the tensors of the failed attempt.
-    torch.cuda.empty_cache()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     middle = len(prompts) // 2
-    print(f"Out of GPU memory at a batch of {len(prompts)}: going on with {middle}", flush=True)
+    print(f"Out of memory at a batch of {len(prompts)}: going on with {middle}", flush=True)
     return _halving(work, prompts[:middle]) + _halving(work, prompts[middle:])

@@ -20,6 +20,8 @@ TOKENS_ON_GPU = 8192
 WIDTH_STEP, WIDE, WIDE_STEP = 64, 512, 256
 # Each recording holds some megabytes; shapes beyond so many run as usual.
 MOST_RECORDINGS = 96
+# How plain errors of PyTorch tell of memory: its allocator for CPUs, CUDA outside of its allocator, and cuBLAS.
+NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def tokens_per_pass(model: Any) -> int:
@@ -69,8 +71,7 @@ def halves(part: dict) -> list[dict]:
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether `error` says that a GPU's or the machine's memory does not suffice."""
-    # PyTorch's allocator for CPUs raises a plain RuntimeError.
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in NO_MEMORY)
 
 
 class RecordedPasses:
@@ -102,8 +103,9 @@ class RecordedPasses:
         if shape not in self._recordings:
             # The first pass of a shape runs as usual, and initialises what must not be initialised while recording.
             if shape not in self._met or len(self._recordings) == MOST_RECORDINGS:
-                self._met.add(shape)
-                return self._pass(part, count)
+                loss = self._pass(part, count)
+                self._met.add(shape)  # not where memory did not suffice
+                return loss
             self._recordings[shape] = self._recorded(part, count)
         return self._recordings[shape].replay(part, count)
 

@@ -244,7 +244,10 @@ class Sandbox:
     def columns(self, sql: str) -> tuple[str, ...]:
         """Return the columns' names of a query, without running it, or nothing where they cannot be had so."""
         self._connection.set_progress_handler(lambda: True, STEPS_BETWEEN_CHECKS)
-        description = self._connection.execute(f"SELECT * FROM ({sql}\n) LIMIT 0").description
+        try:
+            description = self._connection.execute(f"SELECT * FROM ({sql}\n) LIMIT 0").description
+        finally:
+            self._connection.set_progress_handler(None, 0)  # it would stop later queries' programs as well
         names = tuple(column[0] for column in description)
         return () if any(map(_NUMBERED.search, names)) else names  # so a subquery tells equal names apart
 

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from text2sql.attention import use_right_padded_attention
+from text2sql.attention import can_be_recorded, use_right_padded_attention
 from text2sql.checkpoints import CheckpointStore
 from text2sql.errors import RunError, UserError
 from text2sql.models import adapter_in_float32
@@ -159,7 +159,8 @@ class AdapterTrainer(SFTTrainer):
         self._unread: list[tuple[int, torch.Tensor, float]] = []
         causal = loader != "unsloth" and use_right_padded_attention(model)
         # One process on a GPU records its passes. Several exchange gradients in the middle of theirs.
-        recorded = causal and model.device.type == "cuda" and processes.count == 1 and model.dtype != torch.float16
+        alone_on_gpu = model.device.type == "cuda" and processes.count == 1
+        recorded = causal and alone_on_gpu and model.dtype != torch.float16 and can_be_recorded(model)
         filler = TrainingExample([tokenizer.pad_token_id], [IGNORED])
         rows = [{"input_ids": example.input_ids, "labels": example.labels} for example in (*examples, filler)]
         super().__init__(
@@ -203,13 +204,15 @@ class AdapterTrainer(SFTTrainer):
                 loss = self._train_parts(model, parts, num_items_in_batch)
                 self._unread.append((self.state.global_step + 1, loss.detach(), self._get_learning_rate()))
                 return loss
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            except (MemoryError, RuntimeError) as error:
                 largest = max(len(part["labels"]) for part in parts)
                 if not is_out_of_memory(error) or self.processes.count > 1 or largest == 1:
                     raise
             # Outside the except block, where the traceback no longer holds the tensors of the failed attempt.
             model.zero_grad(set_to_none=True)
-            self.data_collator.tokens_per_pass //= 2
+            # Of what failed: the step after this one is cut already, and would otherwise count a second time.
+            failed = max(part["input_ids"].numel() for part in parts)
+            self.data_collator.tokens_per_pass = min(self.data_collator.tokens_per_pass, failed // 2)
             parts = [half for part in parts for half in halves(part)]
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
