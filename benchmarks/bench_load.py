@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -119,7 +120,7 @@ def _write_project(project: Path, times: int) -> None:
                 json.dump(_numbered(examples[number % len(examples)], number), file)
             file.write("\n]\n")
     params = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
-    (project / "params.yaml").write_text(params.replace("train_limit: 240 ", "train_limit: null "), encoding="utf-8")
+    (project / "params.yaml").write_text(re.sub(r"train_limit: \d+", "train_limit: null", params), encoding="utf-8")
 
 
 def _numbered(example: dict, number: int) -> dict:

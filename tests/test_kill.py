@@ -2,7 +2,7 @@
 
 Each stage runs in a process group of its own and is killed with SIGKILL, at moments spread over its life (seeded) and
 at each call by which an output comes to be; then it runs to its end, and what it leaves is compared with what an
-undisturbed run left. `TEXT2SQL_KILLS` sets the kills by time for each stage; the default makes 64 in all.
+undisturbed run left. `TEXT2SQL_KILLS` sets the kills by time for each stage; the default makes 56 in all.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from tests.project import Project
 
 pytestmark = pytest.mark.long
 
-KILLS = int(os.environ.get("TEXT2SQL_KILLS", "8"))
+KILLS = int(os.environ.get("TEXT2SQL_KILLS", "7"))
 
 
 def finish(stage: str, folder: Path, expected: dict[str, str]) -> None:
