@@ -16,7 +16,6 @@ TRL's needs, is missing. `trl_no_checkpointing` is the same without gradient che
 import argparse
 import json
 import math
-import random
 import resource
 import statistics
 import subprocess
@@ -368,11 +367,13 @@ def in_order(examples: Sequence, recipe: TrainParams) -> list:
 
     This project sorts a step by length; its peers pad what comes as it comes.
     """
-    order = list(range(len(examples)))
-    random.Random(f"{recipe.seed} 0").shuffle(order)
+    from text2sql.trainer import EpochOrder  # imports TRL, which takes seconds
+
     step_size = recipe.batch_size * recipe.grad_accum
+    order = list(EpochOrder([len(example.input_ids) for example in examples], step_size, recipe.seed))
     steps = [sorted(order[start : start + step_size]) for start in range(0, len(order), step_size)]
-    return [examples[position] for step in steps for position in step]
+    # The last step is filled up with a position past the last example.
+    return [examples[position] for step in steps for position in step if position < len(examples)]
 
 
 def _tokens(examples: Sequence) -> tuple[int, int]:

@@ -1,6 +1,5 @@
 """What this machine is, and how fast it multiplies and copies: the ground of every physical bound."""
 
-import importlib.metadata
 import importlib.util
 import os
 import platform
@@ -9,6 +8,8 @@ import time
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from text2sql.timing import versions
 
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "bitsandbytes", "unsloth", "lm_eval", "dvc")
 
@@ -34,7 +35,7 @@ def machine() -> dict[str, Any]:
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "amx": bool(torch.cpu._is_amx_tile_supported()),
         "system": f"{platform.system()} {platform.machine()}",
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": {"python": platform.python_version(), **versions(PACKAGES)},
     }
 
 
@@ -104,13 +105,3 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

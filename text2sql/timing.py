@@ -6,6 +6,7 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from text2sql.files import write_json
@@ -37,7 +38,7 @@ class Stopwatch:
             "peak_memory_gb": round(_peak_memory_bytes() / 1e9, 3),
             "cpus": os.cpu_count(),
             **_device(),
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": {"python": platform.python_version(), **versions()},
         }
         write_json(path, timing)
         return timing
@@ -60,9 +61,10 @@ def _device() -> dict:
     }
 
 
-def _versions() -> dict[str, str]:
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of those of `packages` that are installed."""
     found = {}
-    for package in PACKAGES:
+    for package in packages:
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
