@@ -97,8 +97,13 @@ def share(one: list, other: list) -> float:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory) -> Work:
+    """A folder of work to be done."""
+    return Work(tmp_path_factory.mktemp("gpu"))
+
+
+@pytest.fixture(scope="module")
+def trained(work) -> Work:
     """All trainings of SmolLM2, under way at once."""
-    work = Work(tmp_path_factory.mktemp("gpu"))
     for loader, bits in COMBINATIONS:
         if not [name for name in _needs(_model(loader, bits, "", "")) if importlib.util.find_spec(name) is None]:
             work.train(f"{loader}-{bits}", loader, bits)
@@ -108,10 +113,10 @@ def work(tmp_path_factory) -> Work:
     return work
 
 
-def test_a_recorded_training_has_the_loss_curve_of_a_plain_one(work):
+def test_a_recorded_training_has_the_loss_curve_of_a_plain_one(trained):
     """Shapes are padded differently: in float32 that shows in the last digits, in bfloat16 a little more."""
     for dtype, most in (("float32", 0.001), ("bfloat16", 0.01)):
-        recorded, plain = work.result(f"recorded-{dtype}"), work.result(f"unrecorded-{dtype}")
+        recorded, plain = trained.result(f"recorded-{dtype}"), trained.result(f"unrecorded-{dtype}")
         assert recorded["recorded"] and not plain["recorded"]
         differences = [abs(a - b) / b for a, b in zip(recorded["losses"], plain["losses"], strict=True)]
         mean = sum(differences) / len(differences)
@@ -120,8 +125,8 @@ def test_a_recorded_training_has_the_loss_curve_of_a_plain_one(work):
 
 
 @pytest.mark.parametrize(("loader", "bits"), COMBINATIONS)
-def test_every_combination_learns_with_an_adapter_in_float32(work, loader, bits):
-    result = work.result(f"{loader}-{bits}")
+def test_every_combination_learns_with_an_adapter_in_float32(trained, loader, bits):
+    result = trained.result(f"{loader}-{bits}")
     assert result["dtypes_before"] == result["dtypes_after"] == ["torch.float32"]
     losses = result["losses"]
     assert sum(losses[-6:]) < 0.7 * sum(losses[:6])
@@ -139,13 +144,13 @@ def test_a_step_at_the_papers_smallest_rate_moves_the_adapter(work, loader, bits
     assert 1e-8 < result["largest_b"] < 1e-6
 
 
-def test_a_batch_answers_as_one_by_one(work):
-    work.result("transformers-none")
+def test_a_batch_answers_as_one_by_one(trained):
+    trained.result("transformers-none")
     sizes = [1, 7, 48]
     for dtype in ("float32", "bfloat16"):
-        work.generate(f"batches-{dtype}", ["transformers-none"], dtype=dtype, batch_sizes=sizes, questions=48)
+        trained.generate(f"batches-{dtype}", ["transformers-none"], dtype=dtype, batch_sizes=sizes, questions=48)
     for dtype, least in (("float32", 1.0), ("bfloat16", 0.7)):
-        by_size = {size: work.answers(f"batches-{dtype}", "transformers-none", size) for size in sizes}
+        by_size = {size: trained.answers(f"batches-{dtype}", "transformers-none", size) for size in sizes}
         for size in sizes[1:]:
             same = share(by_size[1], by_size[size])
             print(f"\n{dtype}: {same:.1%} of answers the same at batch {size} and 1")
@@ -153,30 +158,31 @@ def test_a_batch_answers_as_one_by_one(work):
 
 
 @pytest.mark.parametrize("bits", ["none", "4bit"])
-def test_an_adapter_answers_alike_with_either_loader(work, bits):
+def test_an_adapter_answers_alike_with_either_loader(trained, bits):
     """As alike as bfloat16 lets them: unsloth's kernels round elsewhere, and one token changes all that follow."""
     adapters = [f"transformers-{bits}", f"unsloth-{bits}"]
     for adapter in adapters:
-        work.result(adapter)
+        trained.result(adapter)
     for loader in ("transformers", "unsloth"):
-        work.generate(f"cross-{loader}-{bits}", adapters, loader, bits)
+        trained.generate(f"cross-{loader}-{bits}", adapters, loader, bits)
     for adapter in adapters:
-        both = [work.answers(f"cross-{loader}-{bits}", adapter) for loader in ("transformers", "unsloth")]
+        both = [trained.answers(f"cross-{loader}-{bits}", adapter) for loader in ("transformers", "unsloth")]
         begin = share(*([answer[:20] for answer in answers] for answers in both))
         same = share(*both)
         print(f"\nadapter of {adapter}: {same:.1%} of answers the same with both loaders, {begin:.1%} begin the same")
         assert same >= 0.6 and begin >= 0.75
 
 
-def test_recorded_decoding_answers_as_transformers_generate(work, tmp_path):
+def test_recorded_decoding_answers_as_transformers_generate(work):
     import torch
 
     from tests.train_once import model_params
     from text2sql.models import LanguageModel
     from text2sql.prompts import bare_messages
 
-    work.result("transformers-none")
-    model = LanguageModel(model_params(EMBEDDED_BASE), work.folder / "transformers-none")
+    work.train("decoding", dtype="float32")
+    work.result("decoding")
+    model = LanguageModel(model_params(EMBEDDED_BASE), work.folder / "decoding")
     questions = ("How many singers are there?", "Count the dogs.")
     prompts = [model.chat_ids(bare_messages(question)) for question in questions]
     for prompt, answer in zip(prompts, model.generate(prompts, 40), strict=True):
