@@ -41,7 +41,9 @@ def main(arguments: Sequence[str]) -> None:
         digest_of_tree(SCHEMAS),
         digest_of_tree(params.prompt.few_shot_file),
         adapter and digest_of_tree(adapter),
-        digest_of_code("attention", "batching", "decoding", "embedded", "models", "prediction", "prefill", "prompts"),
+        digest_of_code(
+            "attention", "batching", "decoding", "embedded", "models", "prediction", "prefill", "prompts", "recording"
+        ),
     ]
     journal = Journal(f"predict_spider-{name}", key, processes.index)
     model = LanguageModel(params.model, adapter)

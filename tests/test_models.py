@@ -306,7 +306,7 @@ def test_a_model_with_a_sliding_window_answers_through_transformers(micro_model,
 def test_a_model_that_chooses_its_rope_by_length_is_not_recorded(micro_model, rope, recordable):
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from text2sql.attention import can_be_recorded
+    from text2sql.recording import can_be_recorded
 
     config = AutoConfig.from_pretrained(micro_model)
     config.rope_parameters = {**rope, "rope_theta": 10_000.0, "original_max_position_embeddings": 2048}

@@ -546,7 +546,7 @@ def test_where_memory_does_not_suffice_a_step_starts_again_in_smaller_parts(trai
     ],
 )
 def test_memory_that_does_not_suffice_is_told_from_other_errors(message, memory):
-    from text2sql.passes import is_out_of_memory
+    from text2sql.errors import is_out_of_memory
 
     assert is_out_of_memory(RuntimeError(message)) is memory
 
@@ -566,7 +566,7 @@ def test_a_shape_that_did_not_fit_into_memory_is_not_recorded_the_next_time(monk
         return model.weight.sum() * part["input_ids"].sum() / count
 
     passes = RecordedPasses(model, loss_of, pad_id=0)
-    monkeypatch.setattr(passes, "_recorded", lambda part, count: pytest.fail("recorded"))
+    monkeypatch.setattr(passes, "_record", lambda shape, part, count: pytest.fail("recorded"))
     row = torch.tensor([[1, 2, 3]])
     part = {"input_ids": row, "labels": row, "shift_labels": row, "logits_to_keep": row[0]}
     passes.begin_step()

@@ -1,6 +1,6 @@
-"""Two ways to use PyTorch's attention (`sdpa`) that transformers' own leaves out, and what no CUDA graph can hold.
+"""Two ways to use PyTorch's attention (`sdpa`) that transformers' own leaves out.
 
-Both ways give the same results as `sdpa`, but for rounding.
+Both give the same results as `sdpa`, but for rounding.
 """
 
 from typing import Any
@@ -12,8 +12,6 @@ from transformers.masking_utils import sdpa_mask
 
 GROUPED = "grouped_sdpa"
 RIGHT_PADDED = "right_padded_sdpa"
-# Rotary embeddings whose frequencies transformers chooses by the longest position: Python looks at the GPU's numbers.
-CHOSEN_BY_LENGTH = {"dynamic", "longrope"}
 
 
 def use_grouped_attention(model: Any) -> None:
@@ -37,15 +35,6 @@ def use_right_padded_attention(model: Any) -> bool:
     AttentionInterface.register(RIGHT_PADDED, sdpa_attention_forward)
     model.set_attn_implementation(RIGHT_PADDED)
     return True
-
-
-def can_be_recorded(model: Any) -> bool:
-    """Whether a CUDA graph can hold the forward pass of `model`, as far as its rotary embeddings tell."""
-    kinds = set()
-    for module in model.modules():
-        kind = getattr(module, "rope_type", None)
-        kinds |= set(kind.values()) if isinstance(kind, dict) else {kind}  # some models have one for each kind of layer
-    return kinds.isdisjoint(CHOSEN_BY_LENGTH)
 
 
 def grouped_attention(

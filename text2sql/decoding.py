@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import StaticCache
 
-from text2sql.attention import can_be_recorded
+from text2sql.recording import can_be_recorded, record
 
 # How often, in steps, to look which answers have ended: each look waits for the GPU.
 STEPS_BETWEEN_LOOKS = 8
@@ -32,12 +32,12 @@ def decode(
     a DynamicCache, holds a token and 0 at padding. `cache` is emptied.
     """
     step = _Step(model, logits, mask, cache, max_new_tokens, end_ids)
-    record = logits.is_cuda and can_be_recorded(model)
+    recordable = logits.is_cuda and can_be_recorded(model)
     run = step
     for taken in range(1, max_new_tokens):
-        if taken == 2 and record and max_new_tokens - taken >= FEWEST_RECORDED_STEPS:
+        if taken == 2 and recordable and max_new_tokens - taken >= FEWEST_RECORDED_STEPS:
             # The first step, run as usual, has initialised what must not be initialised while recording.
-            run = step.recorded()
+            run = step.recorded() or step
         run()
         if taken % STEPS_BETWEEN_LOOKS == 0:
             ended = step.ended.float().mean().item()
@@ -102,11 +102,9 @@ class _Step:
         self.ended |= (self._token == self._end_ids).any(dim=1, keepdim=True)
 
     def recorded(self) -> Any:
-        """Record the step, without taking it; return what takes it."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self()
-        return graph.replay
+        """Record the step, without taking it; return what takes it, or None where it cannot be recorded."""
+        recorded = record(self._model, self)
+        return None if recorded is None else recorded[0].replay
 
     def drop_ended(self) -> None:
         """Go on without the rows that have ended."""

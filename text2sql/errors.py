@@ -13,6 +13,8 @@ from typing import NoReturn
 
 # A disk that is full, a quota that is used up, a limit on the size of files.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# How plain errors of PyTorch tell of memory: its allocator for CPUs, CUDA outside of its allocator, and cuBLAS.
+NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 DEBUG_VARIABLE = "TEXT2SQL_DEBUG"
 
 
@@ -76,3 +78,10 @@ def one_line(error: BaseException) -> str:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}not enough disk space ({error.strerror}); with more of it, the same command goes on"
     return f"{type(error).__name__}: {message} (set {DEBUG_VARIABLE}=1 for the traceback)"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that a GPU's or the machine's memory does not suffice."""
+    import torch
+
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in NO_MEMORY)

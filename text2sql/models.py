@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.adapters import check_adapter
-from text2sql.errors import RunError, UserError
+from text2sql.errors import RunError, UserError, is_out_of_memory
 from text2sql.files import user_cache
 from text2sql.params import EMBEDDED_BASE, LoraParams, ModelParams
 
@@ -380,8 +380,6 @@ def _end_ids(model: Any, tokenizer: Any) -> set[int]:
 def _halving(work: Any, prompts: list[list[int]]) -> list:
     """Return `work(prompts)`, in halves where memory does not suffice for the whole."""
     import torch
-
-    from text2sql.passes import is_out_of_memory
 
     try:
         return work(prompts)

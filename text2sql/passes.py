@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.nn.functional import pad
 
+from text2sql.recording import record
 from text2sql.training_data import IGNORED
 
 # A CPU is busy with fewer; more take memory and no less time.
@@ -20,8 +21,6 @@ TOKENS_ON_GPU = 8192
 WIDTH_STEP, WIDE, WIDE_STEP = 64, 512, 256
 # Each recording holds some megabytes; shapes beyond so many run as usual.
 MOST_RECORDINGS = 96
-# How plain errors of PyTorch tell of memory: its allocator for CPUs, CUDA outside of its allocator, and cuBLAS.
-NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def tokens_per_pass(model: Any) -> int:
@@ -69,11 +68,6 @@ def halves(part: dict) -> list[dict]:
     ]
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether `error` says that a GPU's or the machine's memory does not suffice."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in NO_MEMORY)
-
-
 class RecordedPasses:
     """Forward and backward passes of one model on one GPU, recorded at each shape and replayed from then on.
 
@@ -85,9 +79,10 @@ class RecordedPasses:
         """`loss_of(part, count)` runs the model on a part of a step, whose loss counts `count` tokens in all."""
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._gradients = [torch.zeros_like(parameter) for parameter in self._parameters]
-        self._loss_of, self._pad_id = loss_of, pad_id
+        self._model, self._loss_of, self._pad_id = model, loss_of, pad_id
         self._met: set[tuple] = set()
         self._recordings: dict[tuple, _Recording] = {}
+        self._most_recordings = MOST_RECORDINGS
         self._pool: Any = None
 
     def begin_step(self) -> None:
@@ -100,27 +95,34 @@ class RecordedPasses:
         """Add the gradients of `part` to those of the step; return its loss."""
         part = rounded_up(part, self._pad_id)
         shape = (*part["input_ids"].shape, part["logits_to_keep"].shape[0])
-        if shape not in self._recordings:
-            # The first pass of a shape runs as usual, and initialises what must not be initialised while recording.
-            if shape not in self._met or len(self._recordings) == MOST_RECORDINGS:
-                loss = self._pass(part, count)
-                self._met.add(shape)  # not where memory did not suffice
-                return loss
-            self._recordings[shape] = self._recorded(part, count)
-        return self._recordings[shape].replay(part, count)
+        # The first pass of a shape runs as usual, and initialises what must not be initialised while recording.
+        if shape in self._met and shape not in self._recordings and len(self._recordings) < self._most_recordings:
+            self._record(shape, part, count)
+        if shape in self._recordings:
+            return self._recordings[shape].replay(part, count)
+        loss = self._pass(part, count)
+        self._met.add(shape)  # not where memory did not suffice
+        return loss
 
     def _pass(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         loss = self._loss_of(part, count)
         torch._foreach_add_(self._gradients, torch.autograd.grad(loss, self._parameters))
         return loss.detach()
 
-    def _recorded(self, part: dict, count: torch.Tensor) -> "_Recording":
+    def _record(self, shape: tuple, part: dict, count: torch.Tensor) -> None:
         part, count = {name: value.clone() for name, value in part.items()}, count.clone()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            loss = self._pass(part, count)
+        recorded = None
+        try:
+            recorded = record(self._model, lambda: self._pass(part, count), self._pool)
+        finally:
+            if recorded is None:  # or memory did not suffice: either way those before it must not be replayed
+                self._recordings, self._pool = {}, None
+        if recorded is None:
+            self._most_recordings = 0
+            return
+        graph, loss = recorded
+        self._recordings[shape] = _Recording(graph, part, count, loss)
         self._pool = graph.pool()  # all recordings share their memory: only one runs at a time
-        return _Recording(graph, part, count, loss)
 
 
 class _Recording:

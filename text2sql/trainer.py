@@ -22,13 +22,14 @@ from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from text2sql.attention import can_be_recorded, use_right_padded_attention
+from text2sql.attention import use_right_padded_attention
 from text2sql.checkpoints import CheckpointStore
-from text2sql.errors import RunError, UserError
+from text2sql.errors import RunError, UserError, is_out_of_memory
 from text2sql.models import adapter_in_float32
 from text2sql.params import TrainParams
-from text2sql.passes import RecordedPasses, cut, halves, is_out_of_memory, tokens_per_pass
+from text2sql.passes import RecordedPasses, cut, halves, tokens_per_pass
 from text2sql.processes import Processes
+from text2sql.recording import can_be_recorded
 from text2sql.timing import Stopwatch
 from text2sql.training_data import IGNORED, TrainingExample
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
-from text2sql.errors import RunError, UserError
+from text2sql.errors import RunError, UserError, is_out_of_memory
 from text2sql.journal import digest_of_code
 from text2sql.models import add_adapter, check_hardware, load_base, without_needless_casts
 from text2sql.params import ModelParams, TrainParams
@@ -162,7 +162,9 @@ def _key(
         recipe.model_dump(exclude={"checkpoint_minutes"}),
         data.hexdigest(),
         weights.hexdigest(),
-        digest_of_code("attention", "checkpoints", "models", "passes", "trainer", "training", "training_data"),
+        digest_of_code(
+            "attention", "checkpoints", "models", "passes", "recording", "trainer", "training", "training_data"
+        ),
         [importlib.metadata.version(library) for library in LIBRARIES],
         [base.device.type, processes.count],
     ]
@@ -205,8 +207,6 @@ def _description(
 @contextlib.contextmanager
 def _memory_errors(name: str, recipe: TrainParams) -> Iterator[None]:
     """Turn memory that does not suffice, for a single example by now, into one line that says what to try."""
-    from text2sql.passes import is_out_of_memory
-
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -26,8 +26,13 @@ def main(file: str) -> None:
         Path(file).with_suffix(".result.json").write_text(json.dumps(result))
 
 
-def train(model: dict, recipe: dict, examples: int, checkpoints: str, out: str, recorded: bool = True) -> dict | None:
-    """Train on the sample's first `examples`; return dtypes, losses, tokens/s and memory."""
+def train(
+    model: dict, recipe: dict, examples: int, checkpoints: str, out: str, recorded: bool = True, looks: bool = False
+) -> dict | None:
+    """Train on the sample's first `examples`; return dtypes, losses, tokens/s and memory.
+
+    With `recorded` false its passes are not to be recorded; with `looks` they cannot be.
+    """
     from tests.train_once import model_params
     from tests.train_once import recipe as train_params
     from text2sql.adapters import save_adapter
@@ -37,7 +42,7 @@ def train(model: dict, recipe: dict, examples: int, checkpoints: str, out: str, 
     from text2sql.training import train_adapter
 
     seen: dict = {}
-    _watch_dtypes(seen, recorded, model.get("loader") == "unsloth")
+    _watch_dtypes(seen, recorded, looks, model.get("loader") == "unsloth")
     pairs = [(bare_messages(record["question"]), record["query"]) for record in records("train")[:examples]]
     lora = LoraParams(**recipe.pop("lora")) if "lora" in recipe else None
     recipe = train_params(**recipe, **({"lora": lora} if lora else {}))
@@ -63,7 +68,16 @@ def train(model: dict, recipe: dict, examples: int, checkpoints: str, out: str, 
     }
 
 
-def _watch_dtypes(seen: dict, recorded: bool, with_unsloth: bool) -> None:
+def look_at_numbers(model):
+    """Have `model` wait for the GPU and look at its numbers, as no CUDA graph can; return what ends that."""
+
+    def look(module, inputs, output):
+        output.sum().item()
+
+    return model.get_input_embeddings().register_forward_hook(look)
+
+
+def _watch_dtypes(seen: dict, recorded: bool, looks: bool, with_unsloth: bool) -> None:
     """Note the adapter's dtypes when the optimizer is made, before the first step."""
     if with_unsloth:
         import unsloth  # noqa: F401  (before transformers and TRL)
@@ -74,6 +88,8 @@ def _watch_dtypes(seen: dict, recorded: bool, with_unsloth: bool) -> None:
     def create_optimizer(self, *arguments):
         if not recorded:
             self.recorded = None
+        if looks:
+            look_at_numbers(self.model)
         seen["recorded"] = self.recorded is not None
         seen["dtypes_before"] = sorted({str(p.dtype) for p in self.model.parameters() if p.requires_grad})
         return real(self, *arguments)
