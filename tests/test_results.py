@@ -96,6 +96,14 @@ def test_all_of_mmlu_goes_beside_the_set_whose_adapters_it_asked(project, capsys
     results.main(["export", "micro", "--replace"])
     results.check()
     assert read_json(second / "metrics/mmlu/m1.json")["total"] == 18
+    # Of another Model 1 it is no part of the new set.
+    lock.write_text(whole.replace(adapter, "0" * 32))
+    capsys.readouterr()
+    results.main(["export", "micro", "--replace"])
+    line = "results/micro/mmlu_all: not kept, of another run: models/m1 is not the adapter of results/micro\n"
+    assert capsys.readouterr().out.startswith(line)
+    assert not second.exists()
+    results.check()
 
 
 SPOILT = {

@@ -67,7 +67,8 @@ def main(arguments: Sequence[str]) -> int:
 def export(name: str, mmlu_all: bool = False, replace: bool = False) -> Path:
     """Copy the last run of the project in the current folder to `results/<name>/`; return that folder.
 
-    Raises UserError where the files are not of one run with these params, or a set of that name is there.
+    A set that is replaced leaves its `mmlu_all` to the new one where that is of the same adapters; else a printed line
+    says that it is gone. Raises UserError where the files are not of one run with these params, or a set of that name is there.
     """
     whole = RESULTS / name
     target = whole / MMLU_ALL if mmlu_all else whole
@@ -88,8 +89,13 @@ def export(name: str, mmlu_all: bool = False, replace: bool = False) -> Path:
         _require_none("this project", problems(folder, parts))
         if mmlu_all:
             _require_none("this project", other_run(whole, folder))
-        if not mmlu_all and (whole / MMLU_ALL).is_dir():
-            shutil.copytree(whole / MMLU_ALL, folder / MMLU_ALL)
+        second = whole / MMLU_ALL
+        if not mmlu_all and second.is_dir():
+            if found := list(other_run(folder, second)):
+                # Of the new set as it will be named, not as it is while it is written.
+                print(f"{second}: not kept, of another run: {_listed(found).replace(str(folder), str(whole))}")
+            else:
+                shutil.copytree(second, folder / MMLU_ALL)
     return target
 
 
@@ -178,8 +184,12 @@ def _is_within(path: str, parts: Sequence[str]) -> bool:
 def _require_none(what: str, found: Iterable[str]) -> None:
     found = list(found)
     if found:
-        rest = f"; and {len(found) - 5} more" if len(found) > 5 else ""
-        raise UserError(f"{what}: not one whole run: {'; '.join(found[:5])}{rest}")
+        raise UserError(f"{what}: not one whole run: {_listed(found)}")
+
+
+def _listed(found: Sequence[str]) -> str:
+    rest = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+    return f"{'; '.join(found[:5])}{rest}"
 
 
 def _require_relative_places() -> None:
