@@ -1,6 +1,6 @@
 """Stages in processes of their own that start in no time: forked from a server that has loaded the libraries before.
 
-    with stages_ready():
+    with stages_ready(cache):
         killed = Stage("train m1", folder).kill_after(0.3)
         assert Stage("train m1", folder).wait() == 0
 """
@@ -50,12 +50,16 @@ PATIENCE_S = 600  # no stage of the micro model takes a hundredth of that
 
 
 @contextlib.contextmanager
-def stages_ready():
-    """Have the server loaded while the block runs. One thread each: a pool of threads does not survive a fork."""
+def stages_ready(cache: Path):
+    """Have the server loaded while the block runs; stages keep results of gold queries in the folder `cache`.
+
+    One thread each: a pool of threads does not survive a fork.
+    """
     from multiprocessing import forkserver
 
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
+    environment = {**ENVIRONMENT, "XDG_CACHE_HOME": str(cache)}
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     try:

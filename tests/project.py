@@ -40,8 +40,9 @@ class Project:
 
     first_run = ""  # what the first `dvc repro` printed
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, cache: Path | None = None) -> None:
+        """Commands keep what they compute once a user, such as results of gold queries, in the folder `cache`."""
+        self.folder, self.cache = folder, cache or folder.with_name("cache")
 
     @classmethod
     def create(cls, repository: Path, folder: Path, base: Path, changes: dict | None = None) -> "Project":
@@ -59,9 +60,9 @@ class Project:
         return project
 
     def copy(self, folder: Path) -> "Project":
-        """Return a copy of the whole project in `folder`, which is not there yet: its data, cache and commits."""
+        """Return a copy of the whole project in `folder`, which is not there yet: its data, DVC's cache and commits."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        return Project(folder)
+        return Project(folder, self.cache)
 
     def set_params(self, changes: dict) -> None:
         """Change params.yaml, section by section, keeping the rest."""
@@ -77,7 +78,8 @@ class Project:
         """Return an environment in which `python` is this one, as after `. .venv/bin/activate`."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("COV_")}
-        return {**kept, "PATH": path, "DVC_NO_ANALYTICS": "true", "HF_HUB_OFFLINE": "1", **changes}
+        fixed = {"PATH": path, "XDG_CACHE_HOME": str(self.cache), "DVC_NO_ANALYTICS": "true", "HF_HUB_OFFLINE": "1"}
+        return {**kept, **fixed, **changes}
 
     def run(self, *command: str, check: bool = True, **changes: str) -> subprocess.CompletedProcess:
         """Run `command` in the copy; with `check`, show its output where it fails."""
