@@ -105,7 +105,7 @@ def measure(
         elif "b" in peers:
             notes.append("lm-evaluation-harness: not measured; `pip install --no-deps lm_eval` gives what it takes.")
         in_turns(list(sides.values()), repeats)
-        ids = [ours_model.text_ids(text) for text in texts]
+        ids = ours_model.text_ids(texts)
 
     comparisons = []
     for name, side in list(sides.items())[1:]:

@@ -75,11 +75,11 @@ def test_one_pass_chooses_as_four_full_prompts_do(model):
     import torch
 
     texts = [f"The following are multiple choice questions.\n\n{question}\nAnswer:" for question in QUESTIONS]
-    rows = model.option_log_likelihoods([model.text_ids(text) for text in texts], OPTIONS)
+    rows = model.option_log_likelihoods(model.text_ids(texts), OPTIONS)
     for text, row in zip(texts, rows, strict=True):
         totals = []
         for option in OPTIONS:
-            ids = torch.tensor([model.text_ids(text + option)])
+            ids = torch.tensor(model.text_ids([text + option]))
             with torch.inference_mode():
                 log_probabilities = torch.log_softmax(model.model(ids).logits[0, :-1].float(), dim=-1)
             totals.append(log_probabilities.gather(1, ids[0, 1:, None]).sum().item())
@@ -92,8 +92,8 @@ def test_an_option_must_be_one_token(model, prompts):
 
 
 def test_a_space_belongs_to_the_option(model):
-    with_space = model.option_log_likelihoods([model.text_ids("Answer:")], OPTIONS)
-    without = model.option_log_likelihoods([model.text_ids("Answer:")], ["A", "B", "C", "D"])
+    with_space = model.option_log_likelihoods(model.text_ids(["Answer:"]), OPTIONS)
+    without = model.option_log_likelihoods(model.text_ids(["Answer:"]), ["A", "B", "C", "D"])
     assert with_space != without
 
 

@@ -31,7 +31,7 @@ def answer_questions(
     `subject`, `category`, `index`, `question`, `choices`, `log_likelihoods` (natural logarithms, one an option),
     `choice` (the highest, the first of equals), `answer` and `correct`. Returns None in all processes but the main.
     """
-    prompts = [model.text_ids(mmlu_prompt(question, shots[question.subject])) for question in questions]
+    prompts = model.text_ids([mmlu_prompt(question, shots[question.subject]) for question in questions])
     # Questions of one subject share their shots: batches are made subject by subject, so that the shots run once.
     for subject in dict.fromkeys(question.subject for question in questions):
         members = [position for position, question in enumerate(questions) if question.subject == subject]

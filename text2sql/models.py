@@ -272,9 +272,9 @@ class LanguageModel:
         text = chat_text(self.tokenizer, messages, add_generation_prompt=True)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def text_ids(self, text: str) -> list[int]:
-        """Return the token ids of plain `text`, with the model's BOS in front where it has one."""
-        return self.tokenizer(text)["input_ids"]
+    def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each of the plain `texts`, with the model's BOS in front where it has one."""
+        return self.tokenizer(list(texts))["input_ids"]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated `ids`, without special tokens."""
