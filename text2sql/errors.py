@@ -5,6 +5,7 @@ Every command of this project (`python -m stages.…`, `python -m text2sql.…`)
 
 import argparse
 import errno
+import gc
 import os
 import sys
 import traceback
@@ -53,7 +54,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     if len(arguments) < len(sys.argv) - 1:
         os.environ[DEBUG_VARIABLE] = "1"
     try:
-        sys.exit(main(arguments) or 0)
+        code = main(arguments) or 0
+        gc.freeze()  # the process ends sooner where it need not look through all that libraries left
+        sys.exit(code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

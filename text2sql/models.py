@@ -17,6 +17,7 @@ from text2sql.adapters import check_adapter
 from text2sql.errors import RunError, UserError, is_out_of_memory
 from text2sql.files import user_cache
 from text2sql.params import EMBEDDED_BASE, LoraParams, ModelParams
+from text2sql.startup import quick_imports
 
 # Llama 3.2's chat template writes today's date into the prompt unless it is given one; this is the template's own.
 TEMPLATE_DATE = "26 Jul 2024"
@@ -88,9 +89,11 @@ def _dtype(name: str) -> Any:
 
 
 def _load_with_transformers(source: str, model: ModelParams, max_seq_len: int) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
+    with quick_imports("transformers"):
+        import torch
+        import transformers.modeling_utils  # noqa: F401 (a model's own module needs it, and it is large as well)
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
 
     del max_seq_len  # unsloth alone asks for it
     if not sys.stderr.isatty():

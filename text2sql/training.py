@@ -16,6 +16,7 @@ from text2sql.journal import digest_of_code
 from text2sql.models import add_adapter, check_hardware, load_base, without_needless_casts
 from text2sql.params import ModelParams, TrainParams
 from text2sql.processes import Processes
+from text2sql.startup import quick_imports
 from text2sql.timing import Stopwatch
 from text2sql.training_data import TrainingExample, encode
 
@@ -67,7 +68,8 @@ def train_adapter(
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(store.unlock)
         model = add_adapter(base, recipe.lora, recipe.seed, model_params.loader)
-        from text2sql.trainer import AdapterTrainer
+        with quick_imports("trl"):
+            from text2sql.trainer import AdapterTrainer
 
         trainer = AdapterTrainer(
             name, model, tokenizer, examples, recipe, share, model_params.loader, store, processes
