@@ -46,7 +46,9 @@ def main(arguments: Sequence[str]) -> None:
         params.mmlu.model_dump(),
         digest_of_tree(QUESTIONS),
         adapter and digest_of_tree(adapter),
-        digest_of_code("attention", "batching", "decoding", "embedded", "models", "mmlu_evaluation", "prefill", "prompts"),
+        digest_of_code(
+            "attention", "batching", "decoding", "embedded", "models", "mmlu_evaluation", "prefill", "prompts"
+        ),
     ]
     journal = Journal(f"eval_mmlu-{name}", key, processes.index)
     model = LanguageModel(params.model, adapter)

@@ -56,7 +56,8 @@ def read_predictions(path: Path, examples: Sequence[Example]) -> list[str]:
             )
     if len(predictions) != len(examples):
         raise UserError(
-            f"{path}: found {len(predictions)} predictions, wanted {len(examples)} as {DEV} has; run predict_spider again"
+            f"{path}: found {len(predictions)} predictions, wanted {len(examples)} as {DEV} has; "
+            "run predict_spider again"
         )
     return [line["sql"] for line in predictions]
 

@@ -26,7 +26,7 @@ class Stopwatch:
         return time.monotonic() - self._started
 
     def write(self, path: str | Path, stage: str, model: str, examples: int, tokens: int | None = None) -> dict:
-        """Write seconds, tokens/s (of what has `tokens`), peak memory (GB), machine, versions to `path`; return them."""
+        """Write seconds, tokens/s (of what has `tokens`), peak memory (GB), machine, versions to `path`; return all."""
         seconds = self.seconds
         timing = {
             "stage": stage,
