@@ -66,14 +66,20 @@ def micro_model(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def finished_project(repository, micro_model, tmp_path_factory):
-    """A project of its own after `dvc repro` with the micro model, committed. Tests work on copies of it."""
-    from tests.project import Project
+    """A project of its own after `dvc repro` with the micro model, committed. Tests work on copies of it.
 
-    project = Project.create(repository, tmp_path_factory.mktemp("finished") / "project", micro_model)
-    project.commit("the project")
-    project.first_run = project.run("dvc", "repro").stdout
-    project.commit("its results")
-    return project
+    Its stages have the libraries loaded, see `tests.warm`.
+    """
+    from tests.project import Project
+    from tests.warm import warm_python
+
+    with warm_python() as python:
+        folder = tmp_path_factory.mktemp("finished") / "project"
+        project = Project.create(repository, folder, micro_model, python=python)
+        project.commit("the project")
+        project.first_run = project.run("dvc", "repro").stdout
+        project.commit("its results")
+        yield project
 
 
 @pytest.fixture(scope="session")

@@ -17,21 +17,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.warm import ENVIRONMENT, LIBRARIES
 from text2sql.errors import run
 
 STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "compare")
-# What the stages import when they need it, which takes seconds.
-LIBRARIES = (
-    "torch", "transformers", "transformers.models.llama.modeling_llama", "peft", "trl", "accelerate", "datasets",
-    "pyarrow.parquet", "scipy.stats", "statsmodels.stats.multitest", "jinja2",
+OURS = (
     "text2sql.trainer", "text2sql.mmlu_evaluation", "text2sql.prediction", "text2sql.preparation",
     "text2sql.html_report", "text2sql.report",
 )  # fmt: skip
-PRELOADED = [*LIBRARIES, *(f"stages.{stage}" for stage in STAGES)]
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_OFFLINE": "1",
-}  # fmt: skip
+PRELOADED = [*LIBRARIES, *OURS, *(f"stages.{stage}" for stage in STAGES)]
 # Checkpoints after every step, and small batches: as many places to be cut as there can be.
 SETTINGS = {"train": {"checkpoint_minutes": 1e-6}, "generation": {"batch_size": 2}, "mmlu": {"batch_size": 2}}
 

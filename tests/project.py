@@ -40,12 +40,17 @@ class Project:
 
     first_run = ""  # what the first `dvc repro` printed
 
-    def __init__(self, folder: Path, cache: Path | None = None) -> None:
-        """Commands keep what they compute once a user, such as results of gold queries, in the folder `cache`."""
-        self.folder, self.cache = folder, cache or folder.with_name("cache")
+    def __init__(self, folder: Path, cache: Path | None = None, python: Path = Path(sys.executable).parent) -> None:
+        """Commands keep what they compute once a user, such as results of gold queries, in the folder `cache`.
+
+        `python` is the folder in which they find `python`: this one's, or that of `tests.warm`.
+        """
+        self.folder, self.cache, self.python = folder, cache or folder.with_name("cache"), python
 
     @classmethod
-    def create(cls, repository: Path, folder: Path, base: Path, changes: dict | None = None) -> "Project":
+    def create(
+        cls, repository: Path, folder: Path, base: Path, changes: dict | None = None, **options: Path
+    ) -> "Project":
         """Copy `repository` into `folder`, with the model `base` and small params, `changes` among them."""
         for name in COPIED:
             source, target = repository / name, folder / name
@@ -54,7 +59,7 @@ class Project:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copyfile(source, target)
-        project = cls(folder)
+        project = cls(folder, **options)
         for part in (SMALL, {"model": {"base": str(base)}}, changes or {}):
             project.set_params(part)
         return project
@@ -62,7 +67,7 @@ class Project:
     def copy(self, folder: Path) -> "Project":
         """Return a copy of the whole project in `folder`, which is not there yet: its data, DVC's cache and commits."""
         shutil.copytree(self.folder, folder, symlinks=True)
-        return Project(folder, self.cache)
+        return Project(folder, self.cache, self.python)
 
     def set_params(self, changes: dict) -> None:
         """Change params.yaml, section by section, keeping the rest."""
@@ -76,7 +81,7 @@ class Project:
 
     def environment(self, **changes: str) -> dict[str, str]:
         """Return an environment in which `python` is this one, as after `. .venv/bin/activate`."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        path = os.pathsep.join([str(self.python), str(Path(sys.executable).parent), os.environ["PATH"]])
         kept = {name: value for name, value in os.environ.items() if not name.startswith("COV_")}
         fixed = {"PATH": path, "XDG_CACHE_HOME": str(self.cache), "DVC_NO_ANALYTICS": "true", "HF_HUB_OFFLINE": "1"}
         return {**kept, **fixed, **changes}

@@ -1,5 +1,6 @@
 """Result sets: what `export` copies from a real run and what it refuses, `check`, and the README's table of them."""
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -90,9 +91,9 @@ def test_all_of_mmlu_goes_beside_the_set_whose_adapters_it_asked(project, capsys
     found = results.set_problems(second.parent)
     assert any("mmlu.shots is 4 in results/micro/params.yaml and 3 in" in problem for problem in found)
     (second / "params.yaml").write_text(params)
-    # Exported anew, the set keeps it.
-    project.set_params({"mmlu": {"limit": 4}})
-    project.run("dvc", "repro")
+    # Exported anew, as it was committed, the set keeps it.
+    project.run("git", "checkout", "--", ".")
+    project.run("dvc", "checkout")
     results.main(["export", "micro", "--replace"])
     results.check()
     assert read_json(second / "metrics/mmlu/m1.json")["total"] == 18
@@ -210,7 +211,7 @@ def figures_agree(folder: Path) -> None:
 # ---------------------------------------------------------------- the README's table
 
 
-def make_set(folder: Path, form: str, monkeypatch, seed: int = 0, mmlu_all: bool = False) -> synthetic.Results:
+def make_set(folder: Path, form: str, seed: int = 0, mmlu_all: bool = False) -> synthetic.Results:
     """Leave an invented run in `folder` as a set: its schema's form, and one database called `wta_1`."""
     made = synthetic.results(seed=seed, examples=120, questions=40 if mmlu_all else 12)
     for lines in (*made.spider_verdicts.values(), *made.predictions.values()):
@@ -220,24 +221,33 @@ def make_set(folder: Path, form: str, monkeypatch, seed: int = 0, mmlu_all: bool
         metrics["by_database"]["wta_1"] = metrics["by_database"].pop("concert_1")
     made.schemas["wta_1"] = made.schemas["concert_1"]
     made.write(folder)
-    monkeypatch.chdir(folder)
-    params = Path("params.yaml").read_text(encoding="utf-8")
-    Path("params.yaml").write_text(re.sub(r"schema: \w+", f"schema: {form}", params), encoding="utf-8")
-    compare.main([])
-    Path("data/timings").rename("timings")
-    Path("reports/report.md").rename("report.md")
-    shutil.rmtree("data")
+    params = (folder / "params.yaml").read_text(encoding="utf-8")
+    (folder / "params.yaml").write_text(re.sub(r"schema: \w+", f"schema: {form}", params), encoding="utf-8")
+    with contextlib.chdir(folder):
+        compare.main([])
+    (folder / "data/timings").rename(folder / "timings")
+    (folder / "reports/report.md").rename(folder / "report.md")
+    shutil.rmtree(folder / "data")
     return made
 
 
-@pytest.fixture
-def sets(tmp_path, monkeypatch):
-    """Two invented sets below `results/` of the current folder, the second with all of MMLU, and a README."""
+@pytest.fixture(scope="module")
+def made_sets(tmp_path_factory):
+    """The folder of two invented sets, the second with all of MMLU, and what they were made of."""
+    folder = tmp_path_factory.mktemp("sets") / "results"
     made = {
-        "a-ddl": make_set(tmp_path / "results/a-ddl", "ddl", monkeypatch, seed=1),
-        "z-none": make_set(tmp_path / "results/z-none", "none", monkeypatch, seed=2),
+        "a-ddl": make_set(folder / "a-ddl", "ddl", seed=1),
+        "z-none": make_set(folder / "z-none", "none", seed=2),
     }
-    make_set(tmp_path / "results/z-none/mmlu_all", "none", monkeypatch, seed=2, mmlu_all=True)
+    make_set(folder / "z-none/mmlu_all", "none", seed=2, mmlu_all=True)
+    return folder, made
+
+
+@pytest.fixture
+def sets(made_sets, tmp_path, monkeypatch):
+    """A copy of both sets below `results/` of the current folder, and a README."""
+    folder, made = made_sets
+    shutil.copytree(folder, tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     Path("README.md").write_text(
         "before\n<!-- results: made -->\n\nold\n\n<!-- end of results -->\nbetween\n"
