@@ -25,7 +25,7 @@ help:
 	@echo "make evaluation          the paper's pytest matrix over predictions on disk, with an HTML report"
 	@echo "make review BASE=main    the pull request's comment: params, metrics and verdicts against BASE"
 	@echo "make test-long           the tests that take minutes"
-	@echo "make bench               speed against named peers, on this machine; SHORT=1: at most 10 minutes on 2 cores"
+	@echo "make bench               speed against named peers, on this machine; SHORT=1: roughly, in 2.5 minutes on 2 cores"
 
 install: $(INSTALLED)
 
@@ -73,4 +73,4 @@ review: $(INSTALLED)
 	@python -m text2sql.review --base $(BASE)
 
 bench: $(INSTALLED)
-	python -m benchmarks $(if $(SHORT),--short)
+	python -m benchmarks $(if $(SHORT),--short --results tmp/benchmarks)

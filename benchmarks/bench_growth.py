@@ -56,8 +56,8 @@ def measure(
 ) -> dict:
     """Return the seconds of each task at each size, and those of one and two processes."""
     gpu = on_gpu()
-    base_questions = base_questions or (128 if gpu else 2 if short else 8)
-    new_tokens = new_tokens or (16 if short else 32)
+    base_questions = base_questions or (128 if gpu else 1 if short else 8)
+    new_tokens = new_tokens or (4 if short else 32)
     repeats = repeats or (1 if short else 3)
     chosen = model_params(model, quantization, dtype)
     loaded = LanguageModel(chosen)
@@ -87,7 +87,7 @@ def measure(
     del loaded
     scaling = None
     if processes:
-        scaling = process_scaling(model, quantization, chosen.dtype, base_questions * 4, new_tokens, repeats)
+        scaling = process_scaling(model, quantization, chosen.dtype, base_questions * 4, new_tokens, repeats, short)
         notes += scaling.pop("notes")
     return result(
         f"growth {model_name(model, quantization)}",
@@ -141,7 +141,7 @@ def _scoring(count: int, folder: Path) -> Callable:
 
 
 def process_scaling(
-    model: str, quantization: str, dtype: str, questions: int, new_tokens: int, repeats: int
+    model: str, quantization: str, dtype: str, questions: int, new_tokens: int, repeats: int, short: bool = False
 ) -> dict:
     """Return the seconds of prediction in one process and in two, or why there are none."""
     if on_gpu():
@@ -158,6 +158,8 @@ def process_scaling(
             "1 process, 1 thread": (1, 1),
             "2 processes, 1 thread each": (2, 1),
         }
+        if short:
+            del kinds["1 process, all cores"]
     plan = {
         "model": model,
         "quantization": quantization,

@@ -66,12 +66,12 @@ def measure(
     """Return the times of all sides. Raises RuntimeError where choices in float32 differ."""
     settings = params()
     gpu = on_gpu()
-    questions = questions or (14042 if gpu else 15 if short else 300)
+    questions = questions or (14042 if gpu else 6 if short else 300)
     shots = settings.mmlu.shots if shots is None else shots
     batch_size = batch_size or settings.mmlu.batch_size
     peer_batch_sizes = peer_batch_sizes or ((32, 64, 128) if gpu else (8,) if short else (8, 16))
-    paper_questions = paper_questions or (64 if gpu else 3 if short else 24)
-    repeats = min(repeats, 2) if short else repeats
+    paper_questions = paper_questions or (64 if gpu else 2 if short else 24)
+    repeats = 1 if short else repeats
     chosen = model_params(model, quantization, dtype)
     asked, examples, repeated = mmlu_questions(mmlu, questions, shots)
     texts = [mmlu_prompt(question, examples[question.subject]) for question in asked]

@@ -65,14 +65,14 @@ def measure(
     """Return the times of all sides. Raises RuntimeError where greedy answers in float32 differ."""
     settings = params()
     gpu = on_gpu()
-    questions = questions or (1034 if gpu else 16 if short else 64)
-    new_tokens = new_tokens or (32 if short else settings.generation.max_new_tokens)
+    questions = questions or (1034 if gpu else 8 if short else 64)
+    new_tokens = new_tokens or (8 if short else settings.generation.max_new_tokens)
     schema = schema or settings.prompt.schema_
     few_shot = settings.prompt.few_shot if few_shot is None else few_shot
     batch_size = batch_size or settings.generation.batch_size
-    peer_batch_sizes = peer_batch_sizes or ((128, 256, 512) if gpu else (8, 16) if short else (8, 16, 32))
-    loop_questions = min(questions, loop_questions or (24 if gpu else 6 if short else 16))
-    repeats = min(repeats, 2) if short else repeats
+    peer_batch_sizes = peer_batch_sizes or ((128, 256, 512) if gpu else (8,) if short else (8, 16, 32))
+    loop_questions = min(questions, loop_questions or (24 if gpu else 2 if short else 16))
+    repeats = 1 if short else repeats
     chosen = model_params(model, quantization, dtype)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         adapter = save_random_adapter(model, Path(folder) / "adapter")

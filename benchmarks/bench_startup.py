@@ -22,6 +22,7 @@ from benchmarks.measuring import Side, Unavailable, compared, in_turns, result
 from benchmarks.random_base import write_random_base
 from benchmarks.results import show
 from tests.project import Project
+from tests.warm import warm_python
 
 EVAL, EMPTY = "eval_spider base", "an empty Python"
 COMPARE, IMPORTS = "compare", "import scipy.stats, pandas"
@@ -34,7 +35,7 @@ def measure(short: bool = False, repeats: int = 5, project: Path | None = None) 
     """Return the times of the commands; `project` is a prepared copy, made anew by default."""
     if not has("dvc") or shutil.which("git") is None:
         raise Unavailable("start-up needs dvc and git")
-    repeats = min(repeats, 3) if short else repeats
+    repeats = 1 if short else repeats
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         ready = Project(project) if project else prepare(Path(folder) / "project", Path(folder) / "base")
         empty = Project(Path(folder) / "empty")
@@ -87,10 +88,11 @@ def prepare(folder: Path, base: Path) -> Project:
         "mmlu": {"limit": 50, "batch_size": 16},
         "compare": {"bootstrap_samples": 10000},
     }
-    project = Project.create(REPOSITORY, folder, write_random_base(base, "micro"), changes)
-    project.commit("the project")
-    project.run(sys.executable, "-m", "dvc", "repro")
-    return project
+    with warm_python() as python:
+        project = Project.create(REPOSITORY, folder, write_random_base(base, "micro"), changes, python=python)
+        project.commit("the project")
+        project.run(sys.executable, "-m", "dvc", "repro")
+    return Project(folder)  # what is measured starts as ever
 
 
 def _command(project: Project, *arguments: str) -> Callable[[], str]:

@@ -69,7 +69,8 @@ def measure(
     """Return seconds a step, tokens a second, peak memory and losses of all sides."""
     settings = params()
     gpu = on_gpu()
-    steps = steps or (60 if gpu else 4 if short else 12)
+    steps = steps or (60 if gpu else 2 if short else 12)
+    batch_size = batch_size or (2 if short and not gpu else settings.train.batch_size)
     repeats = repeats or (3 if gpu else 1 if short else 2)
     sides = list(sides or ["ours", "trl", *(["trl_no_checkpointing", "unsloth"] if gpu else [])])
     notes = []
@@ -80,7 +81,7 @@ def measure(
         "model": model_params(model, quantization, dtype, loader).model_dump(),
         "recipe": settings.train.model_copy(
             update={
-                "batch_size": batch_size or settings.train.batch_size,
+                "batch_size": batch_size,
                 "grad_accum": grad_accum or settings.train.grad_accum,
                 "optim": optim or settings.train.optim,
                 "epochs": 1,
