@@ -26,8 +26,13 @@ OURS = (
     "text2sql.html_report", "text2sql.report",
 )  # fmt: skip
 PRELOADED = [*LIBRARIES, *OURS, *(f"stages.{stage}" for stage in STAGES)]
-# Checkpoints after every step, and small batches: as many places to be cut as there can be.
-SETTINGS = {"train": {"checkpoint_minutes": 1e-6}, "generation": {"batch_size": 2}, "mmlu": {"batch_size": 2}}
+# Checkpoints after each of four steps, and small batches: as many places to be cut as there can be.
+SETTINGS = {
+    "data": {"train_limit": 16},
+    "train": {"checkpoint_minutes": 1e-6},
+    "generation": {"batch_size": 2},
+    "mmlu": {"batch_size": 2},
+}
 
 # What each stage leaves. Timings are not compared: they differ from run to run.
 OUTPUTS = {

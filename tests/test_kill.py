@@ -64,8 +64,9 @@ def test_a_killed_stage_ends_with_the_same_bytes(run_stages, copy, stage):
 @pytest.mark.parametrize("stage", OUTPUTS)
 def test_a_stage_killed_while_it_writes_its_outputs_ends_with_the_same_bytes(copy, stage, call):
     """Killed before the first call, then before the second, and so on to the last, with earlier outputs in place."""
-    # Checkpoints make most of training's calls, and each run goes on from the one before.
-    stride = {"os.fsync": 8, "os.replace": 2}[call] if stage == "train m1" else 1
+    # Checkpoints make most of training's calls, 8 of os.fsync each, and each run goes on from the one before: a stride
+    # that meets another file of each.
+    stride = {"os.fsync": 9, "os.replace": 2}[call] if stage == "train m1" else 1
     expected = contents(copy, OUTPUTS[stage])
     for number in itertools.count(1, stride):
         process = Stage(stage, copy, fault=At(call, number))
