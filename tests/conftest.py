@@ -68,17 +68,16 @@ def micro_model(tmp_path_factory) -> Path:
 def finished_project(repository, micro_model, tmp_path_factory):
     """A project of its own after `dvc repro` with the micro model, committed. Tests work on copies of it.
 
-    Its stages have the libraries loaded, see `tests.warm`.
+    Its own stages start as a user's do; those of the copies have the libraries loaded, see `tests.warm`.
     """
     from tests.project import Project
     from tests.warm import warm_python
 
-    with warm_python() as python:
-        folder = tmp_path_factory.mktemp("finished") / "project"
-        project = Project.create(repository, folder, micro_model, python=python)
-        project.commit("the project")
-        project.first_run = project.run("dvc", "repro").stdout
-        project.commit("its results")
+    project = Project.create(repository, tmp_path_factory.mktemp("finished") / "project", micro_model)
+    project.commit("the project")
+    project.first_run = project.run("dvc", "repro").stdout
+    project.commit("its results")
+    with warm_python() as project.python:
         yield project
 
 
