@@ -9,8 +9,8 @@ up and are not counted; seconds a step are the median of the runs' means over th
 
 TRL has its defaults: its collator and padding in the data set's order (not by length), bfloat16 and gradient
 checkpointing. What differs from them: the seed's shuffle is done beforehand, so that both have the same order; each
-step logs; on a CPU float32 instead of bfloat16, which is slower there, and the model's own loss where Triton, which
-TRL's needs, is missing. `trl_no_checkpointing` is the same without gradient checkpointing, for who has the memory.
+step logs; on a CPU float32 instead of bfloat16, which is slower there, and the model's own loss, since TRL's has kernels
+for GPUs. `trl_no_checkpointing` is the same without gradient checkpointing, for who has the memory.
 """
 
 import argparse
@@ -295,13 +295,13 @@ def _train_peer(side: str, pairs: list, model: ModelParams, recipe: TrainParams)
     if not on_gpu():
         settings |= {"bf16": False, "use_cpu": True}
 
-    class WithoutTriton(SFTTrainer):
-        """TRL's own, but for the loss, which is the model's."""
+    class WithModelsLoss(SFTTrainer):
+        """TRL's own, but for the loss, whose kernels want a GPU: the model's."""
 
         def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
             return Trainer.compute_loss(self, *args, **kwargs)
 
-    trainer_class = SFTTrainer if has("triton") else WithoutTriton
+    trainer_class = SFTTrainer if on_gpu() and has("triton") else WithModelsLoss
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         trainer = trainer_class(
             model=base,
