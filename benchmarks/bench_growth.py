@@ -4,8 +4,8 @@
 
 Prediction, MMLU and scoring with 1, 2, 4 and 8 times as many examples, none of them alike. Prediction with all cores
 in one process, one core in one, and one core in each of two under `accelerate launch` (on GPUs: one and two GPUs,
-where there are two), from the moment that all of them have loaded the model until the last is done. Medians; one run of
-each size warms up and is not counted. An exponent of 1 is linear growth; less, where a few examples do not fill a batch.
+where there are two), from when all of them have loaded the model until the last is done. Medians; one run of each
+size warms up and is not counted. An exponent of 1 is linear growth; less, where a few examples do not fill a batch.
 """
 
 import argparse

@@ -4,13 +4,13 @@
 
 All sides see the same examples in each step, the same effective batch, optimizer, learning rates and seed, the same
 initial adapter and the same loss (the answer's tokens alone, averaged over the step). Each run is a process of its
-own, so that peak memory is its own and unsloth changes nobody else; the runs alternate. The first steps of each run warm
-up and are not counted; seconds a step are the median of the runs' means over the others.
+own, so that peak memory is its own and unsloth changes nobody else; the runs alternate. The first steps of each run
+warm up and are not counted; seconds a step are the median of the runs' means over the others.
 
 TRL has its defaults: its collator and padding in the data set's order (not by length), bfloat16 and gradient
 checkpointing. What differs from them: the seed's shuffle is done beforehand, so that both have the same order; each
-step logs; on a CPU float32 instead of bfloat16, which is slower there, and the model's own loss, since TRL's has kernels
-for GPUs. `trl_no_checkpointing` is the same without gradient checkpointing, for who has the memory.
+step logs; on a CPU float32 instead of bfloat16, which is slower there, and the model's own loss, since
+TRL's has kernels for GPUs. `trl_no_checkpointing` is the same without gradient checkpointing, for who has the memory.
 """
 
 import argparse
@@ -184,8 +184,7 @@ def _run(side: str, plan: dict) -> dict:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.bench_train", "--side", side, json.dumps(plan)],
         cwd=Path(__file__).parent.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     for line in done.stdout.splitlines():

@@ -111,6 +111,12 @@ def same(found: Sequence, expected: Sequence) -> str:
     return f"{equal} of {len(expected)} the same"
 
 
+def nearly_same(found: Sequence, expected: Sequence) -> bool:
+    """Whether at most a tenth of `found`, or one, is not as `expected`: rounding decides between equals."""
+    differ = sum(one != other for one, other in zip(found, expected, strict=True))
+    return differ <= max(1, len(expected) // 10)
+
+
 def best_of(sizes: Sequence[int], seconds_at: Callable[[int], float], most: int) -> tuple[int, float, str]:
     """Return the batch size (at most `most`) with the fewest seconds, those, and all that were tried in words.
 

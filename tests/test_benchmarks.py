@@ -236,7 +236,8 @@ def test_each_script_says_how_it_is_run(capsys):
 def test_unsloth_is_imported_before_what_it_changes(repository):
     """Where imports are sorted it comes last, and nothing fails: it only no longer patches what was there before."""
     found = 0
-    for path in [file for folder in ("benchmarks", "tests/gpu", "text2sql") for file in (repository / folder).glob("*.py")]:
+    folders = [repository / name for name in ("benchmarks", "tests/gpu", "text2sql")]
+    for path in [file for folder in folders for file in folder.glob("*.py")]:
         for function in [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]:
             imports = [node for node in ast.walk(function) if isinstance(node, (ast.Import, ast.ImportFrom))]
             lines = {}

@@ -38,8 +38,8 @@ def finish(stage: str, folder, expected) -> None:
 def test_each_write_may_find_the_disk_full(copy, stage, write):
     expected = contents(copy, OUTPUTS[stage])
     failures = 0
-    # Checkpoints make most of training's calls, 8 of os.fsync each, and what they meet is a matter of a warning: a stride
-    # that meets another file of each, and the outputs'.
+    # Checkpoints make most of training's calls, 8 of os.fsync each, and what they meet is a matter of a warning: a
+    # stride that meets another file of each, and the outputs'.
     stride = {"os.fsync": 11, "os.replace": 3}.get(write, 1) if stage == "train m1" else 1
     for number in itertools.count(1, stride):
         process = Stage(stage, copy, At(write, number, DISK_FULL))

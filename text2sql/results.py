@@ -68,7 +68,8 @@ def export(name: str, mmlu_all: bool = False, replace: bool = False) -> Path:
     """Copy the last run of the project in the current folder to `results/<name>/`; return that folder.
 
     A set that is replaced leaves its `mmlu_all` to the new one where that is of the same adapters; else a printed line
-    says that it is gone. Raises UserError where the files are not of one run with these params, or a set of that name is there.
+    says that it is gone. Raises UserError where the files are not of one run with these params, or a set of that name
+    is there.
     """
     whole = RESULTS / name
     target = whole / MMLU_ALL if mmlu_all else whole
