@@ -5,9 +5,9 @@
 Names: predict, mmlu, train, startup, growth, scoring, load; all by default. `--short` takes at most two and a half
 minutes on two CPU cores: few questions, few steps, one run of each side; it shows that all of them work and give the
 same answers, and its times are rough (`make bench SHORT=1` leaves them in `tmp/benchmarks`). `--model` (on a GPU)
-measures prediction and training once more on a local base in 4 bit, such as `python -m benchmarks.random_base` writes. `--spider` and `--mmlu` name real data in the official layout; by default
-it is the project's own sample, gone through again where more questions are needed. A benchmark that cannot run says
-why.
+measures prediction and training once more on a local base in 4 bit, such as `python -m benchmarks.random_base` writes.
+`--spider` and `--mmlu` name real data in the official layout; by default it is the project's own sample, gone through
+again where more questions are needed. A benchmark that cannot run says why.
 """
 
 import argparse
