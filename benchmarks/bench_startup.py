@@ -88,9 +88,9 @@ def prepare(folder: Path, base: Path) -> Project:
         "mmlu": {"limit": 50, "batch_size": 16},
         "compare": {"bootstrap_samples": 10000},
     }
-    with warm_python() as python:
-        project = Project.create(REPOSITORY, folder, write_random_base(base, "micro"), changes, python=python)
-        project.commit("the project")
+    project = Project.create(REPOSITORY, folder, write_random_base(base, "micro"), changes)
+    project.commit("the project")
+    with warm_python() as project.python:
         project.run(sys.executable, "-m", "dvc", "repro")
     return Project(folder)  # what is measured starts as ever
 

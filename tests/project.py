@@ -48,9 +48,7 @@ class Project:
         self.folder, self.cache, self.python = folder, cache or folder.with_name("cache"), python
 
     @classmethod
-    def create(
-        cls, repository: Path, folder: Path, base: Path, changes: dict | None = None, **options: Path
-    ) -> "Project":
+    def create(cls, repository: Path, folder: Path, base: Path, changes: dict | None = None) -> "Project":
         """Copy `repository` into `folder`, with the model `base` and small params, `changes` among them."""
         for name in COPIED:
             source, target = repository / name, folder / name
@@ -59,7 +57,7 @@ class Project:
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copyfile(source, target)
-        project = cls(folder, **options)
+        project = cls(folder)
         for part in (SMALL, {"model": {"base": str(base)}}, changes or {}):
             project.set_params(part)
         return project
