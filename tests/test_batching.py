@@ -25,6 +25,10 @@ def test_batches_are_sorted_longest_first_and_hold_each_position_once():
     assert batches == [[1, 2, 6, 4], [8, 0, 9, 5], [7, 3]]
 
 
+def test_groups_stay_together_and_whole_ones_share_a_batch():
+    assert batches_by_length(LENGTHS, 4, groups="abababaaca") == [[1, 5, 3], [2, 6, 4, 0], [9, 7, 8]]
+
+
 def test_a_killed_run_goes_on_where_it_was(tmp_path):
     first = []
 
@@ -86,10 +90,9 @@ def test_what_one_process_did_another_number_of_them_need_not_do_again(tmp_path)
     assert asked == batches_by_length(LENGTHS, 2)[0::2]
 
 
-def test_a_published_journal_is_removed_with_its_parts_and_no_other(tmp_path):
+def test_a_published_journal_is_removed_and_no_other(tmp_path):
     journal, other = Journal("work", "key", folder=tmp_path), Journal("work", "other", folder=tmp_path)
     journal.append([{"index": 0}])
-    journal.part("a").append([{"index": 0}])
     other.append([{"index": 0}])
     journal.remove()
     assert len(list(tmp_path.iterdir())) == 1

@@ -255,19 +255,48 @@ def test_prompts_are_grouped_by_what_they_begin_with():
     assert sorted(map(sorted, groups)) == [[0, 2, 5], [1, 4], [3]]
     assert shared_prefix([prompts[0], prompts[5]]) == first[:96]  # in whole steps
     assert shared_prefix([first, first]) == first[:96]  # a token remains
-    assert shared_prefix([first]) == [] and shared_prefix([[1, 2], [1, 3]]) == []
+    assert shared_prefix([first]) == first[:96] and shared_prefix([[1, 2], [1, 3]]) == []
 
 
-def test_prompts_with_several_shared_beginnings_are_answered_as_alone(model):
+def test_beginnings_are_read_once_where_that_saves_tokens():
+    from text2sql.prefill import groups_by_prefix, padded_tokens
+
+    prompts = [[*([schema] * 160), question, question] for schema in range(3) for question in range(10)]
+    assert padded_tokens(prompts, [list(range(30))]) == 30 * 162
+    assert padded_tokens(prompts, groups_by_prefix(prompts)) == 3 * 160 + 30 * 2
+
+
+@pytest.fixture(scope="module")
+def prompts_with_schemas(model):
     schemas = ["singer(id, name, age, country), concert(id, singer_id, year, stadium)", "ferry(id, name, built, owner)"]
-    prompts = [
+    return [
         model.chat_ids([{"role": "user", "content": f"{schemas[number % 2]}\n\n{question}"}])
         for number, question in enumerate(QUESTIONS)
     ]
+
+
+def test_prompts_with_several_shared_beginnings_are_answered_as_alone(model, prompts_with_schemas):
+    prompts = prompts_with_schemas
     assert model.generate(prompts, 12) == [model.generate([prompt], 12)[0] for prompt in prompts]
     likelihoods = model.option_log_likelihoods(prompts, OPTIONS)
     for row, prompt in zip(likelihoods, prompts, strict=True):
         assert row == pytest.approx(model.option_log_likelihoods([prompt], OPTIONS)[0], abs=1e-4)
+
+
+def test_beginnings_of_different_lengths_are_read_in_one_pass(model, prompts_with_schemas):
+    """As on a GPU; one of the prompts shares its beginning with no other."""
+    import torch
+
+    from text2sql.decoding import decode
+    from text2sql.prefill import groups_by_prefix
+
+    prompts = [*prompts_with_schemas, model.text_ids(["One that begins in a way of its own, and at some length."])[0]]
+    groups = groups_by_prefix(prompts)
+    assert len(groups) == 3
+    with torch.inference_mode():
+        logits, mask, cache = model._prefill._read(prompts, groups)
+        answers = decode(model.model, logits, mask, cache, 12, model._end_ids)
+    assert answers == [model.generate([prompt], 12)[0] for prompt in prompts]
 
 
 def test_numbers_do_not_depend_on_what_was_asked_before(micro_model, prompts):

@@ -5,13 +5,24 @@ from collections.abc import Callable, Sequence
 from text2sql.journal import Journal
 
 
-def batches_by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+def batches_by_length(
+    lengths: Sequence[int], batch_size: int, groups: Sequence[str] | None = None
+) -> list[list[int]]:
     """Return the positions 0 … n-1 in batches of at most `batch_size`, longest first.
 
     Sorting keeps padding low; the longest batch comes first, so that memory that does not suffice shows at once.
+    Where `groups` names the group of each position, a batch holds one group or a part of it, or several whole ones.
     """
-    order = sorted(range(len(lengths)), key=lambda position: (-lengths[position], position))
-    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    members: dict[str | None, list[int]] = {}
+    for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], position)):
+        members.setdefault(groups[position] if groups else None, []).append(position)
+    batches: list[list[int]] = []
+    for group in members.values():
+        if batches and len(batches[-1]) + len(group) <= batch_size:
+            batches[-1] += group
+        else:
+            batches += [group[start : start + batch_size] for start in range(0, len(group), batch_size)]
+    return batches
 
 
 def run_batches(
@@ -22,16 +33,18 @@ def run_batches(
     description: str,
     process: int = 0,
     processes: int = 1,
+    groups: Sequence[str] | None = None,
 ) -> None:
     """Call `answer(positions)` for each batch not yet journaled, and journal the records that it returns.
 
-    `answer` returns one record a position, in the same order; each record gets its position as `index`. With several
-    processes each takes every `processes`-th batch: the batches, and so the answers, do not depend on their number.
+    The batches are those of `batches_by_length`. `answer` returns one record a position, in the same order; each
+    record gets its position as `index`. With several processes each takes every `processes`-th batch: the batches, and
+    so the answers, do not depend on their number.
     """
     from tqdm import tqdm
 
     finished = journal.records()
-    batches = batches_by_length(lengths, batch_size)[process::processes]
+    batches = batches_by_length(lengths, batch_size, groups)[process::processes]
     with tqdm(total=sum(map(len, batches)), desc=description, unit="question", disable=process > 0) as progress:
         for batch in batches:
             if not all(position in finished for position in batch):

@@ -43,16 +43,8 @@ class Journal:
 
     def __init__(self, name: str, key: Any, process: int = 0, folder: Path = JOURNALS) -> None:
         self._folder = folder
-        self._name, self._key, self._process = name, key, process
         self._stem = f"{name}-{digest_of(key)}"
         self._path = folder / f"{self._stem}-{process}.jsonl"
-        self._parts: list[Journal] = []
-
-    def part(self, name: str) -> "Journal":
-        """Return the journal of one part of the work, removed together with this one."""
-        part = Journal(f"{self._name}-{name}", self._key, self._process, self._folder)
-        self._parts.append(part)
-        return part
 
     def records(self) -> dict[int, dict]:
         """Return the finished records of all processes by `index`. A line cut short by a kill is passed over."""
@@ -82,8 +74,6 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the journal: its records have been published."""
-        for part in self._parts:
-            part.remove()
         for path in self._folder.glob(f"{self._stem}-*.jsonl"):
             path.unlink(missing_ok=True)
 

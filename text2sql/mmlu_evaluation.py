@@ -32,33 +32,28 @@ def answer_questions(
     `choice` (the highest, the first of equals), `answer` and `correct`. Returns None in all processes but the main.
     """
     prompts = model.text_ids([mmlu_prompt(question, shots[question.subject]) for question in questions])
-    # Questions of one subject share their shots: batches are made subject by subject, so that the shots run once.
-    for subject in dict.fromkeys(question.subject for question in questions):
-        members = [position for position, question in enumerate(questions) if question.subject == subject]
 
-        def answer(batch: list[int], members: list[int] = members) -> list[dict]:
-            rows = model.option_log_likelihoods([prompts[members[position]] for position in batch], OPTIONS)
-            return [{"log_likelihoods": row} for row in rows]
+    def answer(batch: list[int]) -> list[dict]:
+        rows = model.option_log_likelihoods([prompts[position] for position in batch], OPTIONS)
+        return [{"log_likelihoods": row} for row in rows]
 
-        run_batches(
-            [len(prompts[position]) for position in members],
-            batch_size,
-            answer,
-            journal.part(subject),
-            f"{description} {subject}",
-            processes.index,
-            processes.count,
-        )
+    run_batches(
+        [len(prompt) for prompt in prompts],
+        batch_size,
+        answer,
+        journal,
+        description,
+        processes.index,
+        processes.count,
+        groups=[question.subject for question in questions],  # which share their worked examples: read once
+    )
     processes.wait()
     if not processes.is_main:
         return None
     records = []
-    counted: dict[str, int] = {}
-    finished = {subject: journal.part(subject).records() for subject in {question.subject for question in questions}}
-    for question in questions:
-        position = counted.get(question.subject, 0)
-        counted[question.subject] = position + 1
-        row = finished[question.subject][position]["log_likelihoods"]
+    finished = journal.records()
+    for position, question in enumerate(questions):
+        row = finished[position]["log_likelihoods"]
         choice = row.index(max(row))
         records.append(
             {

@@ -244,6 +244,8 @@ class LanguageModel:
             from text2sql.attention import use_grouped_attention
 
             use_grouped_attention(self.model)
+            if adapter is not None:
+                _adapter_as_in_training(self.model)
         self.model.eval()
         self._end_ids = _end_ids(self.model, self.tokenizer)
         self._prefill: Any = None
@@ -344,7 +346,6 @@ class LanguageModel:
 
         return [up_to_end(row, self._end_ids) for row in sequences[:, ids.shape[1] :].tolist()]
 
-
     def _last_logits(self, prompts: list[list[int]]) -> Any:
         ids, mask = self._padded(prompts)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
@@ -371,6 +372,21 @@ def _with_adapter(base: Any, adapter: Path, name: str) -> Any:
         raise UserError(
             f"{adapter}: does not load onto model.base {name}, wanted an adapter that was trained on it: {error!s:.400}"
         ) from error
+
+
+def _adapter_as_in_training(model: Any) -> None:
+    """Have the adapter's products in bfloat16 where those of training were, under autocast on a GPU.
+
+    PEFT would widen each layer's inputs to float32, and narrow its outputs again: a quarter of a small model's time.
+    Nothing is lost of an adapter that hardly moved: its second matrices begin at zero, and bfloat16 keeps the digits of
+    any size.
+    """
+    import torch
+
+    if model.device.type == "cuda" and model.dtype == torch.bfloat16:
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.to(torch.bfloat16)
 
 
 def _end_ids(model: Any, tokenizer: Any) -> set[int]:

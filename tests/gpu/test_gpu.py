@@ -206,6 +206,40 @@ def test_recorded_decoding_answers_as_transformers_generate(work):
         assert answer == reference[0, len(prompt) :].tolist()
 
 
+def test_beginnings_that_are_read_once_change_no_answer(tmp_path, monkeypatch):
+    from benchmarks.material import save_random_adapter
+    from tests.train_once import model_params
+    from text2sql import prefill
+    from text2sql.models import LanguageModel
+
+    adapter = save_random_adapter(EMBEDDED_BASE, tmp_path)
+    model = LanguageModel(model_params(EMBEDDED_BASE), adapter)  # in float32
+    prompts = []
+    for number in range(4):
+        columns = ", ".join(f"column_{number}_{column}" for column in range(20 + 20 * number))
+        for table in range(12):
+            messages = [{"role": "user", "content": f"table_{number}({columns})\n\nHow many rows has table {table}?"}]
+            prompts.append(model.chat_ids(messages))
+    found = []
+    for least in (0, 10**9):  # always in groups, and never
+        monkeypatch.setattr(prefill, "LEAST_SAVED", least)
+        likelihoods = model.option_log_likelihoods(prompts, (" A", " B", " C", " D"))
+        found.append((model.generate(prompts, 32), [row.index(max(row)) for row in likelihoods]))
+    assert found[0] == found[1]
+
+
+def test_an_adapter_is_evaluated_in_the_dtype_of_its_products_in_training(tmp_path):
+    from benchmarks.material import save_random_adapter
+    from tests.train_once import model_params
+    from text2sql.models import LanguageModel
+
+    adapter = save_random_adapter(EMBEDDED_BASE, tmp_path)
+    for dtype in ("bfloat16", "float32"):
+        model = LanguageModel(model_params(EMBEDDED_BASE, dtype=dtype), adapter).model
+        dtypes = {str(parameter.dtype) for name, parameter in model.named_parameters() if "lora_" in name}
+        assert dtypes == {f"torch.{dtype}"}
+
+
 def test_a_model_that_cannot_be_recorded_answers_alike_and_leaves_the_gpu_in_order(capsys):
     import torch
 
