@@ -254,6 +254,26 @@ def test_cutting_a_step_changes_its_result_by_rounding_alone(train, monkeypatch,
         assert torch.allclose(one, other, rtol=1e-2, atol=1e-4), name
 
 
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "sgd"])
+def test_an_adapter_in_one_tensor_trains_as_tensor_by_tensor(train, monkeypatch, optim, tmp_path):
+    """Gradients that are cut to the greatest norm among them: a step at this rate is far larger."""
+    import torch
+
+    import text2sql.trainer
+
+    recipe = {"optim": optim, "lr": 0.5 if optim == "sgd" else 1e-2, "weight_decay": 0.1}
+    one_tensor = train(**recipe)
+    monkeypatch.setattr(text2sql.trainer, "FlatParameters", lambda model: None)
+    many = train(**recipe, checkpoints=tmp_path / "others")
+    assert one_tensor.loss_curve[-1]["loss"] < one_tensor.loss_curve[0]["loss"]
+    for one, other in zip(one_tensor.loss_curve, many.loss_curve, strict=True):
+        assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+    for (name, one), (_, other) in zip(
+        one_tensor.model.named_parameters(), many.model.named_parameters(), strict=True
+    ):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-5), name
+
+
 def test_packed_4_bit_weights_count_in_full():
     class Parameter:
         def __init__(self, packed, trained, shape=None):
@@ -555,9 +575,10 @@ def test_a_shape_that_did_not_fit_into_memory_is_not_recorded_the_next_time(monk
     """Its first pass initialises what must not be initialised while recording, and that one has not come to its end."""
     import torch
 
-    from text2sql.passes import RecordedPasses
+    from text2sql.passes import FlatParameters, RecordedPasses
 
     model = torch.nn.Linear(1, 1, bias=False)
+    flat = FlatParameters(model)
     memory = iter([False, True])
 
     def loss_of(part, count):
@@ -565,11 +586,11 @@ def test_a_shape_that_did_not_fit_into_memory_is_not_recorded_the_next_time(monk
             raise torch.OutOfMemoryError("CUDA out of memory")
         return model.weight.sum() * part["input_ids"].sum() / count
 
-    passes = RecordedPasses(model, loss_of, pad_id=0)
+    passes = RecordedPasses(model, flat, loss_of, pad_id=0)
     monkeypatch.setattr(passes, "_record", lambda shape, part, count: pytest.fail("recorded"))
     row = torch.tensor([[1, 2, 3]])
     part = {"input_ids": row, "labels": row, "shift_labels": row, "logits_to_keep": row[0]}
-    passes.begin_step()
+    flat.begin_step()
     with pytest.raises(torch.OutOfMemoryError):
         passes.run(part, torch.tensor(2))
     passes.run(part, torch.tensor(2))

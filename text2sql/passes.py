@@ -68,6 +68,34 @@ def halves(part: dict) -> list[dict]:
     ]
 
 
+class FlatParameters:
+    """The trained parameters of a model as one tensor, `parameter`, and their gradients as another, its `grad`.
+
+    The model's own are views of them. An optimizer takes each tensor for itself, some of them waiting for the GPU after
+    each: an adapter has hundreds, and its steps would take longer than its passes. To AdamW and SGD, which work number
+    by number, one tensor is the same.
+    """
+
+    def __init__(self, model: Any) -> None:
+        """Move the parameters of `model` that are trained, all of one dtype on one device, into one tensor."""
+        self.parts = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.parameter = torch.nn.Parameter(torch.cat([part.detach().flatten() for part in self.parts]))
+        self.parameter.grad = torch.zeros_like(self.parameter)
+        sizes = [part.numel() for part in self.parts]
+        self.gradients = []
+        for part, values, gradient in zip(
+            self.parts, self.parameter.detach().split(sizes), self.parameter.grad.split(sizes), strict=True
+        ):
+            part.data = values.view_as(part)
+            self.gradients.append(gradient.view_as(part))
+
+    def begin_step(self) -> None:
+        """Set all gradients to zero."""
+        self.parameter.grad.zero_()
+        for part, gradient in zip(self.parts, self.gradients, strict=True):
+            part.grad = gradient
+
+
 class RecordedPasses:
     """Forward and backward passes of one model on one GPU, recorded at each shape and replayed from then on.
 
@@ -75,21 +103,16 @@ class RecordedPasses:
     once. Gradients are added up in tensors that stay where they are.
     """
 
-    def __init__(self, model: Any, loss_of: Callable[[dict, torch.Tensor], torch.Tensor], pad_id: int) -> None:
+    def __init__(
+        self, model: Any, flat: FlatParameters, loss_of: Callable[[dict, torch.Tensor], torch.Tensor], pad_id: int
+    ) -> None:
         """`loss_of(part, count)` runs the model on a part of a step, whose loss counts `count` tokens in all."""
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._gradients = [torch.zeros_like(parameter) for parameter in self._parameters]
+        self._parameters, self._gradients = flat.parts, flat.gradients
         self._model, self._loss_of, self._pad_id = model, loss_of, pad_id
         self._met: set[tuple] = set()
         self._recordings: dict[tuple, _Recording] = {}
         self._most_recordings = MOST_RECORDINGS
         self._pool: Any = None
-
-    def begin_step(self) -> None:
-        """Set all gradients to zero."""
-        torch._foreach_zero_(self._gradients)
-        for parameter, gradient in zip(self._parameters, self._gradients, strict=True):
-            parameter.grad = gradient
 
     def run(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         """Add the gradients of `part` to those of the step; return its loss."""

@@ -27,7 +27,7 @@ from text2sql.checkpoints import CheckpointStore
 from text2sql.errors import RunError, UserError, is_out_of_memory
 from text2sql.models import adapter_in_float32
 from text2sql.params import TrainParams
-from text2sql.passes import RecordedPasses, cut, halves, tokens_per_pass
+from text2sql.passes import FlatParameters, RecordedPasses, cut, halves, tokens_per_pass
 from text2sql.processes import Processes
 from text2sql.recording import can_be_recorded
 from text2sql.timing import Stopwatch
@@ -180,11 +180,25 @@ class AdapterTrainer(SFTTrainer):
         )
         # TRL casts the adapter to bfloat16 where the base is in 4 bit. The optimizer is made later, of these.
         adapter_in_float32(model)
-        self.recorded = RecordedPasses(model, self._recordable_loss, tokenizer.pad_token_id) if recorded else None
+        # unsloth has an optimizer of its own making; several processes exchange gradients tensor by tensor.
+        self.flat = FlatParameters(model) if loader != "unsloth" and processes.count == 1 else None
+        self.recorded = None
+        if recorded:
+            self.recorded = RecordedPasses(model, self.flat, self._recordable_loss, tokenizer.pad_token_id)
         self.remove_callback(PrinterCallback)
         self.add_callback(self.watch)
         if processes.is_main:
             self.add_callback(_Progress(name))
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """Return the recipe's optimizer, of one tensor where the adapter is one."""
+        if self.flat is None:
+            return super().create_optimizer(model)
+        if self.optimizer is None:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            group = {"params": [self.flat.parameter], "weight_decay": self.args.weight_decay}
+            self.optimizer = kind([group], **options)
+        return self.optimizer
 
     def compute_loss(self, model: Any, inputs: dict, *args: Any, **kwargs: Any) -> Any:
         """Return the loss that the model itself computes.
@@ -220,9 +234,10 @@ class AdapterTrainer(SFTTrainer):
             print(f"Out of memory at {largest} examples a pass: going on with {-(-largest // 2)}", flush=True)
 
     def _train_parts(self, model: Any, parts: Sequence[dict], count: torch.Tensor) -> torch.Tensor:
+        if self.flat:
+            self.flat.begin_step()
         if self.recorded:
             model.train()
-            self.recorded.begin_step()
             return sum(self.recorded.run(part, count) for part in parts)
         losses = []
         for number, part in enumerate(parts, start=1):
@@ -230,6 +245,14 @@ class AdapterTrainer(SFTTrainer):
             with contextlib.nullcontext() if number == len(parts) else self.accelerator.no_sync(model):
                 losses.append(super().training_step(model, part, count))
         return sum(losses)
+
+    def _clip_grad_norm(self, model: Any) -> torch.Tensor:
+        parameters = model.parameters() if self.flat is None else [self.flat.parameter]
+        return self.accelerator.clip_grad_norm_(parameters, self.args.max_grad_norm)
+
+    def _get_grad_norm(self, model: Any, grad_norm: torch.Tensor | None = None) -> torch.Tensor | None:
+        """Leave the norm where it is: reading it at each step would wait for the GPU."""
+        return grad_norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the loss of each step since the last call, where Trainer logs their mean."""
@@ -313,7 +336,9 @@ def _arguments(
         save_strategy="no",  # `_Watch` says when
         report_to="none",
         disable_tqdm=True,  # `_Progress` shows rate and remaining time
+        # The next step's examples go to the GPU while it works on this one.
         dataloader_pin_memory=on_gpu,
+        accelerator_config={"non_blocking": on_gpu},
         ddp_find_unused_parameters=False,
     )
     if processes.count == 1 and arguments.n_gpu > 1:
