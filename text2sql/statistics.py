@@ -62,6 +62,7 @@ def mcnemar_bounds(correct: int, against: int, total: int) -> tuple[float, float
     return float(p_values.min()), float(p_values.max())
 
 
+@functools.lru_cache(maxsize=1024)
 def smallest_detectable_difference(gained: int, lost: int, total: int) -> float | None:
     """Return the smallest difference in shares that `total` questions show with 80 % power, or None where none is.
 
