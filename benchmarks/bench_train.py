@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from benchmarks.material import (
     spider_questions,
 )
 from benchmarks.measuring import OURS, result
-from benchmarks.results import show
+from benchmarks.results import save, show
 from text2sql.params import EMBEDDED_BASE, ModelParams, TrainParams
 from text2sql.prompts import bare_messages, spider_messages
 
@@ -65,8 +65,12 @@ def measure(
     loader: str = "transformers",
     repeats: int | None = None,
     sides: Sequence[str] | None = None,
+    so_far: Callable[[dict], None] | None = None,
 ) -> dict:
-    """Return seconds a step, tokens a second, peak memory and losses of all sides."""
+    """Return seconds a step, tokens a second, peak memory and losses of all sides.
+
+    After each run but the first, `so_far` gets the same of those that have run: a training takes minutes.
+    """
     settings = params()
     gpu = on_gpu()
     steps = steps or (60 if gpu else 2 if short else 12)
@@ -101,6 +105,10 @@ def measure(
             runs[side].append(_run(side, plan))
             one = runs[side][-1]
             print(f"  {SIDES[side]}: run {repeat + 1} of {repeats}: {one['seconds_a_step']:.3g} s a step", flush=True)
+            measured = {side: found for side, found in runs.items() if found}
+            if so_far and len(measured) > 1:
+                missing = [f"{SIDES[side]}: not measured." for side in sides if side not in measured]
+                so_far(_result(measured, plan, [*notes, *missing]))
     return _result(runs, plan, notes)
 
 
@@ -423,7 +431,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
     options = vars(parser.parse_args(arguments))
     saved = options.pop("save")
-    show(measure(**options), saved)
+    show(measure(**options, so_far=(lambda found: save([found])) if saved else None), saved)
 
 
 if __name__ == "__main__":
