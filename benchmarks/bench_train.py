@@ -69,7 +69,7 @@ def measure(
 ) -> dict:
     """Return seconds a step, tokens a second, peak memory and losses of all sides.
 
-    After each run but the first, `so_far` gets the same of those that have run: a training takes minutes.
+    Once two sides have run, `so_far` gets the same of those measured after each run: a training takes minutes.
     """
     settings = params()
     gpu = on_gpu()

@@ -25,7 +25,7 @@ def test_batches_are_sorted_longest_first_and_hold_each_position_once():
     assert batches == [[1, 2, 6, 4], [8, 0, 9, 5], [7, 3]]
 
 
-def test_groups_stay_together_and_whole_ones_share_a_batch():
+def test_groups_are_cut_only_where_they_are_too_large():
     assert batches_by_length(LENGTHS, 4, groups="abababaaca") == [[1, 5, 3], [2, 6, 4, 0], [9, 7, 8]]
 
 

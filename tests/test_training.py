@@ -260,9 +260,20 @@ def test_an_adapter_in_one_tensor_trains_as_tensor_by_tensor(train, monkeypatch,
     import torch
 
     import text2sql.trainer
+    from text2sql.passes import FlatParameters
 
+    made = []
+
+    def flat(model):
+        made.append(FlatParameters(model))
+        return made[-1]
+
+    # On a GPU as well: recorded passes are always of one tensor.
+    monkeypatch.setattr(text2sql.trainer, "can_be_recorded", lambda model: False)
+    monkeypatch.setattr(text2sql.trainer, "FlatParameters", flat)
     recipe = {"optim": optim, "lr": 0.5 if optim == "sgd" else 1e-2, "weight_decay": 0.1}
     one_tensor = train(**recipe)
+    assert len(made) == 1
     monkeypatch.setattr(text2sql.trainer, "FlatParameters", lambda model: None)
     many = train(**recipe, checkpoints=tmp_path / "others")
     assert one_tensor.loss_curve[-1]["loss"] < one_tensor.loss_curve[0]["loss"]

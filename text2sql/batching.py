@@ -11,7 +11,8 @@ def batches_by_length(
     """Return the positions 0 … n-1 in batches of at most `batch_size`, longest first.
 
     Sorting keeps padding low; the longest batch comes first, so that memory that does not suffice shows at once.
-    Where `groups` names the group of each position, a batch holds one group or a part of it, or several whole ones.
+    Where `groups` names the group of each position, a group is cut only where it is larger than a batch, and follows
+    another one in its last batch only where it fits in whole.
     """
     members: dict[str | None, list[int]] = {}
     for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], position)):

@@ -14,7 +14,7 @@ from text2sql.params import read_yaml
 
 def read_stages(path: str | Path) -> dict[str, dict]:
     """Return {stage: its entry} of the lock file `path`. Raises UserError where it is missing or no YAML."""
-    return read_yaml(path, quickly=True).get("stages") or {}
+    return read_yaml(path).get("stages") or {}
 
 
 def changed_params(stages: Mapping[str, Mapping], params: Mapping) -> Iterator[tuple[str, list[str]]]:

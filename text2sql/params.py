@@ -225,16 +225,14 @@ class Params(_Section):
         return self.train.model_copy(update=self.train_m2.model_dump())
 
 
-def read_yaml(path: str | Path, quickly: bool = False) -> dict:
-    """Return the mapping that the YAML file `path` holds. Raises UserError where it is missing or something else.
-
-    `quickly`: by ruamel's parser in C where it is installed, which says less of what is wrong.
-    """
+def read_yaml(path: str | Path) -> dict:
+    """Return the mapping that the YAML file `path` holds. Raises UserError where it is missing or something else."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        value = YAML(typ="safe", pure=not quickly).load(Path(path).read_text(encoding="utf-8"))
+        # Not by ruamel's parser in C: it says less of what is wrong, and a file nested deeply enough ends the process.
+        value = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:

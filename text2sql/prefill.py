@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 PREFIX_STEP = 16
 # Of the beginnings that were read so many tokens are kept for the batches that follow.
 MOST_KEPT = 16_384
-# A GPU reads beginnings apart where that saves so many padded tokens: fewer take no longer than to launch one pass more.
+# A GPU reads beginnings apart where that saves so many padded tokens: fewer take no longer than to launch a pass more.
 LEAST_SAVED = 8192
 
 
@@ -90,10 +90,10 @@ class Prefill:
         if key not in self._kept:
             ids = torch.tensor(_right_padded(prefixes, self._pad_id), device=self._model.device)
             self._kept[key] = self._model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-            while len(self._kept) > 1 and sum(map(_size, self._kept)) > MOST_KEPT:
-                self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         cache = copy.copy(self._kept[key])
+        while sum(map(_size, self._kept)) > MOST_KEPT:
+            self._kept.popitem(last=False)
         cache.layers = [copy.copy(layer) for layer in cache.layers]
         cache.batch_select_indices(torch.tensor(rows, device=self._model.device))
         return cache

@@ -247,12 +247,9 @@ class AdapterTrainer(SFTTrainer):
         return sum(losses)
 
     def _clip_grad_norm(self, model: Any) -> torch.Tensor:
-        parameters = model.parameters() if self.flat is None else [self.flat.parameter]
-        return self.accelerator.clip_grad_norm_(parameters, self.args.max_grad_norm)
-
-    def _get_grad_norm(self, model: Any, grad_norm: torch.Tensor | None = None) -> torch.Tensor | None:
-        """Leave the norm where it is: reading it at each step would wait for the GPU."""
-        return grad_norm
+        if self.flat is None:
+            return super()._clip_grad_norm(model)
+        return self.accelerator.clip_grad_norm_([self.flat.parameter], self.args.max_grad_norm)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the loss of each step since the last call, where Trainer logs their mean."""
@@ -336,7 +333,7 @@ def _arguments(
         save_strategy="no",  # `_Watch` says when
         report_to="none",
         disable_tqdm=True,  # `_Progress` shows rate and remaining time
-        # The next step's examples go to the GPU while it works on this one.
+        # To hand the GPU the next step's examples is not to wait for it.
         dataloader_pin_memory=on_gpu,
         accelerator_config={"non_blocking": on_gpu},
         ddp_find_unused_parameters=False,

@@ -130,6 +130,19 @@ def test_a_recorded_training_has_the_loss_curve_of_a_plain_one(trained):
         assert mean < most
 
 
+@pytest.mark.parametrize("optim", ["adamw_8bit", "paged_adamw_8bit"])
+def test_an_8_bit_optimizer_of_one_tensor_trains_as_tensor_by_tensor(work, optim):
+    recipe = {**RECIPE, "optim": optim}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        pytest.skip("bitsandbytes not installed")
+    work.train(f"one-{optim}", dtype="float32", recipe=recipe)
+    work.train(f"many-{optim}", dtype="float32", recipe=recipe, recorded=False, flat=False)
+    one, many = (work.result(f"{name}-{optim}")["losses"] for name in ("one", "many"))
+    differences = [abs(a - b) / b for a, b in zip(one, many, strict=True)]
+    print(f"\n{optim}: loss curves differ by {sum(differences) / len(differences):.4%} a step")
+    assert sum(differences) / len(differences) < 0.01
+
+
 def test_a_training_that_cannot_be_recorded_goes_on_without(work):
     for name, looks in (("recordable", False), ("unrecordable", True)):
         work.train(name, dtype="float32", examples=48, looks=looks)

@@ -27,11 +27,19 @@ def main(file: str) -> None:
 
 
 def train(
-    model: dict, recipe: dict, examples: int, checkpoints: str, out: str, recorded: bool = True, looks: bool = False
+    model: dict,
+    recipe: dict,
+    examples: int,
+    checkpoints: str,
+    out: str,
+    recorded: bool = True,
+    looks: bool = False,
+    flat: bool = True,
 ) -> dict | None:
     """Train on the sample's first `examples`; return dtypes, losses, tokens/s and memory.
 
-    With `recorded` false its passes are not to be recorded; with `looks` they cannot be.
+    With `recorded` false its passes are not to be recorded; with `looks` they cannot be. With `flat` false, and then
+    not recorded, the optimizer takes the adapter tensor by tensor.
     """
     from tests.train_once import model_params
     from tests.train_once import recipe as train_params
@@ -42,7 +50,7 @@ def train(
     from text2sql.training import train_adapter
 
     seen: dict = {}
-    _watch_dtypes(seen, recorded, looks, model.get("loader") == "unsloth")
+    _watch_dtypes(seen, recorded, looks, flat, model.get("loader") == "unsloth")
     pairs = [(bare_messages(record["question"]), record["query"]) for record in records("train")[:examples]]
     lora = LoraParams(**recipe.pop("lora")) if "lora" in recipe else None
     recipe = train_params(**recipe, **({"lora": lora} if lora else {}))
@@ -77,7 +85,7 @@ def look_at_numbers(model):
     return model.get_input_embeddings().register_forward_hook(look)
 
 
-def _watch_dtypes(seen: dict, recorded: bool, looks: bool, with_unsloth: bool) -> None:
+def _watch_dtypes(seen: dict, recorded: bool, looks: bool, flat: bool, with_unsloth: bool) -> None:
     """Note the adapter's dtypes when the optimizer is made, before the first step."""
     if with_unsloth:
         import unsloth  # noqa: F401  (before transformers and TRL)
@@ -88,6 +96,8 @@ def _watch_dtypes(seen: dict, recorded: bool, looks: bool, with_unsloth: bool) -
     def create_optimizer(self, *arguments):
         if not recorded:
             self.recorded = None
+        if not flat:
+            self.flat = None
         if looks:
             look_at_numbers(self.model)
         seen["recorded"] = self.recorded is not None
