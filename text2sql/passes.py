@@ -73,7 +73,7 @@ class FlatParameters:
 
     The model's own are views of them. An optimizer takes each tensor for itself, some of them waiting for the GPU after
     each: an adapter has hundreds, and its steps would take longer than its passes. To AdamW and SGD, which work number
-    by number, one tensor is the same; in 8 bits AdamW keeps tensors of fewer than 4,096 numbers in 32, and then has none.
+    by number, one tensor is the same; AdamW in 8 bits would leave tensors of fewer than 4,096 numbers in 32.
     """
 
     def __init__(self, model: Any) -> None:
