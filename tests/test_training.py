@@ -256,7 +256,6 @@ def test_cutting_a_step_changes_its_result_by_rounding_alone(train, monkeypatch,
 
 @pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "sgd"])
 def test_an_adapter_in_one_tensor_trains_as_tensor_by_tensor(train, monkeypatch, optim, tmp_path):
-    """Gradients that are cut to the greatest norm among them: a step at this rate is far larger."""
     import torch
 
     import text2sql.trainer

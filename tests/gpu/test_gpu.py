@@ -34,7 +34,7 @@ class Work:
 
     def start(self, name: str, launcher: tuple[str, ...] = (), **work) -> None:
         """Start `work` under `name`."""
-        missing = [package for package in _needs(work["model"]) if importlib.util.find_spec(package) is None]
+        missing = _missing(work["model"], work.get("recipe", RECIPE))
         if missing:
             pytest.skip(f"{', '.join(missing)} not installed")
         (self.folder / f"{name}.json").write_text(json.dumps(work))
@@ -88,8 +88,13 @@ class Work:
         return self.result(name)["answers"][f"{adapter and self.folder / adapter} {size}"]
 
 
-def _needs(model: dict) -> list[str]:
-    return ["unsloth"] * (model["loader"] == "unsloth") + ["bitsandbytes"] * (model["quantization"] == "4bit")
+def _missing(model: dict, recipe: dict) -> list[str]:
+    """Return the packages that `model` or the optimizer of `recipe` needs, and that are not installed."""
+    needs = {
+        "unsloth": model["loader"] == "unsloth",
+        "bitsandbytes": model["quantization"] == "4bit" or recipe.get("optim", "").endswith("_8bit"),
+    }
+    return [package for package, needed in needs.items() if needed and importlib.util.find_spec(package) is None]
 
 
 def _model(loader: str, bits: str, base, dtype: str) -> dict:
@@ -111,7 +116,7 @@ def work(tmp_path_factory) -> Work:
 def trained(work) -> Work:
     """All trainings of SmolLM2, under way at once."""
     for loader, bits in COMBINATIONS:
-        if not [name for name in _needs(_model(loader, bits, "", "")) if importlib.util.find_spec(name) is None]:
+        if not _missing(_model(loader, bits, "", ""), RECIPE):
             work.train(f"{loader}-{bits}", loader, bits)
     for dtype in ("float32", "bfloat16"):
         work.train(f"recorded-{dtype}", dtype=dtype)
@@ -133,8 +138,6 @@ def test_a_recorded_training_has_the_loss_curve_of_a_plain_one(trained):
 @pytest.mark.parametrize("optim", ["adamw_8bit", "paged_adamw_8bit"])
 def test_an_8_bit_optimizer_of_one_tensor_trains_as_tensor_by_tensor(work, optim):
     recipe = {**RECIPE, "optim": optim}
-    if importlib.util.find_spec("bitsandbytes") is None:
-        pytest.skip("bitsandbytes not installed")
     work.train(f"one-{optim}", dtype="float32", recipe=recipe)
     work.train(f"many-{optim}", dtype="float32", recipe=recipe, recorded=False, flat=False)
     one, many = (work.result(f"{name}-{optim}")["losses"] for name in ("one", "many"))
