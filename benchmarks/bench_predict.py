@@ -12,7 +12,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.machine import has, on_gpu, rates
@@ -33,11 +33,11 @@ from benchmarks.material import (
     spread,
 )
 from benchmarks.measuring import OURS, Side, Worker, best_of, bound, compared, in_turns, nearly_same, result, same
-from benchmarks.results import show
+from benchmarks.results import save, show
 from text2sql.batching import run_batches
 from text2sql.journal import Journal
 from text2sql.models import LanguageModel
-from text2sql.params import EMBEDDED_BASE
+from text2sql.params import EMBEDDED_BASE, ModelParams
 
 LOOP = "(a) one generate a question"
 BATCHES = "(b) generate in batches"
@@ -61,8 +61,12 @@ def measure(
     loop_questions: int | None = None,
     repeats: int = 3,
     peers: Sequence[str] = "abc",
+    so_far: Callable[[dict], None] | None = None,
 ) -> dict:
-    """Return the times of all sides. Raises RuntimeError where answers in float32 differ by more than rounding."""
+    """Return the times of all sides. Raises RuntimeError where answers in float32 differ by more than rounding.
+
+    `so_far` gets the same of the sides that have run, after each run: on a GPU the peers take minutes.
+    """
     settings = params()
     gpu = on_gpu()
     questions = questions or (1034 if gpu else 8 if short else 64)
@@ -83,7 +87,17 @@ def measure(
 
         ours = Side(OURS, lambda: our_answers(ours_model, prompts, new_tokens, batch_size))
         sides = {OURS: ours}
-        notes = []
+        notes: list[str] = []
+        counts = {
+            "questions": questions,
+            "prompt_tokens": sum(map(len, prompts)),
+            "most_new_tokens": new_tokens,
+            "batch_size": batch_size,
+        }
+        what = (
+            f"{questions:,} questions, schema {schema}, {few_shot} worked examples, at most {new_tokens} new tokens, "
+            f"{chosen.dtype}"
+        )
         if "a" in peers:
             part = spread(prompts, loop_questions)
             sides[LOOP] = Side(
@@ -92,6 +106,8 @@ def measure(
                 scale=questions / len(part),
                 note=f"{len(part)} questions, spread over all lengths, scaled linearly",
             )
+            if len(part) < questions:
+                notes.append(f"The paper's loop: {sides[LOOP].note}.")
         if "b" in peers:
 
             def in_batches_of(size: int) -> list[list[int]]:
@@ -121,47 +137,60 @@ def measure(
             notes.append(f"unsloth: {sides[UNSLOTH].note}.")
         elif "c" in peers:
             notes.append("unsloth: not measured; it needs a GPU and its package.")
-        in_turns(list(sides.values()), repeats)
+
+        def found() -> dict:
+            return _result(chosen, sides, part if "a" in peers else [], counts, what, prompts, notes)
+
+        def after_each() -> None:
+            if so_far and sum(bool(side.seconds) for side in sides.values()) > 1:
+                so_far(found())
+
+        in_turns(list(sides.values()), repeats, after_each)
         if worker:
             worker.close()
+        return found()
 
+
+def _result(
+    model: ModelParams,
+    sides: dict[str, Side],
+    part: Sequence[int],
+    counts: dict,
+    what: str,
+    prompts: Sequence[list[int]],
+    notes: Sequence[str],
+) -> dict:
+    """Return what is known of those `sides` that have run; the loop answered the questions at the positions `part`."""
+    missing = [f"{name}: not measured." for name, side in sides.items() if not side.seconds]
+    sides = {name: side for name, side in sides.items() if side.seconds}
+    ours, peers = sides[OURS], [side for side in sides.values() if side.name != OURS]
     comparisons = []
-    for name, side in list(sides.items())[1:]:
-        expected = [ours.answers[position] for position in part] if name == LOOP else ours.answers
+    for side in peers:
+        expected = [ours.answers[position] for position in part] if side.name == LOOP else ours.answers
         answers = same(side.answers, expected)
-        comparisons.append(compared(ours, side, GOALS["gpu" if gpu else "cpu"].get(name), answers))
-        if chosen.dtype == "float32" and not nearly_same(side.answers, expected) and name != UNSLOTH:
-            raise RuntimeError(f"{name}: greedy answers in float32 differ: {answers}")
+        comparisons.append(compared(ours, side, GOALS["gpu" if on_gpu() else "cpu"].get(side.name), answers))
+        if model.dtype == "float32" and not nearly_same(side.answers, expected) and side.name != UNSLOTH:
+            raise RuntimeError(f"{side.name}: greedy answers in float32 differ: {answers}")
     generated = sum(map(len, ours.answers))
-    if LOOP in sides and sides[LOOP].scale != 1:
-        notes.append(f"The paper's loop: {sides[LOOP].note}.")
-    notes.append(
+    warm_up = (
         f"Warm-up of {OURS} (not counted above; it includes compiling and capturing, where that is done): "
         f"{ours.warm_up:.3g} s."
     )
-    least = least_seconds(model, quantization, chosen.dtype, prompts, ours.answers)
     return result(
-        f"predict {model_name(model, quantization)}",
-        f"{questions:,} questions, schema {schema}, {few_shot} worked examples, at most {new_tokens} new tokens, "
-        f"{chosen.dtype}",
-        {
-            "questions": questions,
-            "prompt_tokens": sum(map(len, prompts)),
-            "new_tokens": generated,
-            "most_new_tokens": new_tokens,
-            "batch_size": batch_size,
-        },
+        f"predict {model_name(model.base, model.quantization)}",
+        what,
+        {**counts, "new_tokens": generated},
         list(sides.values()),
         comparisons,
         bound=bound(
             "the operations of all prompts (what they share counted once) and answers at the measured rate of a "
             "large product, or reading weights and caches at the measured rate of a copy, whichever is longer",
-            least,
+            least_seconds(model.base, model.quantization, model.dtype, prompts, ours.answers),
             ours,
         ),
         tokens_per_second=round(generated / ours.median, 1),
-        rates=rates(chosen.dtype),
-        notes=notes,
+        rates=rates(model.dtype),
+        notes=[*notes, *missing, warm_up],
     )
 
 
@@ -238,7 +267,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
     options = vars(parser.parse_args(arguments))
     saved = options.pop("save")
-    show(measure(**options), saved)
+    show(measure(**options, so_far=(lambda found: save([found])) if saved else None), saved)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ TRL has its defaults: its collator and padding in the data set's order (not by l
 checkpointing. What differs from them: the seed's shuffle is done beforehand, so that both have the same order; each
 step logs; on a CPU float32 instead of bfloat16, which is slower there, and the model's own loss, since
 TRL's has kernels for GPUs. `trl_no_checkpointing` is the same without gradient checkpointing, for who has the memory.
+
+This project takes more of a GPU's memory where there is more; `--gpu-memory GB` gives each side so much of it.
 """
 
 import argparse
@@ -63,6 +65,7 @@ def measure(
     quantization: str = "none",
     dtype: str | None = None,
     loader: str = "transformers",
+    gpu_memory: float | None = None,
     repeats: int | None = None,
     sides: Sequence[str] | None = None,
     so_far: Callable[[dict], None] | None = None,
@@ -98,6 +101,7 @@ def measure(
         "schema": "none" if bare else schema or settings.prompt.schema_,
         "bare": bare,
         "spider": str(spider),
+        "gpu_memory_gb": gpu_memory,
     }
     runs: dict[str, list[dict]] = {side: [] for side in sides}
     for repeat in range(repeats):
@@ -171,7 +175,9 @@ def _result(runs: dict[str, list[dict]], plan: dict, notes: list[str]) -> dict:
     batch = f"{recipe['batch_size']} × {recipe['grad_accum']}"
     prompt = "bare questions" if plan["bare"] else f"schema {plan['schema']}"
     return result(
-        f"train {model_name(base, model['quantization'])}" + (", bare" if plan["bare"] else ""),
+        f"train {model_name(base, model['quantization'])}"
+        + (", bare" if plan["bare"] else "")
+        + (f", in {plan['gpu_memory_gb']:g} GB" if plan["gpu_memory_gb"] else ""),
         f"seconds a step of {batch} examples, {prompt}, {model['dtype']}, {recipe['optim']}, {plan['steps']} steps of "
         f"which {plan['warm']} warm up",
         {"steps": plan["steps"], "warm_up_steps": plan["warm"], "tokens": ours[0]["tokens"], "batch": batch},
@@ -206,6 +212,11 @@ def train_side(side: str, plan: dict) -> dict:
     """Train as `side` does, in this process; return what was measured."""
     if side == "unsloth" or plan["model"]["loader"] == "unsloth":
         import unsloth  # noqa: F401 (before transformers)
+    if plan["gpu_memory_gb"]:
+        import torch
+
+        whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+        torch.cuda.set_per_process_memory_fraction(plan["gpu_memory_gb"] * 1e9 / whole)
     model, recipe = ModelParams(**plan["model"]), TrainParams(**plan["recipe"])
     pairs = training_pairs(plan, recipe)
     times = _record_steps()
@@ -425,6 +436,7 @@ def main(arguments: Sequence[str]) -> None:
     prompt.add_argument("--schema", choices=["none", "name", "tables", "ddl"], help="default: params.yaml's")
     prompt.add_argument("--bare", action="store_true", help="the question alone, as the paper trains")
     parser.add_argument("--spider", default=SAMPLE_SPIDER, metavar="PATH")
+    parser.add_argument("--gpu-memory", type=float, metavar="GB", help="so much of the GPU's memory for each side")
     parser.add_argument("--repeats", type=int, metavar="N")
     parser.add_argument("--sides", type=lambda text: text.split(","), metavar="SIDE,…", help=", ".join(SIDES))
     parser.add_argument("--short", action="store_true")

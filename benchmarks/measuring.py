@@ -58,8 +58,11 @@ class Side:
         }
 
 
-def in_turns(sides: Sequence[Side], repeats: int) -> None:
-    """Run each of `sides` once to warm up, unless it was, then all in turns (A B A B …), `repeats` times."""
+def in_turns(sides: Sequence[Side], repeats: int, after_each: Callable[[], None] = lambda: None) -> None:
+    """Run each of `sides` once to warm up, unless it was, then all in turns (A B A B …), `repeats` times.
+
+    `after_each` is called whenever a timed run is done.
+    """
     for side in sides:
         if side.warm_up is None:
             side.warm_up = side.run()
@@ -67,6 +70,7 @@ def in_turns(sides: Sequence[Side], repeats: int) -> None:
         for side in sides:
             side.seconds.append(side.run())
             print(f"  {side.name}: run {repeat + 1} of {repeats}: {side.seconds[-1]:.3g} s", flush=True)
+            after_each()
 
 
 def compared(ours: Side, peer: Side, goal: float | None, answers: str | None, at_most: bool = False) -> dict:
@@ -130,6 +134,7 @@ def best_of(sizes: Sequence[int], seconds_at: Callable[[int], float], most: int)
             found[size] = seconds_at(size)
         except torch.OutOfMemoryError:
             found[size] = math.inf
+        print(f"  batches of {size}: {found[size]:.3g} s", flush=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
     best = min(found, key=found.get)

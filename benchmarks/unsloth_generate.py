@@ -54,6 +54,8 @@ def main(base: str, quantization: str, dtype: str, adapter: str, longest: str) -
             return {"seconds": 1e9, "answers": None}
         wait()
         seconds = time.perf_counter() - started
+        # unsloth keeps a batch's keys and values until the next prompt: the other sides need that memory.
+        generate_batch(model, request["prompts"][:1], 1, request["ends"], request["pad"])
         torch.cuda.empty_cache()
         return {"seconds": seconds, "answers": answers}
 

@@ -38,11 +38,21 @@ def checked(found):
 
 
 def test_prediction_answers_as_transformers_does(micro_model):
+    so_far = []
     found = checked(
         bench_predict.measure(
-            questions=6, new_tokens=3, model=str(micro_model), loop_questions=2, peer_batch_sizes=[2, 4], **REPEATS
+            questions=6,
+            new_tokens=3,
+            model=str(micro_model),
+            loop_questions=2,
+            peer_batch_sizes=[2, 4],
+            so_far=so_far.append,
+            **REPEATS,
         )
     )
+    first, last = so_far  # a measurement that is cut short has left what it measured
+    assert first["comparisons"] == found["comparisons"][:1] and last["comparisons"] == found["comparisons"]
+    assert f"{bench_predict.BATCHES}: not measured." in checked(first)["notes"]
     answers = {row["peer"]: row["answers"] for row in found["comparisons"]}
     assert answers == {bench_predict.LOOP: "2 of 2 the same", bench_predict.BATCHES: "6 of 6 the same"}
     assert found["sides"][bench_predict.LOOP]["scaled_by"] == 3

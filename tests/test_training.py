@@ -566,6 +566,57 @@ def test_where_memory_does_not_suffice_a_step_starts_again_in_smaller_parts(trai
         train(batch_size=4, grad_accum=1, seed=5)
 
 
+def test_where_one_example_does_not_fit_its_layers_are_computed_twice(train, monkeypatch, capsys, tmp_path):
+    """The limit is on what the layers really keep for the way back, for each token."""
+    import torch
+
+    from text2sql.trainer import AdapterTrainer
+
+    real, kept, most = AdapterTrainer.compute_loss, [], None
+
+    def small_gpu(self, model, inputs, *arguments, **options):
+        saved = []
+
+        def pack(tensor):
+            if tensor.shape[:2] == inputs["input_ids"].shape:
+                saved.append(tensor.nbytes)
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = real(self, model, inputs, *arguments, **options)
+        kept.append(sum(saved) / inputs["input_ids"].numel())
+        if most and kept[-1] > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss
+
+    monkeypatch.setattr(AdapterTrainer, "compute_loss", small_gpu)
+    expected = train().loss_curve
+    most = min(kept) / 2
+    curve = train(checkpoints=tmp_path / "others").loss_curve
+    assert [row["loss"] for row in curve] == pytest.approx([row["loss"] for row in expected], rel=1e-3)
+    assert kept[-1] < most
+    output = capsys.readouterr().out
+    assert "Out of memory at 2 examples a pass: going on with 1" in output
+    assert output.count("Out of memory at one example a pass: going on with gradient checkpointing") == 1
+
+
+def test_layers_that_are_computed_twice_drop_the_same_the_second_time(train, monkeypatch, tmp_path):
+    from text2sql.trainer import AdapterTrainer
+
+    expected = train(lora=INTERRUPTED["lora"]).loss_curve
+    real = AdapterTrainer.create_optimizer
+    begun = []
+
+    def create_optimizer(self, *arguments):
+        begun.append(self._with_less_memory())
+        return real(self, *arguments)
+
+    monkeypatch.setattr(AdapterTrainer, "create_optimizer", create_optimizer)
+    curve = train(lora=INTERRUPTED["lora"], checkpoints=tmp_path / "others").loss_curve
+    assert begun == ["with gradient checkpointing"]
+    assert [row["loss"] for row in curve] == pytest.approx([row["loss"] for row in expected], rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("message", "memory"),
     [

@@ -182,9 +182,10 @@ class AdapterTrainer(SFTTrainer):
         adapter_in_float32(model)
         # unsloth has an optimizer of its own making; several processes exchange gradients tensor by tensor.
         self.flat = FlatParameters(model) if loader != "unsloth" and processes.count == 1 else None
-        self.recorded = None
-        if recorded:
-            self.recorded = RecordedPasses(model, self.flat, self._recordable_loss, tokenizer.pad_token_id)
+        # unsloth computes its layers in a way of its own.
+        self._layers_can_be_repeated = loader != "unsloth" and model.supports_gradient_checkpointing
+        self._pad_id = tokenizer.pad_token_id
+        self.recorded = self._new_recordings() if recorded else None
         self.remove_callback(PrinterCallback)
         self.add_callback(self.watch)
         if processes.is_main:
@@ -210,7 +211,8 @@ class AdapterTrainer(SFTTrainer):
     def training_step(self, model: Any, inputs: dict, num_items_in_batch: Any = None) -> torch.Tensor:
         """Add up the gradients of a whole step, part by part; return its loss.
 
-        Where memory does not suffice for the parts, the step starts again with each of them cut in two.
+        Where memory does not suffice, the step starts again: with each part cut in two, down to single examples, and
+        then as `_with_less_memory` has it.
         """
         inputs = self._prepare_inputs(inputs)
         parts = inputs["parts"]
@@ -220,8 +222,11 @@ class AdapterTrainer(SFTTrainer):
                 self._unread.append((self.state.global_step + 1, loss.detach(), self._get_learning_rate()))
                 return loss
             except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or self.processes.count > 1:
+                    raise
                 largest = max(len(part["labels"]) for part in parts)
-                if not is_out_of_memory(error) or self.processes.count > 1 or largest == 1:
+                onward = f"with {-(-largest // 2)}" if largest > 1 else self._with_less_memory()
+                if onward is None:
                     raise
             # Outside the except block, where the traceback no longer holds the tensors of the failed attempt.
             model.zero_grad(set_to_none=True)
@@ -231,7 +236,24 @@ class AdapterTrainer(SFTTrainer):
             parts = [half for part in parts for half in halves(part)]
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            print(f"Out of memory at {largest} examples a pass: going on with {-(-largest // 2)}", flush=True)
+            examples = "one example" if largest == 1 else f"{largest} examples"
+            print(f"Out of memory at {examples} a pass: going on {onward}", flush=True)
+
+    def _with_less_memory(self) -> str | None:
+        """Give up speed for memory where single examples do not fit; return how, in words, or None at the end of it."""
+        if self._layers_can_be_repeated and not self.model.is_gradient_checkpointing:
+            self.model.gradient_checkpointing_enable(
+                # Random numbers are to be the same the second time, and a recording cannot hold how they are.
+                {"use_reentrant": False, "preserve_rng_state": _is_random(self.model)}
+            )
+            if self.recorded:
+                # Those before keep what is now computed twice.
+                self.recorded = self._new_recordings() if can_be_recorded(self.model) else None
+            return "with gradient checkpointing"
+        if self.recorded:
+            self.recorded = None  # recordings have memory of their own
+            return "without recording"
+        return None
 
     def _train_parts(self, model: Any, parts: Sequence[dict], count: torch.Tensor) -> torch.Tensor:
         if self.flat:
@@ -264,6 +286,9 @@ class AdapterTrainer(SFTTrainer):
             self.state.log_history.append(entry)
             self.control = self.callback_handler.on_log(self.args, self.state, self.control, entry)
 
+    def _new_recordings(self) -> RecordedPasses:
+        return RecordedPasses(self.model, self.flat, self._recordable_loss, self._pad_id)
+
     def _recordable_loss(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         with self.compute_loss_context_manager():
             return self.compute_loss(self.model_wrapped, part, num_items_in_batch=count)
@@ -295,6 +320,12 @@ class AdapterTrainer(SFTTrainer):
 
     def _send_telemetry(self) -> None:
         """TRL would tell its makers of each training."""
+
+
+def _is_random(model: Any) -> bool:
+    """Whether `model` drops anything at random in training."""
+    dropped = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    return any(dropped) or bool(getattr(model.config, "attention_dropout", 0))
 
 
 def _arguments(

@@ -35,11 +35,14 @@ def train(
     recorded: bool = True,
     looks: bool = False,
     flat: bool = True,
+    more_words: int = 0,
+    memory_gb: float | None = None,
 ) -> dict | None:
     """Train on the sample's first `examples`; return dtypes, losses, tokens/s and memory.
 
     With `recorded` false its passes are not to be recorded; with `looks` they cannot be. With `flat` false, and then
-    not recorded, the optimizer takes the adapter tensor by tensor.
+    not recorded, the optimizer takes the adapter tensor by tensor. Each question gets `more_words`; `memory_gb` is all
+    that the process may take of the GPU.
     """
     from tests.train_once import model_params
     from tests.train_once import recipe as train_params
@@ -51,7 +54,13 @@ def train(
 
     seen: dict = {}
     _watch_dtypes(seen, recorded, looks, flat, model.get("loader") == "unsloth")
-    pairs = [(bare_messages(record["question"]), record["query"]) for record in records("train")[:examples]]
+    asked = records("train")[:examples]
+    pairs = [(bare_messages(record["question"] + " Why?" * more_words), record["query"]) for record in asked]
+    if memory_gb:
+        import torch
+
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(memory_gb * 1e9 / total)
     lora = LoraParams(**recipe.pop("lora")) if "lora" in recipe else None
     recipe = train_params(**recipe, **({"lora": lora} if lora else {}))
     training = train_adapter("m1", pairs, model_params(**model), recipe, current_processes(), Path(checkpoints))
