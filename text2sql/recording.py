@@ -46,17 +46,26 @@ def record(model: Any, work: Callable[[], Any], pool: Any = None) -> tuple[Any, 
         return graph, result
     except (MemoryError, RuntimeError) as error:
         _clean_up(graph, pool, stream)
-        # Where the work fails the end of the recording often does so too, with an error that hides the first.
-        causes: list[BaseException] = [error]
-        while causes[-1].__context__ is not None:
-            causes.append(causes[-1].__context__)
-        for cause in causes:
+        cause = _first_cause(error)
+        reason = str(cause).partition("\n")[0]
+        try:
             if is_out_of_memory(cause):
                 raise cause from None
-        reason = str(causes[-1]).partition("\n")[0]
+        finally:
+            del cause  # its traceback holds this frame, and with it what the work had in memory
     setattr(model, FAILED, True)
     print(f"This model cannot be recorded as a CUDA graph ({reason}): going on without, more slowly", flush=True)
     return None
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """Return what `error` began with, or what in it tells of memory.
+
+    Where the work fails the end of the recording often does so too, with an error that hides the first.
+    """
+    while not is_out_of_memory(error) and error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def _clean_up(graph: Any, pool: Any, stream: Any) -> None:

@@ -224,16 +224,19 @@ class AdapterTrainer(SFTTrainer):
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or self.processes.count > 1:
                     raise
+                if self.recorded:
+                    self.recorded = self._new_recordings()  # those before hold memory
                 largest = max(len(part["labels"]) for part in parts)
                 onward = f"with {-(-largest // 2)}" if largest > 1 else self._with_less_memory()
                 if onward is None:
                     raise
             # Outside the except block, where the traceback no longer holds the tensors of the failed attempt.
             model.zero_grad(set_to_none=True)
-            # Of what failed: the step after this one is cut already, and would otherwise count a second time.
-            failed = max(part["input_ids"].numel() for part in parts)
-            self.data_collator.tokens_per_pass = min(self.data_collator.tokens_per_pass, failed // 2)
-            parts = [half for part in parts for half in halves(part)]
+            if largest > 1:
+                # Of what failed: the step after this one is cut already, and would otherwise count a second time.
+                failed = max(part["input_ids"].numel() for part in parts)
+                self.data_collator.tokens_per_pass = min(self.data_collator.tokens_per_pass, failed // 2)
+                parts = [half for part in parts for half in halves(part)]
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             examples = "one example" if largest == 1 else f"{largest} examples"
@@ -242,13 +245,12 @@ class AdapterTrainer(SFTTrainer):
     def _with_less_memory(self) -> str | None:
         """Give up speed for memory where single examples do not fit; return how, in words, or None at the end of it."""
         if self._layers_can_be_repeated and not self.model.is_gradient_checkpointing:
+            # What is dropped at random must be the same the second time, which no recording can see to.
+            if _is_random(self.model):
+                self.recorded = None
             self.model.gradient_checkpointing_enable(
-                # Random numbers are to be the same the second time, and a recording cannot hold how they are.
-                {"use_reentrant": False, "preserve_rng_state": _is_random(self.model)}
+                {"use_reentrant": False, "preserve_rng_state": self.recorded is None}
             )
-            if self.recorded:
-                # Those before keep what is now computed twice.
-                self.recorded = self._new_recordings() if can_be_recorded(self.model) else None
             return "with gradient checkpointing"
         if self.recorded:
             self.recorded = None  # recordings have memory of their own
@@ -286,7 +288,10 @@ class AdapterTrainer(SFTTrainer):
             self.state.log_history.append(entry)
             self.control = self.callback_handler.on_log(self.args, self.state, self.control, entry)
 
-    def _new_recordings(self) -> RecordedPasses:
+    def _new_recordings(self) -> RecordedPasses | None:
+        """Return recordings of none yet, or None where the model cannot be recorded."""
+        if not can_be_recorded(self.model):
+            return None
         return RecordedPasses(self.model, self.flat, self._recordable_loss, self._pad_id)
 
     def _recordable_loss(self, part: dict, count: torch.Tensor) -> torch.Tensor:
@@ -323,9 +328,10 @@ class AdapterTrainer(SFTTrainer):
 
 
 def _is_random(model: Any) -> bool:
-    """Whether `model` drops anything at random in training."""
+    """Whether `model` drops or shifts anything at random in training, as far as its modules and settings tell."""
     dropped = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
-    return any(dropped) or bool(getattr(model.config, "attention_dropout", 0))
+    named = [value for key, value in model.config.to_dict().items() if "drop" in key or "jitter" in key]
+    return any(dropped) or any(isinstance(value, (int, float)) and value for value in named)
 
 
 def _arguments(

@@ -155,13 +155,13 @@ def test_a_training_that_cannot_be_recorded_goes_on_without(work):
 
 
 def test_a_training_goes_on_where_not_even_one_example_fits(work):
-    """One of 1,600 tokens keeps 5 GB for the way back in float32, or 0.4 GB where layers are computed twice."""
+    """One of 1,600 tokens keeps some 6 GB for the way back in float32, or 0.6 GB where layers are computed twice."""
     recipe = {**RECIPE, "max_seq_len": 2048, "batch_size": 1}
     long = {"dtype": "float32", "recipe": recipe, "examples": 16, "more_words": 800}
     work.train("room", **long)
-    work.train("no-room", **long, memory_gb=2.5)
+    work.train("no-room", **long, memory_gb=3.5)
     assert work.result("no-room")["losses"] == pytest.approx(work.result("room")["losses"], rel=0.01)
-    assert work.result("no-room")["reserved_gb"] < 2.5 < work.result("room")["reserved_gb"]
+    assert work.result("no-room")["reserved_gb"] <= 3.5 < work.result("room")["reserved_gb"]
     output = work.output("no-room")
     assert output.count("Out of memory at one example a pass: going on with gradient checkpointing") == 1
     assert UNRECORDABLE not in output and "without recording" not in output
