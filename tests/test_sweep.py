@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-# The environment is this one: nothing is installed.
-MAKE = ("make", "-o", ".venv/installed", "sweep")
+# The environment is this one: nothing is installed. The tests may themselves be run by a make, with options of its own.
+MAKE = ("env", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "make", "-o", ".venv/installed", "sweep")
 
 
 @pytest.fixture
@@ -23,7 +23,6 @@ def test_without_rates_it_says_what_it_wants_and_queues_nothing(project):
     assert "Queued" not in project.run("dvc", "queue", "status").stdout
 
 
-@pytest.mark.long
 def test_each_rate_is_an_experiment_and_the_best_comes_first(project):
     # A copy of the data that git does not hold, as a person's spider_data.zip.
     shutil.copytree(project.folder / "data/sample/spider", project.folder / "untracked")
