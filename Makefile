@@ -24,7 +24,7 @@ help:
 	@echo 'make sweep LR="5e-4 1e-3"   an experiment a learning rate of Model 1, one after the other, then compared'
 	@echo "make evaluation          the paper's pytest matrix over predictions on disk, with an HTML report"
 	@echo "make review BASE=main    the pull request's comment: params, metrics and verdicts against BASE"
-	@echo "make test-long           the tests that take minutes"
+	@echo "make test-long           the tests that take long"
 	@echo "make bench               speed against named peers, on this machine; SHORT=1: roughly, in 2.5 minutes on 2 cores"
 
 install: $(INSTALLED)

@@ -79,6 +79,7 @@ def test_mmlu_says_that_the_harness_is_missing(micro_model, monkeypatch):
     assert any("lm_eval" in note for note in found["notes"])
 
 
+@pytest.mark.long
 def test_training_has_the_peers_losses(micro_model):
     sides, so_far = ["ours", "trl", "trl_no_checkpointing"], []
     found = checked(

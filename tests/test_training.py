@@ -503,6 +503,7 @@ def test_the_same_training_does_not_run_twice_at_once(tmp_path):
 # Processes, memory, and recipes that cannot run
 
 
+@pytest.mark.long
 def test_two_processes_train_the_same_adapter_as_one(train, micro_model, tmp_path):
     """Also the last step of an epoch, which three examples share with fillers."""
     import torch
