@@ -25,7 +25,7 @@ help:
 	@echo "make evaluation          the paper's pytest matrix over predictions on disk, with an HTML report"
 	@echo "make review BASE=main    the pull request's comment: params, metrics and verdicts against BASE"
 	@echo "make test-long           the tests that take long"
-	@echo "make bench               speed against named peers, on this machine; SHORT=1: roughly, in 2.5 minutes on 2 cores"
+	@echo "make bench               speed against named peers, on this machine; SHORT=1: roughly, in 4 minutes on 2 slow cores"
 
 install: $(INSTALLED)
 
