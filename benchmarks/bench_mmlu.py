@@ -5,8 +5,8 @@
 (a) the paper's: each option's full prompt through the model, and the sum of the option's log-likelihoods; (b)
 lm-evaluation-harness (`pip install --no-deps lm_eval` is enough for this): `loglikelihood` of its HFLM on the same
 weights, prompts and options, at the best of some batch sizes. Both choose as this project does, or it is said how
-often. The runs alternate; one of each warms up and is not counted. Loading is not counted; tokenising is, on all
-sides.
+often. The runs alternate; one of each on some of the questions warms up and is not counted. Loading is not counted;
+tokenising is, on all sides.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import dataclasses
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,19 @@ from benchmarks.material import (
     spread,
 )
 from benchmarks.measuring import OURS, Side, best_of, bound, compared, in_turns, nearly_same, result, same
-from benchmarks.results import show
+from benchmarks.results import save, show
 from text2sql.errors import UserError
 from text2sql.journal import Journal
 from text2sql.mmlu import SUBJECT_CATEGORY, Question, open_mmlu
 from text2sql.mmlu_evaluation import answer_questions
 from text2sql.models import LanguageModel
-from text2sql.params import EMBEDDED_BASE
+from text2sql.params import EMBEDDED_BASE, ModelParams
 from text2sql.processes import Processes
 from text2sql.prompts import OPTIONS, mmlu_prompt
 
 PAPER = "(a) the paper's four full prompts"
 HARNESS = "(b) lm-evaluation-harness"
-# On how many questions batch sizes are tried.
+# On how many questions, or four of the largest batches, sides warm up and batch sizes are tried.
 SEARCHED = 32
 GOALS = {PAPER: 12, HARNESS: 3}
 
@@ -62,8 +62,12 @@ def measure(
     paper_questions: int | None = None,
     repeats: int = 3,
     peers: Sequence[str] = "ab",
+    so_far: Callable[[dict], None] | None = None,
 ) -> dict:
-    """Return the times of all sides. Raises RuntimeError where choices in float32 differ by more than rounding."""
+    """Return the times of all sides. Raises RuntimeError where choices in float32 differ by more than rounding.
+
+    `so_far` gets the same of the sides that have run, after each run.
+    """
     settings = params()
     gpu = on_gpu()
     questions = questions or (14042 if gpu else 6 if short else 300)
@@ -81,6 +85,10 @@ def measure(
         ours_model = LanguageModel(chosen, adapter)
         plain, tokenizer = plain_model(chosen, adapter)
         ours = Side(OURS, lambda: our_choices(ours_model, asked, examples, batch_size))
+        some = spread(texts, max(SEARCHED, 4 * max(peer_batch_sizes)))
+        part_of_ours = Side("", lambda: our_choices(ours_model, [asked[one] for one in some], examples, batch_size))
+        ours.warm_up = part_of_ours.run()
+        notes.append(f"Warm-up of {OURS} (not counted above): {ours.warm_up:.3g} s for {len(some)} questions.")
         sides = {OURS: ours}
         part = spread(texts, paper_questions)
         if "a" in peers:
@@ -95,32 +103,53 @@ def measure(
         if "b" in peers and has("lm_eval"):
             harness = Harness(plain, tokenizer)
             harness.choices(texts[:2], 2)  # what is loaded at the first call
-            some = [texts[position] for position in spread(texts, max(SEARCHED, 4 * max(peer_batch_sizes)))]
+            searched = [texts[position] for position in some]
             best, seconds, tried = best_of(
-                peer_batch_sizes, lambda size: Side("", lambda: harness.choices(some, size)).run(), most=len(some)
+                peer_batch_sizes, lambda size: Side("", lambda: harness.choices(searched, size)).run(), most=len(some)
             )
             sides[HARNESS] = Side(HARNESS, lambda: harness.choices(texts, best), warm_up=seconds)
             sides[HARNESS].note = f"batch size {best}, the fastest on {len(some)} questions of {tried}"
             notes.append(f"lm-evaluation-harness: {sides[HARNESS].note}.")
         elif "b" in peers:
             notes.append("lm-evaluation-harness: not measured; `pip install --no-deps lm_eval` gives what it takes.")
-        in_turns(list(sides.values()), repeats)
         ids = ours_model.text_ids(texts)
+        counts = {
+            "questions": len(asked),
+            "prompt_tokens": sum(map(len, ids)),
+            "tokens_read_once": least_tokens(asked, ids),
+        }
+        what = f"{len(asked):,} questions of {len(examples)} subjects, {shots}-shot, {chosen.dtype}"
 
-    comparisons = []
+        def found() -> dict:
+            return _result(chosen, sides, part, counts, what, notes)
+
+        def after_each() -> None:
+            if so_far and sum(bool(side.seconds) for side in sides.values()) > 1:
+                so_far(found())
+
+        in_turns(list(sides.values()), repeats, after_each)
+        return found()
+
+
+def _result(
+    model: ModelParams, sides: dict[str, Side], part: Sequence[int], counts: dict, what: str, notes: Sequence[str]
+) -> dict:
+    """Return what is known of those `sides` that have run; the paper's answered the questions at the places `part`."""
+    missing = [f"{name}: not measured." for name, side in sides.items() if not side.seconds]
+    sides = {name: side for name, side in sides.items() if side.seconds}
+    ours, comparisons = sides[OURS], []
     for name, side in list(sides.items())[1:]:
         expected = [ours.answers[position] for position in part] if name == PAPER else ours.answers
         answers = same(side.answers, expected)
         comparisons.append(compared(ours, side, GOALS[name], answers))
-        if chosen.dtype == "float32" and not nearly_same(side.answers, expected):
+        if model.dtype == "float32" and not nearly_same(side.answers, expected):
             raise RuntimeError(f"{name}: choices in float32 differ: {answers}")
-    read, size, rate = least_tokens(asked, ids), sizes(model, quantization, chosen.dtype), rates(chosen.dtype)
-    operations = 2 * size["body"] * read + 2 * size["head"] * len(asked)
-    notes.append(f"Warm-up of {OURS} (not counted above): {ours.warm_up:.3g} s.")
+    size, rate = sizes(model.base, model.quantization, model.dtype), rates(model.dtype)
+    operations = 2 * size["body"] * counts["tokens_read_once"] + 2 * size["head"] * counts["questions"]
     return result(
-        f"mmlu {model_name(model, quantization)}",
-        f"{len(asked):,} questions of {len(examples)} subjects, {shots}-shot, {chosen.dtype}",
-        {"questions": len(asked), "prompt_tokens": sum(map(len, ids)), "tokens_read_once": read},
+        f"mmlu {model_name(model.base, model.quantization)}",
+        what,
+        counts,
         list(sides.values()),
         comparisons,
         bound=bound(
@@ -128,9 +157,9 @@ def measure(
             operations / rate["operations_per_second"],
             ours,
         ),
-        questions_per_second=round(len(asked) / ours.median, 1),
+        questions_per_second=round(counts["questions"] / ours.median, 1),
         rates=rate,
-        notes=notes,
+        notes=[*notes, *missing],
     )
 
 
@@ -248,7 +277,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
     options = vars(parser.parse_args(arguments))
     saved = options.pop("save")
-    show(measure(**options), saved)
+    show(measure(**options, so_far=(lambda found: save([found])) if saved else None), saved)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ checkpointing. What differs from them: the seed's shuffle is done beforehand, so
 step logs; on a CPU float32 instead of bfloat16, which is slower there, and the model's own loss, since
 TRL's has kernels for GPUs. `trl_no_checkpointing` is the same without gradient checkpointing, for who has the memory.
 
-This project takes more of a GPU's memory where there is more; `--gpu-memory GB` gives each side so much of it.
+This project takes more of a GPU's memory where there is more; `--gpu-memory GB` leaves it so much and no more, while
+the peers take what they take.
 """
 
 import argparse
@@ -166,6 +167,7 @@ def _result(runs: dict[str, list[dict]], plan: dict, notes: list[str]) -> dict:
         + ", ".join(f"{name} {statistics.median(side['whole_seconds']):.3g} s" for name, side in table.items())
         + ".",
     ]
+    notes += [f"{OURS}: {said}." for said in ours[0]["out_of_memory"]]
     base, rate = model["base"], rates(model["dtype"])
     size = sizes(base, model["quantization"], model["dtype"])
     # Forward and the gradient of activations, 2 operations each a weight: the base's weights have no gradient. Of the
@@ -203,7 +205,8 @@ def _run(side: str, plan: dict) -> dict:
     )
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
-            return json.loads(line[len(MARK) :])
+            said = [said for said in done.stdout.splitlines() if said.startswith("Out of memory")]
+            return json.loads(line[len(MARK) :]) | {"out_of_memory": said}
     output = f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     raise RuntimeError(f"{SIDES[side]} ended with code {done.returncode}:\n{output}")
 
@@ -212,7 +215,7 @@ def train_side(side: str, plan: dict) -> dict:
     """Train as `side` does, in this process; return what was measured."""
     if side == "unsloth" or plan["model"]["loader"] == "unsloth":
         import unsloth  # noqa: F401 (before transformers)
-    if plan["gpu_memory_gb"]:
+    if plan["gpu_memory_gb"] and side == "ours":
         import torch
 
         whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
@@ -436,7 +439,7 @@ def main(arguments: Sequence[str]) -> None:
     prompt.add_argument("--schema", choices=["none", "name", "tables", "ddl"], help="default: params.yaml's")
     prompt.add_argument("--bare", action="store_true", help="the question alone, as the paper trains")
     parser.add_argument("--spider", default=SAMPLE_SPIDER, metavar="PATH")
-    parser.add_argument("--gpu-memory", type=float, metavar="GB", help="so much of the GPU's memory for each side")
+    parser.add_argument("--gpu-memory", type=float, metavar="GB", help="this project may take so much of the GPU's")
     parser.add_argument("--repeats", type=int, metavar="N")
     parser.add_argument("--sides", type=lambda text: text.split(","), metavar="SIDE,…", help=", ".join(SIDES))
     parser.add_argument("--short", action="store_true")
