@@ -104,20 +104,11 @@ class RecordedPasses:
     """
 
     def __init__(
-        self,
-        model: Any,
-        flat: FlatParameters,
-        loss_of: Callable[[dict, torch.Tensor], torch.Tensor],
-        pad_id: int,
-        short_of_memory: bool = False,
+        self, model: Any, flat: FlatParameters, loss_of: Callable[[dict, torch.Tensor], torch.Tensor], pad_id: int
     ) -> None:
-        """`loss_of(part, count)` runs the model on a part of a step, whose loss counts `count` tokens in all.
-
-        `short_of_memory`: pad less, and record a shape when it is first met.
-        """
+        """`loss_of(part, count)` runs the model on a part of a step, whose loss counts `count` tokens in all."""
         self._parameters, self._gradients = flat.parts, flat.gradients
         self._model, self._loss_of, self._pad_id = model, loss_of, pad_id
-        self._short_of_memory = short_of_memory
         self._met: set[tuple] = set()
         self._recordings: dict[tuple, _Recording] = {}
         self._most_recordings = MOST_RECORDINGS
@@ -125,12 +116,10 @@ class RecordedPasses:
 
     def run(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         """Add the gradients of `part` to those of the step; return its loss."""
-        part = rounded_up(part, self._pad_id, WIDTH_STEP if self._short_of_memory else WIDE_STEP)
+        part = rounded_up(part, self._pad_id)
         shape = (*part["input_ids"].shape, part["logits_to_keep"].shape[0])
-        # The first pass of a shape runs as usual, and initialises what must not be initialised while recording. Where
-        # memory is short only those before the first recording do: beside its memory they would take as much again.
-        met = shape in self._met or (self._short_of_memory and self._recordings)
-        if met and shape not in self._recordings and len(self._recordings) < self._most_recordings:
+        # The first pass of a shape runs as usual, and initialises what must not be initialised while recording.
+        if shape in self._met and shape not in self._recordings and len(self._recordings) < self._most_recordings:
             self._record(shape, part, count)
         if shape in self._recordings:
             return self._recordings[shape].replay(part, count)
@@ -171,17 +160,17 @@ class _Recording:
         return self._loss.clone()
 
 
-def rounded_up(part: dict, pad_id: int, wide_step: int = WIDE_STEP) -> dict:
+def rounded_up(part: dict, pad_id: int) -> dict:
     """Return `part` without its mask, padded to one of few shapes by what the loss does not count.
 
     `input_ids` (rows, width), `labels` likewise, `shift_labels` (rows, positions) and `logits_to_keep` (positions):
-    rows to a power of two, width and positions to multiples of `WIDTH_STEP`, those beyond `WIDE` of `wide_step`.
+    rows to a power of two, width and positions to multiples.
     """
     rows, width = part["input_ids"].shape
     positions = part["logits_to_keep"].shape[0]
     more_rows = (1 << (rows - 1).bit_length()) - rows
-    more_width = _rounded(width, wide_step) - width
-    more_positions = _rounded(positions, wide_step) - positions
+    more_width = _rounded(width) - width
+    more_positions = _rounded(positions) - positions
     return {
         "input_ids": pad(part["input_ids"], (0, more_width, 0, more_rows), value=pad_id),
         "labels": pad(part["labels"], (0, more_width, 0, more_rows), value=IGNORED),
@@ -190,6 +179,6 @@ def rounded_up(part: dict, pad_id: int, wide_step: int = WIDE_STEP) -> dict:
     }
 
 
-def _rounded(size: int, wide_step: int) -> int:
-    step = WIDTH_STEP if size <= WIDE else wide_step
+def _rounded(size: int) -> int:
+    step = WIDTH_STEP if size <= WIDE else WIDE_STEP
     return -(-size // step) * step

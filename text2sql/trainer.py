@@ -36,10 +36,6 @@ from text2sql.training_data import IGNORED, TrainingExample
 # The loss of each step is read so often, in steps, where one GPU trains: reading it waits for the GPU, which meanwhile
 # has nothing to do. Elsewhere each step is read as it ends.
 STEPS_BETWEEN_READS = 25
-# Where layers are computed twice passes hold so many times the tokens of the one that did not fit; halves, where not.
-WIDER = 4
-# How often recordings are made anew where memory does not suffice beside them.
-MOST_RENEWED = 3
 
 
 class EpochOrder:
@@ -190,7 +186,6 @@ class AdapterTrainer(SFTTrainer):
         self._layers_can_be_repeated = loader != "unsloth" and model.supports_gradient_checkpointing
         self._pad_id = tokenizer.pad_token_id
         self.recorded = self._new_recordings() if recorded else None
-        self._renewed = 0
         self.remove_callback(PrinterCallback)
         self.add_callback(self.watch)
         if processes.is_main:
@@ -229,22 +224,19 @@ class AdapterTrainer(SFTTrainer):
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or self.processes.count > 1:
                     raise
+                if self.recorded:
+                    self.recorded = self._new_recordings()  # those before hold memory
                 largest = max(len(part["labels"]) for part in parts)
                 onward = f"with {-(-largest // 2)}" if largest > 1 else self._with_less_memory()
                 if onward is None:
                     raise
             # Outside the except block, where the traceback no longer holds the tensors of the failed attempt.
             model.zero_grad(set_to_none=True)
-            if self.recorded:
-                self.recorded = self._new_recordings()  # those before hold memory
-            # Of what failed: the step after this one is cut already, and would otherwise count a second time.
-            failed = max(part["input_ids"].numel() for part in parts)
             if largest > 1:
+                # Of what failed: the step after this one is cut already, and would otherwise count a second time.
+                failed = max(part["input_ids"].numel() for part in parts)
                 self.data_collator.tokens_per_pass = min(self.data_collator.tokens_per_pass, failed // 2)
                 parts = [half for part in parts for half in halves(part)]
-            elif self.recorded is None:
-                # A token keeps a fraction of what it kept, and launching many small passes takes long.
-                self.data_collator.tokens_per_pass = WIDER * failed
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             examples = "one example" if largest == 1 else f"{largest} examples"
@@ -260,9 +252,6 @@ class AdapterTrainer(SFTTrainer):
                 {"use_reentrant": False, "preserve_rng_state": self.recorded is None}
             )
             return "with gradient checkpointing"
-        if self.recorded and self._renewed < MOST_RENEWED:
-            self._renewed += 1  # other shapes have left gaps in the memory of those before
-            return "with new recordings"
         if self.recorded:
             self.recorded = None  # recordings have memory of their own
             return "without recording"
@@ -303,8 +292,7 @@ class AdapterTrainer(SFTTrainer):
         """Return recordings of none yet, or None where the model cannot be recorded."""
         if not can_be_recorded(self.model):
             return None
-        short_of_memory = self.model.is_gradient_checkpointing
-        return RecordedPasses(self.model, self.flat, self._recordable_loss, self._pad_id, short_of_memory)
+        return RecordedPasses(self.model, self.flat, self._recordable_loss, self._pad_id)
 
     def _recordable_loss(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         with self.compute_loss_context_manager():
