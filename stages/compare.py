@@ -177,7 +177,7 @@ def _data_checksums(lock_file: Path) -> dict[str, str]:
     """Return {raw data path: md5} as `prepare` found it: DVC writes its lock after each stage."""
     if not lock_file.is_file():
         return {}
-    dependencies = lock.read(lock.read_stages(lock_file))
+    dependencies = lock.read(lock.read_stages(lock_file, own=True))
     return {path: md5 for stage, path, md5 in dependencies if stage == "prepare" and not path.endswith(".py")}
 
 

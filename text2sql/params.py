@@ -225,14 +225,17 @@ class Params(_Section):
         return self.train.model_copy(update=self.train_m2.model_dump())
 
 
-def read_yaml(path: str | Path) -> dict:
-    """Return the mapping that the YAML file `path` holds. Raises UserError where it is missing or something else."""
+def read_yaml(path: str | Path, by_a_program: bool = False) -> dict:
+    """Return the mapping that the YAML file `path` holds. Raises UserError where it is missing or something else.
+
+    `by_a_program`: the file was written here by one, and ruamel's parser in C may read it, which takes a fifth as long.
+    """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        # Not by ruamel's parser in C: it says less of what is wrong, and a file nested deeply enough ends the process.
-        value = YAML(typ="safe", pure=True).load(Path(path).read_text(encoding="utf-8"))
+        # That in C says less of what is wrong, and a file nested deeply enough ends the process.
+        value = YAML(typ="safe", pure=not by_a_program).load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
