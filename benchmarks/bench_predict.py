@@ -141,11 +141,7 @@ def measure(
         def found() -> dict:
             return _result(chosen, sides, part if "a" in peers else [], counts, what, prompts, notes)
 
-        def after_each() -> None:
-            if so_far and sum(bool(side.seconds) for side in sides.values()) > 1:
-                so_far(found())
-
-        in_turns(list(sides.values()), repeats, after_each)
+        in_turns(list(sides.values()), repeats, so_far and (lambda: so_far(found())))
         if worker:
             worker.close()
         return found()

@@ -58,10 +58,10 @@ class Side:
         }
 
 
-def in_turns(sides: Sequence[Side], repeats: int, after_each: Callable[[], None] = lambda: None) -> None:
+def in_turns(sides: Sequence[Side], repeats: int, after_each: Callable[[], None] | None = None) -> None:
     """Run each of `sides` once to warm up, unless it was, then all in turns (A B A B …), `repeats` times.
 
-    `after_each` is called whenever a timed run is done.
+    `after_each` is called whenever a timed run is done, once two sides have one: before, there is nothing to compare.
     """
     for side in sides:
         if side.warm_up is None:
@@ -70,7 +70,8 @@ def in_turns(sides: Sequence[Side], repeats: int, after_each: Callable[[], None]
         for side in sides:
             side.seconds.append(side.run())
             print(f"  {side.name}: run {repeat + 1} of {repeats}: {side.seconds[-1]:.3g} s", flush=True)
-            after_each()
+            if after_each and sum(bool(one.seconds) for one in sides) > 1:
+                after_each()
 
 
 def compared(ours: Side, peer: Side, goal: float | None, answers: str | None, at_most: bool = False) -> dict:

@@ -15,9 +15,9 @@ from text2sql.params import read_yaml
 def read_stages(path: str | Path, own: bool = False) -> dict[str, dict]:
     """Return {stage: its entry} of the lock file `path`. Raises UserError where it is missing or no YAML.
 
-    `own`: DVC wrote it in this run; one that came from elsewhere is read with more care, and takes longer.
+    `own`: it is this project's, as DVC wrote it; one that came from elsewhere is read with more care, and takes longer.
     """
-    return read_yaml(path, by_a_program=own).get("stages") or {}
+    return read_yaml(path, own=own).get("stages") or {}
 
 
 def changed_params(stages: Mapping[str, Mapping], params: Mapping) -> Iterator[tuple[str, list[str]]]:

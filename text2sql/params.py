@@ -225,17 +225,17 @@ class Params(_Section):
         return self.train.model_copy(update=self.train_m2.model_dump())
 
 
-def read_yaml(path: str | Path, by_a_program: bool = False) -> dict:
+def read_yaml(path: str | Path, own: bool = False) -> dict:
     """Return the mapping that the YAML file `path` holds. Raises UserError where it is missing or something else.
 
-    `by_a_program`: the file was written here by one, and ruamel's parser in C may read it, which takes a fifth as long.
+    `own`: a program wrote the file for this project, and ruamel's parser in C may read it, which is faster.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        # That in C says less of what is wrong, and a file nested deeply enough ends the process.
-        value = YAML(typ="safe", pure=not by_a_program).load(Path(path).read_text(encoding="utf-8"))
+        # ruamel's parser in C says less of what is wrong, and a file nested deeply enough ends the process.
+        value = YAML(typ="safe", pure=not own).load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except IsADirectoryError:
