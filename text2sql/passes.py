@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from torch.nn.functional import pad
+from torch.utils.checkpoint import checkpoint
+from transformers.loss.loss_utils import ForCausalLMLoss
 
 from text2sql.recording import record
 from text2sql.training_data import IGNORED
@@ -19,6 +21,8 @@ TOKENS_ON_CPU = 1024
 TOKENS_ON_GPU = 8192
 # Shapes are rounded up to multiples of these, so that few differ and each is recorded once.
 WIDTH_STEP, WIDE, WIDE_STEP = 64, 512, 256
+# Of so many positions the loss is computed at once where memory is short.
+POSITIONS_PER_LOSS = 32
 # Each recording holds some megabytes; shapes beyond so many run as usual.
 MOST_RECORDINGS = 96
 
@@ -68,6 +72,56 @@ def halves(part: dict) -> list[dict]:
     ]
 
 
+def single_rows(part: dict) -> list[dict]:
+    """Return `part` by its rows, each a part."""
+    if len(part["labels"]) == 1:
+        return [part]
+    return [row for half in halves(part) for row in single_rows(half)]
+
+
+def counted_alone(row: dict) -> dict:
+    """Return `row`, one of several before, without the positions that only the others counted. Waits for a GPU."""
+    counted = row["shift_labels"][0] != IGNORED
+    counted[0] |= ~counted.any()  # at least one position, as in `Collator.part`
+    return row | {"shift_labels": row["shift_labels"][:, counted], "logits_to_keep": row["logits_to_keep"][counted]}
+
+
+def repeat_loss(model: Any) -> None:
+    """Have `model` compute its loss for some positions after the others, and again on the way back.
+
+    In float32 the logits of a large vocabulary are kept three times over, and take more memory than a layer. A model
+    whose loss is of another kind stays as it is.
+    """
+    if model.loss_function is ForCausalLMLoss:
+        model.loss_function = _repeated_loss
+
+
+def _repeated_loss(
+    logits: torch.Tensor,
+    labels: Any,
+    vocab_size: int,
+    num_items_in_batch: Any = None,
+    shift_labels: torch.Tensor | None = None,
+    **options: Any,
+) -> torch.Tensor:
+    if shift_labels is None or num_items_in_batch is None:  # no sum over the positions
+        return ForCausalLMLoss(logits, labels, vocab_size, num_items_in_batch, shift_labels=shift_labels, **options)
+    return sum(
+        checkpoint(
+            lambda part, following: ForCausalLMLoss(
+                part.contiguous(), None, vocab_size, num_items_in_batch, shift_labels=following.reshape(-1), **options
+            ),
+            part,
+            following,
+            use_reentrant=False,
+            preserve_rng_state=False,
+        )
+        for part, following in zip(
+            logits.split(POSITIONS_PER_LOSS, dim=1), shift_labels.split(POSITIONS_PER_LOSS, dim=1), strict=True
+        )
+    )
+
+
 class FlatParameters:
     """The trained parameters of a model as one tensor, `parameter`, and their gradients as another, its `grad`.
 
@@ -104,19 +158,42 @@ class RecordedPasses:
     """
 
     def __init__(
-        self, model: Any, flat: FlatParameters, loss_of: Callable[[dict, torch.Tensor], torch.Tensor], pad_id: int
+        self,
+        model: Any,
+        flat: FlatParameters,
+        loss_of: Callable[[dict, torch.Tensor], torch.Tensor],
+        pad_id: int,
+        shapes: Sequence[tuple[int, int, int]] = (),
     ) -> None:
-        """`loss_of(part, count)` runs the model on a part of a step, whose loss counts `count` tokens in all."""
+        """`loss_of(part, count)` runs the model on a part of a step, whose loss counts `count` tokens in all.
+
+        Without `shapes` each is recorded when it comes a second time. With them these alone are, the largest first,
+        before the first pass: then nothing else takes memory any more. See `few_shapes`.
+        """
         self._parameters, self._gradients = flat.parts, flat.gradients
         self._model, self._loss_of, self._pad_id = model, loss_of, pad_id
+        self._shapes = sorted(shapes, reverse=True)
         self._met: set[tuple] = set()
         self._recordings: dict[tuple, _Recording] = {}
         self._most_recordings = MOST_RECORDINGS
         self._pool: Any = None
 
+    @property
+    def number(self) -> int:
+        """How many shapes are recorded."""
+        return len(self._recordings)
+
     def run(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         """Add the gradients of `part` to those of the step; return its loss."""
-        part = rounded_up(part, self._pad_id)
+        if not self._shapes:
+            return self._run(rounded_up(part, shape_of(part), self._pad_id), count)
+        if not self._recordings and self._most_recordings:
+            self._record_all(part, count)
+        most = self._shapes[0][2]
+        rows = [row if len(row["logits_to_keep"]) <= most else counted_alone(row) for row in single_rows(part)]
+        return sum(self._run(rounded_up(row, self._least(row), self._pad_id), count) for row in rows)
+
+    def _run(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         shape = (*part["input_ids"].shape, part["logits_to_keep"].shape[0])
         # The first pass of a shape runs as usual, and initialises what must not be initialised while recording.
         if shape in self._met and shape not in self._recordings and len(self._recordings) < self._most_recordings:
@@ -126,6 +203,24 @@ class RecordedPasses:
         loss = self._pass(part, count)
         self._met.add(shape)  # not where memory did not suffice
         return loss
+
+    def _record_all(self, part: dict, count: torch.Tensor) -> None:
+        """Record all shapes with a row that counts nothing."""
+        first, position = part["input_ids"][:1, :1], torch.zeros_like(part["logits_to_keep"][:1])
+        ignored = torch.full_like(first, IGNORED)
+        nothing = {"input_ids": first, "labels": ignored, "shift_labels": ignored, "logits_to_keep": position}
+        parts = {shape: rounded_up(nothing, shape, self._pad_id) for shape in self._shapes}
+        # Two rounds: once there are recordings, no memory is left for a pass without.
+        for part in parts.values():
+            self._pass(part, count)
+        for shape, part in parts.items():
+            if self._most_recordings:
+                self._record(shape, part, count)
+
+    def _least(self, row: dict) -> tuple[int, int, int]:
+        """Return the smallest of the shapes that `row` fits into."""
+        needed = (1, row["input_ids"].shape[1], row["logits_to_keep"].shape[0])
+        return min(shape for shape in self._shapes if all(a >= b for a, b in zip(shape, needed, strict=True)))
 
     def _pass(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         loss = self._loss_of(part, count)
@@ -160,17 +255,30 @@ class _Recording:
         return self._loss.clone()
 
 
-def rounded_up(part: dict, pad_id: int) -> dict:
-    """Return `part` without its mask, padded to one of few shapes by what the loss does not count.
+def shape_of(part: dict) -> tuple[int, int, int]:
+    """Return rows, width and positions of `part`, rounded up: rows to a power of two, the others to multiples."""
+    rows, width = part["input_ids"].shape
+    return 1 << (rows - 1).bit_length(), _rounded(width), _rounded(part["logits_to_keep"].shape[0])
 
-    `input_ids` (rows, width), `labels` likewise, `shift_labels` (rows, positions) and `logits_to_keep` (positions):
-    rows to a power of two, width and positions to multiples.
+
+def few_shapes(width: int, positions: int) -> list[tuple[int, int, int]]:
+    """Return shapes for single rows of up to `width` tokens and `positions` counted ones, of which few are recorded.
+
+    Each half as wide as the one before, down to an eighth: such a recording finds room in the memory of the largest.
+    """
+    positions = -(-positions // WIDTH_STEP) * WIDTH_STEP
+    widths = {-(-width // divisor // WIDTH_STEP) * WIDTH_STEP for divisor in (1, 2, 4, 8)}
+    return [(1, width, positions) for width in sorted(widths)]
+
+
+def rounded_up(part: dict, shape: tuple[int, int, int], pad_id: int) -> dict:
+    """Return `part` without its mask, padded to `shape` (rows, width, positions) by what the loss does not count.
+
+    `input_ids` (rows, width), `labels` likewise, `shift_labels` (rows, positions) and `logits_to_keep` (positions).
     """
     rows, width = part["input_ids"].shape
-    positions = part["logits_to_keep"].shape[0]
-    more_rows = (1 << (rows - 1).bit_length()) - rows
-    more_width = _rounded(width) - width
-    more_positions = _rounded(positions) - positions
+    more_rows, more_width = shape[0] - rows, shape[1] - width
+    more_positions = shape[2] - part["logits_to_keep"].shape[0]
     return {
         "input_ids": pad(part["input_ids"], (0, more_width, 0, more_rows), value=pad_id),
         "labels": pad(part["labels"], (0, more_width, 0, more_rows), value=IGNORED),

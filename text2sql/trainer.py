@@ -27,7 +27,7 @@ from text2sql.checkpoints import CheckpointStore
 from text2sql.errors import RunError, UserError, is_out_of_memory
 from text2sql.models import adapter_in_float32
 from text2sql.params import TrainParams
-from text2sql.passes import FlatParameters, RecordedPasses, cut, halves, tokens_per_pass
+from text2sql.passes import FlatParameters, RecordedPasses, cut, few_shapes, halves, repeat_loss, tokens_per_pass
 from text2sql.processes import Processes
 from text2sql.recording import can_be_recorded
 from text2sql.timing import Stopwatch
@@ -185,6 +185,9 @@ class AdapterTrainer(SFTTrainer):
         # unsloth computes its layers in a way of its own.
         self._layers_can_be_repeated = loader != "unsloth" and model.supports_gradient_checkpointing
         self._pad_id = tokenizer.pad_token_id
+        self._examples = examples
+        self._shapes: list[tuple[int, int, int]] = []  # as they come
+        self._has_stepped = False
         self.recorded = self._new_recordings() if recorded else None
         self.remove_callback(PrinterCallback)
         self.add_callback(self.watch)
@@ -219,6 +222,7 @@ class AdapterTrainer(SFTTrainer):
         while True:
             try:
                 loss = self._train_parts(model, parts, num_items_in_batch)
+                self._has_stepped = True
                 self._unread.append((self.state.global_step + 1, loss.detach(), self._get_learning_rate()))
                 return loss
             except (MemoryError, RuntimeError) as error:
@@ -251,6 +255,13 @@ class AdapterTrainer(SFTTrainer):
             self.model.gradient_checkpointing_enable(
                 {"use_reentrant": False, "preserve_rng_state": self.recorded is None}
             )
+            repeat_loss(self.model.get_base_model())
+            if self.recorded:
+                longest = max(len(example.input_ids) for example in self._examples)
+                counted = max(sum(label != IGNORED for label in example.labels) for example in self._examples)
+                self._shapes = few_shapes(longest, counted)
+                self.data_collator.tokens_per_pass = 1  # an example at a time
+                self.recorded = self._new_recordings()
             return "with gradient checkpointing"
         if self.recorded:
             self.recorded = None  # recordings have memory of their own
@@ -260,7 +271,8 @@ class AdapterTrainer(SFTTrainer):
     def _train_parts(self, model: Any, parts: Sequence[dict], count: torch.Tensor) -> torch.Tensor:
         if self.flat:
             self.flat.begin_step()
-        if self.recorded:
+        # The first step is not recorded: at its end the optimizer takes memory, which recordings would not give back.
+        if self.recorded and self._has_stepped:
             model.train()
             return sum(self.recorded.run(part, count) for part in parts)
         losses = []
@@ -292,7 +304,7 @@ class AdapterTrainer(SFTTrainer):
         """Return recordings of none yet, or None where the model cannot be recorded."""
         if not can_be_recorded(self.model):
             return None
-        return RecordedPasses(self.model, self.flat, self._recordable_loss, self._pad_id)
+        return RecordedPasses(self.model, self.flat, self._recordable_loss, self._pad_id, self._shapes)
 
     def _recordable_loss(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         with self.compute_loss_context_manager():

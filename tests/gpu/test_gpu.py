@@ -165,6 +165,7 @@ def test_a_training_goes_on_where_not_even_one_example_fits(work):
     output = work.output("no-room")
     assert output.count("Out of memory at one example a pass: going on with gradient checkpointing") == 1
     assert UNRECORDABLE not in output and "without recording" not in output
+    assert work.result("no-room")["recordings"] > 2
 
 
 @pytest.mark.parametrize(("loader", "bits"), COMBINATIONS)

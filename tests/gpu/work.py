@@ -53,7 +53,8 @@ def train(
     from text2sql.training import train_adapter
 
     seen: dict = {}
-    _watch_dtypes(seen, recorded, looks, flat, model.get("loader") == "unsloth")
+    trainers: list = []
+    _watch_dtypes(seen, trainers, recorded, looks, flat, model.get("loader") == "unsloth")
     asked = records("train")[:examples]
     pairs = [(bare_messages(record["question"] + " Why?" * more_words), record["query"]) for record in asked]
     if memory_gb:
@@ -81,6 +82,7 @@ def train(
         "losses": [row["loss"] for row in training.loss_curve],
         "metrics": training.metrics,
         "timing": timing,
+        "recordings": trainers[0].recorded.number if trainers[0].recorded else 0,
         "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 3),
     }
 
@@ -94,8 +96,8 @@ def look_at_numbers(model):
     return model.get_input_embeddings().register_forward_hook(look)
 
 
-def _watch_dtypes(seen: dict, recorded: bool, looks: bool, flat: bool, with_unsloth: bool) -> None:
-    """Note the adapter's dtypes when the optimizer is made, before the first step."""
+def _watch_dtypes(seen: dict, trainers: list, recorded: bool, looks: bool, flat: bool, with_unsloth: bool) -> None:
+    """Note the trainer, and the adapter's dtypes when the optimizer is made, before the first step."""
     if with_unsloth:
         import unsloth  # noqa: F401  (before transformers and TRL)
     from text2sql.trainer import AdapterTrainer
@@ -110,6 +112,7 @@ def _watch_dtypes(seen: dict, recorded: bool, looks: bool, flat: bool, with_unsl
         if looks:
             look_at_numbers(self.model)
         seen["recorded"] = self.recorded is not None
+        trainers.append(self)
         seen["dtypes_before"] = sorted({str(p.dtype) for p in self.model.parameters() if p.requires_grad})
         return real(self, *arguments)
 
