@@ -667,7 +667,7 @@ def test_passes_for_little_memory_have_the_loss_and_gradients_of_all_others(micr
     import text2sql.passes
     from text2sql.attention import use_right_padded_attention
     from text2sql.models import add_adapter, load_base
-    from text2sql.passes import FlatParameters, RecordedPasses, few_shapes, halves, repeat_loss
+    from text2sql.passes import POSITIONS_PER_LOSS, FlatParameters, RecordedPasses, few_shapes, halves, repeat_loss
     from text2sql.trainer import Collator
 
     recorded, seen = [], []
@@ -691,7 +691,7 @@ def test_passes_for_little_memory_have_the_loss_and_gradients_of_all_others(micr
     model = add_adapter(base, lora, 1, "transformers")
     assert use_right_padded_attention(model)
     flat = FlatParameters(model)
-    answer = "SELECT name FROM singer WHERE age IN (1, 2, 3, 4, 5, 6, 7, 8)"
+    answer = "SELECT name FROM singer WHERE age IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)"
     long = [([{"role": "user", "content": "Why? " * number}], answer) for number in (150, 130, 90, 70, 50)]
     examples = sorted(encode(tokenizer, [*PAIRS, *long], 512)[0], key=lambda example: -len(example.input_ids))
     rows = [vars(example) for example in examples]
@@ -705,7 +705,9 @@ def test_passes_for_little_memory_have_the_loss_and_gradients_of_all_others(micr
     assert loss > 1 and gradients.abs().max() > 0
     recorded.clear()
 
-    shapes = few_shapes(len(examples[0].input_ids), max(len(counted(example)) for example in examples))
+    most = max(len(counted(example)) for example in examples)
+    assert most > POSITIONS_PER_LOSS
+    shapes = few_shapes(len(examples[0].input_ids), most)
     assert max(len(part["logits_to_keep"]) for part in halves(first)) > shapes[0][2]
     repeat_loss(model.get_base_model())
     passes = RecordedPasses(model, flat, loss_of, tokenizer.pad_token_id, shapes)
