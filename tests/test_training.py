@@ -667,7 +667,7 @@ def test_passes_for_little_memory_have_the_loss_and_gradients_of_all_others(micr
     import text2sql.passes
     from text2sql.attention import use_right_padded_attention
     from text2sql.models import add_adapter, load_base
-    from text2sql.passes import POSITIONS_PER_LOSS, FlatParameters, RecordedPasses, few_shapes, halves, repeat_loss
+    from text2sql.passes import POSITIONS_PER_LOSS, FlatParameters, RecordedPasses, few_shapes, repeat_loss, single_rows
     from text2sql.trainer import Collator
 
     recorded, seen = [], []
@@ -697,18 +697,17 @@ def test_passes_for_little_memory_have_the_loss_and_gradients_of_all_others(micr
     rows = [vars(example) for example in examples]
     collator = Collator(tokenizer.pad_token_id, 10_000, masked=False)
     parts = [collator.part(some) for some in (rows[:1], rows[1:5], rows[5:])]
-    first, second = halves(parts[1])
-    parts[1:2] = [*halves(first), second]
     count = torch.tensor(sum(len(counted(example)) for example in examples))
     plain = RecordedPasses(model, flat, loss_of, tokenizer.pad_token_id)
     loss, gradients = loss_and_gradients(plain)
     assert loss > 1 and gradients.abs().max() > 0
     recorded.clear()
 
-    most = max(len(counted(example)) for example in examples)
-    assert most > POSITIONS_PER_LOSS
-    shapes = few_shapes(len(examples[0].input_ids), most)
-    assert max(len(part["logits_to_keep"]) for part in halves(first)) > shapes[0][2]
+    sizes = [(len(example.input_ids), len(counted(example))) for example in examples]
+    shapes = few_shapes(sizes)
+    parts = [row for part in parts for row in single_rows(part)]
+    # Rows that were one part name each other's positions, too many for any shape.
+    assert max(len(part["logits_to_keep"]) for part in parts) > max(shape[2] for shape in shapes) > POSITIONS_PER_LOSS
     repeat_loss(model.get_base_model())
     passes = RecordedPasses(model, flat, loss_of, tokenizer.pad_token_id, shapes)
     for _ in range(2):
@@ -717,7 +716,7 @@ def test_passes_for_little_memory_have_the_loss_and_gradients_of_all_others(micr
         assert again[0] == pytest.approx(loss, rel=1e-5)
         assert torch.allclose(again[1], gradients, rtol=1e-3, atol=1e-6)
         assert len(recorded) == len(shapes) > 2
-    # A row a pass, each in the smallest shape that is wide enough.
+    # A row a pass, the long ones wider than the others.
     assert len(seen) == len(rows) and set(seen) < set(shapes) and min(seen) == min(shapes) and max(seen) == max(shapes)
 
 

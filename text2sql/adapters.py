@@ -38,6 +38,18 @@ def check_adapter(folder: str | Path) -> None:
         raise UserError(f"{folder / WEIGHTS}: holds no weights")
 
 
+def adapter_on_cpu(model: Any) -> dict[str, Any]:
+    """Return copies of the trained weights of `model` by name, in the CPU's memory.
+
+    PEFT would copy those that share one tensor on the GPU, where no memory may be left.
+    """
+    return {
+        name: parameter.detach().to("cpu", copy=True)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
 def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -> None:
     """Write the adapter of `model` to `folder`, whole or not at all.
 
@@ -48,7 +60,7 @@ def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -
 
     try:
         with atomic_directory(folder) as temporary:
-            model.save_pretrained(temporary, safe_serialization=True, save_embedding_layers=False)
+            model.save_pretrained(temporary, state_dict=adapter_on_cpu(model), save_embedding_layers=False)
             config_file = temporary / CONFIG
             config = json.loads(config_file.read_text(encoding="utf-8"))
             # The base as params.yaml names it: not where it lies on this machine.

@@ -80,7 +80,7 @@ def single_rows(part: dict) -> list[dict]:
 
 
 def counted_alone(row: dict) -> dict:
-    """Return `row`, one of several before, without the positions that only the others counted. Waits for a GPU."""
+    """Return a `row` that was one of several without the positions that only the others counted. Waits for a GPU."""
     counted = row["shift_labels"][0] != IGNORED
     counted[0] |= ~counted.any()  # at least one position, as in `Collator.part`
     return row | {"shift_labels": row["shift_labels"][:, counted], "logits_to_keep": row["logits_to_keep"][counted]}
@@ -164,15 +164,16 @@ class RecordedPasses:
         loss_of: Callable[[dict, torch.Tensor], torch.Tensor],
         pad_id: int,
         shapes: Sequence[tuple[int, int, int]] = (),
+        room: int = 0,
     ) -> None:
         """`loss_of(part, count)` runs the model on a part of a step, whose loss counts `count` tokens in all.
 
-        Without `shapes` each is recorded when it comes a second time. With them these alone are, the largest first,
-        before the first pass: then nothing else takes memory any more. See `few_shapes`.
+        Without `shapes` each is recorded when it comes a second time. With them, see `few_shapes`, these alone are, the
+        widest first and all of them before the first pass, such that `room` bytes stay free. Each part is one row then.
         """
         self._parameters, self._gradients = flat.parts, flat.gradients
         self._model, self._loss_of, self._pad_id = model, loss_of, pad_id
-        self._shapes = sorted(shapes, reverse=True)
+        self._shapes, self._room = sorted(shapes, reverse=True), room
         self._met: set[tuple] = set()
         self._recordings: dict[tuple, _Recording] = {}
         self._most_recordings = MOST_RECORDINGS
@@ -185,13 +186,14 @@ class RecordedPasses:
 
     def run(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         """Add the gradients of `part` to those of the step; return its loss."""
+        if self._shapes and not self._recordings:
+            self._record_all(part, count)
         if not self._shapes:
             return self._run(rounded_up(part, shape_of(part), self._pad_id), count)
-        if not self._recordings and self._most_recordings:
-            self._record_all(part, count)
-        most = self._shapes[0][2]
-        rows = [row if len(row["logits_to_keep"]) <= most else counted_alone(row) for row in single_rows(part)]
-        return sum(self._run(rounded_up(row, self._least(row), self._pad_id), count) for row in rows)
+        shape = min(shape for shape in self._shapes if shape[1] >= part["input_ids"].shape[1])
+        if len(part["logits_to_keep"]) > shape[2]:
+            part = counted_alone(part)
+        return self._run(rounded_up(part, shape, self._pad_id), count)
 
     def _run(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         shape = (*part["input_ids"].shape, part["logits_to_keep"].shape[0])
@@ -205,22 +207,22 @@ class RecordedPasses:
         return loss
 
     def _record_all(self, part: dict, count: torch.Tensor) -> None:
-        """Record all shapes with a row that counts nothing."""
+        """Record all shapes with a row that counts nothing, before the first part of a step."""
         first, position = part["input_ids"][:1, :1], torch.zeros_like(part["logits_to_keep"][:1])
         ignored = torch.full_like(first, IGNORED)
         nothing = {"input_ids": first, "labels": ignored, "shift_labels": ignored, "logits_to_keep": position}
         parts = {shape: rounded_up(nothing, shape, self._pad_id) for shape in self._shapes}
+        room = torch.empty(self._room, dtype=torch.uint8, device=first.device)
         # Two rounds: once there are recordings, no memory is left for a pass without.
         for part in parts.values():
             self._pass(part, count)
+        torch._foreach_zero_(self._gradients)  # where a model's loss is more than its tokens'
         for shape, part in parts.items():
             if self._most_recordings:
                 self._record(shape, part, count)
-
-    def _least(self, row: dict) -> tuple[int, int, int]:
-        """Return the smallest of the shapes that `row` fits into."""
-        needed = (1, row["input_ids"].shape[1], row["logits_to_keep"].shape[0])
-        return min(shape for shape in self._shapes if all(a >= b for a, b in zip(shape, needed, strict=True)))
+        del room
+        if not self._recordings:  # a model that cannot be recorded
+            self._shapes = []
 
     def _pass(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         loss = self._loss_of(part, count)
@@ -261,14 +263,14 @@ def shape_of(part: dict) -> tuple[int, int, int]:
     return 1 << (rows - 1).bit_length(), _rounded(width), _rounded(part["logits_to_keep"].shape[0])
 
 
-def few_shapes(width: int, positions: int) -> list[tuple[int, int, int]]:
-    """Return shapes for single rows of up to `width` tokens and `positions` counted ones, of which few are recorded.
+def few_shapes(sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """Return the few shapes that single rows of these `sizes` (tokens, and how many of them are counted) fit into.
 
     Each half as wide as the one before, down to an eighth: such a recording finds room in the memory of the largest.
     """
-    positions = -(-positions // WIDTH_STEP) * WIDTH_STEP
-    widths = {-(-width // divisor // WIDTH_STEP) * WIDTH_STEP for divisor in (1, 2, 4, 8)}
-    return [(1, width, positions) for width in sorted(widths)]
+    longest = max(width for width, _ in sizes)
+    widths = sorted({_up(-(-longest // divisor)) for divisor in (1, 2, 4, 8)})
+    return [(1, most, _up(max((counted for width, counted in sizes if width <= most), default=1))) for most in widths]
 
 
 def rounded_up(part: dict, shape: tuple[int, int, int], pad_id: int) -> dict:
@@ -288,5 +290,8 @@ def rounded_up(part: dict, shape: tuple[int, int, int], pad_id: int) -> dict:
 
 
 def _rounded(size: int) -> int:
-    step = WIDTH_STEP if size <= WIDE else WIDE_STEP
+    return _up(size, WIDTH_STEP if size <= WIDE else WIDE_STEP)
+
+
+def _up(size: int, step: int = WIDTH_STEP) -> int:
     return -(-size // step) * step

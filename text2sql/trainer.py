@@ -22,12 +22,22 @@ from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from text2sql.adapters import adapter_on_cpu
 from text2sql.attention import use_right_padded_attention
 from text2sql.checkpoints import CheckpointStore
 from text2sql.errors import RunError, UserError, is_out_of_memory
 from text2sql.models import adapter_in_float32
 from text2sql.params import TrainParams
-from text2sql.passes import FlatParameters, RecordedPasses, cut, few_shapes, halves, repeat_loss, tokens_per_pass
+from text2sql.passes import (
+    FlatParameters,
+    RecordedPasses,
+    cut,
+    few_shapes,
+    halves,
+    repeat_loss,
+    single_rows,
+    tokens_per_pass,
+)
 from text2sql.processes import Processes
 from text2sql.recording import can_be_recorded
 from text2sql.timing import Stopwatch
@@ -36,6 +46,8 @@ from text2sql.training_data import IGNORED, TrainingExample
 # The loss of each step is read so often, in steps, where one GPU trains: reading it waits for the GPU, which meanwhile
 # has nothing to do. Elsewhere each step is read as it ends.
 STEPS_BETWEEN_READS = 25
+# Of those that a recipe may name, the ones that take memory for the adapter's size at each step, and give it back.
+OPTIMIZERS_WITH_TEMPORARIES = {"adamw_torch", "sgd"}
 
 
 class EpochOrder:
@@ -185,7 +197,10 @@ class AdapterTrainer(SFTTrainer):
         # unsloth computes its layers in a way of its own.
         self._layers_can_be_repeated = loader != "unsloth" and model.supports_gradient_checkpointing
         self._pad_id = tokenizer.pad_token_id
-        self._examples = examples
+        self._optim = recipe.optim
+        self._sizes = [
+            (len(example.input_ids), sum(label != IGNORED for label in example.labels)) for example in examples
+        ]
         self._shapes: list[tuple[int, int, int]] = []  # as they come
         self._has_stepped = False
         self.recorded = self._new_recordings() if recorded else None
@@ -219,6 +234,8 @@ class AdapterTrainer(SFTTrainer):
         """
         inputs = self._prepare_inputs(inputs)
         parts = inputs["parts"]
+        if self.recorded and self._shapes:
+            parts = [row for part in parts for row in single_rows(part)]
         while True:
             try:
                 loss = self._train_parts(model, parts, num_items_in_batch)
@@ -257,14 +274,14 @@ class AdapterTrainer(SFTTrainer):
             )
             repeat_loss(self.model.get_base_model())
             if self.recorded:
-                longest = max(len(example.input_ids) for example in self._examples)
-                counted = max(sum(label != IGNORED for label in example.labels) for example in self._examples)
-                self._shapes = few_shapes(longest, counted)
-                self.data_collator.tokens_per_pass = 1  # an example at a time
+                self._shapes = few_shapes(self._sizes)
+                self._tokens_per_pass, self.data_collator.tokens_per_pass = self.data_collator.tokens_per_pass, 1
                 self.recorded = self._new_recordings()
             return "with gradient checkpointing"
         if self.recorded:
             self.recorded = None  # recordings have memory of their own
+            if self._shapes:
+                self.data_collator.tokens_per_pass = self._tokens_per_pass
             return "without recording"
         return None
 
@@ -304,7 +321,9 @@ class AdapterTrainer(SFTTrainer):
         """Return recordings of none yet, or None where the model cannot be recorded."""
         if not can_be_recorded(self.model):
             return None
-        return RecordedPasses(self.model, self.flat, self._recordable_loss, self._pad_id, self._shapes)
+        # Made anew at each step, so large as the adapter.
+        room = self.flat.parameter.nbytes if self._optim in OPTIMIZERS_WITH_TEMPORARIES else 0
+        return RecordedPasses(self.model, self.flat, self._recordable_loss, self._pad_id, self._shapes, room)
 
     def _recordable_loss(self, part: dict, count: torch.Tensor) -> torch.Tensor:
         with self.compute_loss_context_manager():
@@ -318,7 +337,7 @@ class AdapterTrainer(SFTTrainer):
 
     def _save(self, output_dir: str, state_dict: dict | None = None) -> None:
         # The adapter alone: no copy of the tokenizer, no pickle, no look at the hub for the base's vocabulary.
-        self.model.save_pretrained(output_dir, state_dict=state_dict, save_embedding_layers=False)
+        self.model.save_pretrained(output_dir, state_dict=adapter_on_cpu(self.model), save_embedding_layers=False)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint, whole or not at all. Where the disk refuses it, training goes on without."""
