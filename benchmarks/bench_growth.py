@@ -33,11 +33,11 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import Side, in_turns, result
 from benchmarks.results import show
-from text2sql.execution import Limits
-from text2sql.models import LanguageModel
-from text2sql.params import EMBEDDED_BASE
-from text2sql.scoring import score_examples
-from text2sql.spider import Example, open_spider
+from text2sql.core.params import EMBEDDED_BASE
+from text2sql.data.spider import Example, open_spider
+from text2sql.execution.executor import Limits
+from text2sql.model.language_model import LanguageModel
+from text2sql.scoring.verdicts import score_examples
 
 TIMES = (1, 2, 4, 8)
 MARK = "==RESULT== "
@@ -171,7 +171,8 @@ def process_scaling(
     found = {name: _launch(count, threads, plan) for name, (count, threads) in kinds.items()}
     names = list(found)
     notes = [
-        f"Processes: {questions} questions: " + ", ".join(f"{name} {seconds:.3g} s" for name, seconds in found.items())
+        f"Processes: {questions} questions: "
+        + ", ".join(f"{name} {seconds:.3g} s" for name, seconds in found.items())
         + f"; two are {found[names[-2]] / found[names[-1]]:.2f} times as fast as one with the same means each."
     ]
     seconds = {name: round(value, 4) for name, value in found.items()}
@@ -207,7 +208,7 @@ def _launch(count: int, threads: int | None, plan: dict) -> float:
 
 def worker(plan: dict) -> None:
     """Answer this process's share of the questions, again and again; the main process says the median seconds."""
-    from text2sql.processes import current_processes
+    from text2sql.core.processes import current_processes
 
     processes = current_processes()
     model = LanguageModel(model_params(plan["model"], plan["quantization"], plan["dtype"]))

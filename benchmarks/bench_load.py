@@ -134,7 +134,7 @@ def _numbered(example: dict, number: int) -> dict:
 
 def _write_predictions(project: Path) -> None:
     """Write predictions of `base`: right, wrong, not SQL, and a text of some length, in turn."""
-    from text2sql.files import iter_jsonl, write_jsonl
+    from text2sql.core.files import iter_jsonl, write_jsonl
 
     def predictions():
         for line in iter_jsonl(project / "data/prepared/spider/dev.jsonl"):
@@ -151,8 +151,8 @@ def _write_predictions(project: Path) -> None:
 
 def _write_results_of_other_models(project: Path) -> None:
     """Give Models 1 and 2 the results of `base`, and all of them invented ones on MMLU and in training."""
-    from tests import synthetic
-    from text2sql.files import write_json, write_jsonl, write_text
+    from testkit import synthetic
+    from text2sql.core.files import write_json, write_jsonl, write_text
 
     for model in MODELS[1:]:
         for name in ("data/predictions/{}.jsonl", "data/verdicts/spider/{}.jsonl", "metrics/spider/{}.json"):

@@ -33,14 +33,14 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import OURS, Side, best_of, bound, compared, in_turns, nearly_same, result, same
 from benchmarks.results import save, show
-from text2sql.errors import UserError
-from text2sql.journal import Journal
-from text2sql.mmlu import SUBJECT_CATEGORY, Question, open_mmlu
-from text2sql.mmlu_evaluation import answer_questions
-from text2sql.models import LanguageModel
-from text2sql.params import EMBEDDED_BASE, ModelParams
-from text2sql.processes import Processes
-from text2sql.prompts import OPTIONS, mmlu_prompt
+from text2sql.core.errors import UserError
+from text2sql.core.journal import Journal
+from text2sql.core.params import EMBEDDED_BASE, ModelParams
+from text2sql.core.processes import Processes
+from text2sql.data.mmlu import SUBJECT_CATEGORY, Question, open_mmlu
+from text2sql.evaluation.mmlu import answer_questions
+from text2sql.model.language_model import LanguageModel
+from text2sql.prompts.messages import OPTIONS, mmlu_prompt
 
 PAPER = "(a) the paper's four full prompts"
 HARNESS = "(b) lm-evaluation-harness"
@@ -159,9 +159,7 @@ def _result(
     )
 
 
-def mmlu_questions(
-    path: str | Path, count: int, shots: int
-) -> tuple[list[Question], dict[str, list[Question]], int]:
+def mmlu_questions(path: str | Path, count: int, shots: int) -> tuple[list[Question], dict[str, list[Question]], int]:
     """Return `count` test questions, the worked examples by subject, and how many of the questions are repeats.
 
     All subjects that `path` has; fewer questions are shared out evenly among them, more go through the data again.
@@ -197,9 +195,7 @@ def our_choices(
     """Return the choices by the stage's path."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         journal = Journal("bench", [], 0, Path(folder))
-        records, _ = answer_questions(
-            model, questions, shots, SUBJECT_CATEGORY, batch_size, journal, Processes(), OURS
-        )
+        records, _ = answer_questions(model, questions, shots, SUBJECT_CATEGORY, batch_size, journal, Processes(), OURS)
     return [record["choice"] for record in records]
 
 

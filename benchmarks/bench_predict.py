@@ -34,10 +34,10 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import OURS, Side, Worker, best_of, bound, compared, in_turns, nearly_same, result, same
 from benchmarks.results import save, show
-from text2sql.batching import run_batches
-from text2sql.journal import Journal
-from text2sql.models import LanguageModel
-from text2sql.params import EMBEDDED_BASE, ModelParams
+from text2sql.core.journal import Journal
+from text2sql.core.params import EMBEDDED_BASE, ModelParams
+from text2sql.evaluation.batching import run_batches
+from text2sql.model.language_model import LanguageModel
 
 LOOP = "(a) one generate a question"
 BATCHES = "(b) generate in batches"

@@ -33,12 +33,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from text2sql.errors import RunError, UserError, run
-from text2sql.execution import Limits
-from text2sql.official import gold_as_executed, order_matters, prediction_as_executed
-from text2sql.score import read_predictions
-from text2sql.scoring import Verdict, score_examples
-from text2sql.spider import Example, open_spider
+from text2sql.cli.score import read_predictions
+from text2sql.core.errors import RunError, UserError, run
+from text2sql.data.spider import Example, open_spider
+from text2sql.execution.executor import Limits
+from text2sql.scoring.official import gold_as_executed, order_matters, prediction_as_executed
+from text2sql.scoring.verdicts import Verdict, score_examples
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample" / "spider"
 COPIES = 8  # of the sample
@@ -190,9 +190,7 @@ def _plain_seconds(examples: list[Example], verdicts: list[Verdict], databases: 
 
     One plain connection a database. Predictions that the sandbox stopped, which might never end, are left out.
     """
-    golds = {
-        (example.db_id, text) for example in examples for text in (example.query, gold_as_executed(example.query))
-    }
+    golds = {(example.db_id, text) for example in examples for text in (example.query, gold_as_executed(example.query))}
     predictions = {
         (verdict.db_id, text)
         for verdict in verdicts

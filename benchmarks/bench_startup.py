@@ -21,8 +21,8 @@ from benchmarks.material import REPOSITORY
 from benchmarks.measuring import Side, Unavailable, compared, in_turns, result
 from benchmarks.random_base import write_random_base
 from benchmarks.results import show
-from tests.project import Project
-from tests.warm import warm_python
+from testkit.project import Project
+from testkit.warm import warm_python
 
 EVAL, EMPTY = "eval_spider base", "an empty Python"
 COMPARE, IMPORTS = "compare", "import scipy.stats, pandas"

@@ -43,8 +43,8 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import OURS, result
 from benchmarks.results import save, show
-from text2sql.params import EMBEDDED_BASE, ModelParams, TrainParams
-from text2sql.prompts import bare_messages, spider_messages
+from text2sql.core.params import EMBEDDED_BASE, ModelParams, TrainParams
+from text2sql.prompts.messages import bare_messages, spider_messages
 
 TRL, TRL_PLAIN, UNSLOTH = "TRL's SFTTrainer", "TRL without gradient checkpointing", "unsloth's notebook settings"
 SIDES = {"ours": OURS, "trl": TRL, "trl_no_checkpointing": TRL_PLAIN, "unsloth": UNSLOTH}
@@ -291,7 +291,7 @@ def _record_steps() -> dict:
 
 
 def _train_ours(pairs: list, model: ModelParams, recipe: TrainParams) -> tuple[list[float], int, int]:
-    from text2sql.training import train_adapter
+    from text2sql.training.fine_tune import train_adapter
 
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         training = train_adapter("m1", pairs, model, recipe, checkpoints=Path(folder))
@@ -313,7 +313,7 @@ def _train_peer(side: str, pairs: list, model: ModelParams, recipe: TrainParams)
         base, tokenizer = _unsloth_model(model, recipe)
         settings: dict[str, Any] = {}  # its own checkpointing is in the model
     else:
-        from text2sql.models import add_adapter
+        from text2sql.model.language_model import add_adapter
 
         base, tokenizer = plain_base(model)
         base = add_adapter(base, recipe.lora, recipe.seed, "transformers")
@@ -385,7 +385,7 @@ def _unsloth_model(model: ModelParams, recipe: TrainParams) -> tuple[Any, Any]:
 
 
 def _examples(tokenizer: Any, pairs: list, recipe: TrainParams) -> list:
-    from text2sql.training_data import encode
+    from text2sql.training.examples import encode
 
     return encode(tokenizer, pairs, recipe.max_seq_len)[0]
 
@@ -395,7 +395,7 @@ def in_order(examples: Sequence, recipe: TrainParams) -> list:
 
     This project sorts a step by length; its peers pad what comes as it comes.
     """
-    from text2sql.trainer import EpochOrder  # imports TRL, which takes seconds
+    from text2sql.training.trainer import EpochOrder  # imports TRL, which takes seconds
 
     step_size = recipe.batch_size * recipe.grad_accum
     order = list(EpochOrder([len(example.input_ids) for example in examples], step_size, recipe.seed))

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import dtype_name
-from text2sql.embedded import embedded_base
-from text2sql.params import EMBEDDED_BASE, LoraParams, ModelParams, Params, load_params
-from text2sql.prompts import FewShot, load_few_shot, spider_messages
-from text2sql.spider import Schema, open_spider, schema_from_sqlite
+from text2sql.core.params import EMBEDDED_BASE, LoraParams, ModelParams, Params, load_params
+from text2sql.data.spider import Schema, open_spider, schema_from_sqlite
+from text2sql.model.bases import embedded_base
+from text2sql.prompts.messages import FewShot, load_few_shot, spider_messages
 
 REPOSITORY = Path(__file__).parent.parent
 SAMPLE_SPIDER = REPOSITORY / "data" / "sample" / "spider"
@@ -79,8 +79,7 @@ def spider_prompts(
     shots = load_few_shot(FEW_SHOT, few_shot)
     questions, schemas = spider_questions(path, count)
     prompts = [
-        model.chat_ids(spider_messages(question, schemas[db_id], schema, shots))
-        for db_id, question, _, _ in questions
+        model.chat_ids(spider_messages(question, schemas[db_id], schema, shots)) for db_id, question, _, _ in questions
     ]
     return prompts, shots
 
@@ -174,7 +173,7 @@ def generate_batch(
     """Return greedy continuations by transformers' own `generate`, padded on the left, each up to its end token."""
     import torch
 
-    from text2sql.decoding import up_to_end
+    from text2sql.model.decoding import up_to_end
 
     width = max(map(len, prompts))
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=model.device)

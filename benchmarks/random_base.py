@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from text2sql.embedded import embedded_base
-from text2sql.files import atomic_directory
+from text2sql.core.files import atomic_directory
+from text2sql.model.bases import embedded_base
 
 SHAPES: dict[str, dict[str, Any]] = {
     "llama-3.2-3b": {

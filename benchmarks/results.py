@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.machine import machine
 from benchmarks.measuring import markdown
-from text2sql.files import read_json, write_json, write_text
+from text2sql.core.files import read_json, write_json, write_text
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -1,6 +1,6 @@
 """Generation with unsloth, in a process of its own: importing unsloth changes transformers for all that follows.
 
-    python -m benchmarks.unsloth_generate BASE QUANTIZATION DTYPE ADAPTER MAX_LENGTH     started by bench_predict
+python -m benchmarks.unsloth_generate BASE QUANTIZATION DTYPE ADAPTER MAX_LENGTH     started by bench_predict
 """
 
 import sys

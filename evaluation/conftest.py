@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from text2sql.execution import Executor, Limits
-from text2sql.files import read_jsonl
-from text2sql.params import load_params
+from text2sql.core.files import read_jsonl
+from text2sql.core.params import load_params
+from text2sql.execution.executor import Executor, Limits
 
 ROOT = Path(__file__).parent.parent
 PREDICTIONS = ROOT / "data" / "predictions"
@@ -50,7 +50,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="session")
 def metric():
     """The metric, with worker processes that all cases share."""
-    from text2sql.metric import ExecutionAccuracyMetric
+    from text2sql.scoring.metric import ExecutionAccuracyMetric
 
     limits = Limits(**load_params(ROOT / "params.yaml").execution.model_dump())
     with Executor(limits, workers=1) as executor:

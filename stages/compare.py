@@ -14,11 +14,12 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql import comparison, lock
-from text2sql.comparison import MODELS, TUNED
-from text2sql.errors import ArgumentParser, UserError, run
-from text2sql.files import atomic_file, iter_jsonl, read_json, read_object, write_json, write_text
-from text2sql.params import load_params
+from text2sql.comparison import compare as comparison
+from text2sql.comparison.compare import MODELS, TUNED
+from text2sql.core.errors import ArgumentParser, UserError, run
+from text2sql.core.files import atomic_file, iter_jsonl, read_json, read_object, write_json, write_text
+from text2sql.core.params import load_params
+from text2sql.report import lock
 
 FLAT = Path("metrics/compare.json")
 PLOTS = Path("metrics/plots")
@@ -79,7 +80,8 @@ def show() -> None:
 
 def write() -> None:
     """Compare what the stages before left, and write metrics, plots' data and both reports."""
-    from text2sql import html_report, report
+    from text2sql.report import html as html_report
+    from text2sql.report import markdown as report
 
     params = load_params()
     verdict_lines = {model: f"data/verdicts/spider/{model}.jsonl" for model in MODELS}

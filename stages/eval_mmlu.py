@@ -1,16 +1,16 @@
 """Ask one model MMLU's questions, few-shot, by log-likelihood.
 
-    python -m stages.eval_mmlu base|m1|m2
+python -m stages.eval_mmlu base|m1|m2
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.errors import ArgumentParser, UserError, run
-from text2sql.files import write_json, write_jsonl
-from text2sql.journal import Journal, digest_of_code, digest_of_tree
-from text2sql.params import load_params
-from text2sql.timing import Stopwatch
+from text2sql.core.errors import ArgumentParser, UserError, run
+from text2sql.core.files import write_json, write_jsonl
+from text2sql.core.journal import Journal, digest_of_code, digest_of_tree
+from text2sql.core.params import load_params
+from text2sql.core.timing import Stopwatch
 
 QUESTIONS = Path("data/prepared/mmlu")
 
@@ -23,19 +23,17 @@ def main(arguments: Sequence[str]) -> None:
     params = load_params()
     stopwatch = Stopwatch()
 
-    from text2sql.mmlu import read_parquet
-    from text2sql.mmlu_evaluation import answer_questions, summarise
-    from text2sql.models import LanguageModel
-    from text2sql.processes import current_processes
+    from text2sql.core.processes import current_processes
+    from text2sql.data.mmlu import read_parquet, subject_categories
+    from text2sql.evaluation.mmlu import answer_questions, summarise
+    from text2sql.model.language_model import LanguageModel
 
     processes = current_processes()
     adapter = None if name == "base" else Path("models") / name
-    categories = params.mmlu.by_subject()
+    categories = subject_categories(params.mmlu.subjects)
     files = {subject: QUESTIONS / f"{subject}.parquet" for subject in categories}
     questions = [
-        question
-        for subject in categories
-        for question in read_parquet(files[subject], "test", params.mmlu.limit)
+        question for subject in categories for question in read_parquet(files[subject], "test", params.mmlu.limit)
     ]
     shots = {subject: read_parquet(files[subject], "dev", params.mmlu.shots) for subject in categories}
     for subject, examples in shots.items():
@@ -46,9 +44,7 @@ def main(arguments: Sequence[str]) -> None:
         params.mmlu.model_dump(),
         digest_of_tree(QUESTIONS),
         adapter and digest_of_tree(adapter),
-        digest_of_code(
-            "attention", "batching", "decoding", "embedded", "models", "mmlu_evaluation", "prefill", "prompts"
-        ),
+        digest_of_code("core", "data", "prompts", "model", "evaluation"),
     ]
     journal = Journal(f"eval_mmlu-{name}", key, processes.index)
     model = LanguageModel(params.model, adapter)

@@ -2,19 +2,19 @@
 
     python -m stages.eval_spider base|m1|m2
 
-Needs neither torch nor a GPU. `python -m text2sql.score` is the same scoring, for any system's predictions.
+Needs neither torch nor a GPU. `python -m text2sql.cli.score` is the same scoring, for any system's predictions.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.errors import ArgumentParser, UserError, run
-from text2sql.execution import Limits
-from text2sql.files import read_jsonl, user_cache, write_json, write_jsonl
-from text2sql.params import load_params
-from text2sql.scoring import score_examples, summarise
-from text2sql.spider import Example
-from text2sql.timing import Stopwatch
+from text2sql.core.errors import ArgumentParser, UserError, run
+from text2sql.core.files import read_jsonl, user_cache, write_json, write_jsonl
+from text2sql.core.params import load_params
+from text2sql.core.timing import Stopwatch
+from text2sql.data.spider import Example
+from text2sql.execution.executor import Limits
+from text2sql.scoring.verdicts import score_examples, summarise
 
 DEV = Path("data/prepared/spider/dev.jsonl")
 DATABASES = Path("data/prepared/databases")

@@ -1,17 +1,17 @@
 """Ask one model every question of Spider's dev split.
 
-    python -m stages.predict_spider base|m1|m2
+python -m stages.predict_spider base|m1|m2
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.errors import ArgumentParser, run
-from text2sql.files import read_json, read_jsonl, write_jsonl
-from text2sql.journal import Journal, digest_of_code, digest_of_tree
-from text2sql.params import load_params
-from text2sql.spider import Schema
-from text2sql.timing import Stopwatch
+from text2sql.core.errors import ArgumentParser, run
+from text2sql.core.files import read_json, read_jsonl, write_jsonl
+from text2sql.core.journal import Journal, digest_of_code, digest_of_tree
+from text2sql.core.params import load_params
+from text2sql.core.timing import Stopwatch
+from text2sql.data.spider import Schema
 
 DEV = Path("data/prepared/spider/dev.jsonl")
 SCHEMAS = Path("data/prepared/spider/schemas.json")
@@ -25,10 +25,10 @@ def main(arguments: Sequence[str]) -> None:
     params = load_params()
     stopwatch = Stopwatch()
 
-    from text2sql.models import LanguageModel
-    from text2sql.prediction import predict
-    from text2sql.processes import current_processes
-    from text2sql.prompts import load_few_shot
+    from text2sql.core.processes import current_processes
+    from text2sql.evaluation.spider import predict
+    from text2sql.model.language_model import LanguageModel
+    from text2sql.prompts.messages import load_few_shot
 
     processes = current_processes()
     adapter = None if name == "base" else Path("models") / name
@@ -41,9 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         digest_of_tree(SCHEMAS),
         digest_of_tree(params.prompt.few_shot_file),
         adapter and digest_of_tree(adapter),
-        digest_of_code(
-            "attention", "batching", "decoding", "embedded", "models", "prediction", "prefill", "prompts", "recording"
-        ),
+        digest_of_code("core", "data", "prompts", "model", "evaluation"),
     ]
     journal = Journal(f"predict_spider-{name}", key, processes.index)
     model = LanguageModel(params.model, adapter)

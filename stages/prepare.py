@@ -1,12 +1,12 @@
 """Read the raw benchmarks, check them, and write them in the form that every later stage reads.
 
-    python -m stages.prepare
+python -m stages.prepare
 """
 
 from collections.abc import Sequence
 
-from text2sql.errors import ArgumentParser, run
-from text2sql.params import load_params
+from text2sql.core.errors import ArgumentParser, run
+from text2sql.core.params import load_params
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -14,7 +14,7 @@ def main(arguments: Sequence[str]) -> None:
     ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
     params = load_params()
 
-    from text2sql.preparation import prepare
+    from text2sql.preparation.prepare import prepare
 
     counts = prepare(
         params, "data/prepared", "metrics/prepare.json", say=lambda text: print(f"prepare: {text}", flush=True)

@@ -1,16 +1,16 @@
 """Fine-tune one model's adapter.
 
-    python -m stages.train m1|m2
+python -m stages.train m1|m2
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.errors import ArgumentParser, run
-from text2sql.files import read_json, read_jsonl, write_json, write_text
-from text2sql.params import load_params
-from text2sql.spider import Schema
+from text2sql.core.errors import ArgumentParser, run
+from text2sql.core.files import read_json, read_jsonl, write_json, write_text
+from text2sql.core.params import load_params
+from text2sql.data.spider import Schema
 
 CONVERSATIONS = Path("data/prepared/spider/qa_sharegpt.jsonl")
 SCHEMAS = Path("data/prepared/spider/schemas.json")
@@ -23,11 +23,11 @@ def main(arguments: Sequence[str]) -> int | None:
     name = parser.parse_args(arguments).model
     params = load_params()
 
-    from text2sql.adapters import model_card, save_adapter
-    from text2sql.processes import current_processes
-    from text2sql.prompts import load_few_shot
-    from text2sql.training import Interrupted, loss_curve_csv, train_adapter
-    from text2sql.training_data import training_pairs
+    from text2sql.core.processes import current_processes
+    from text2sql.model.adapters import model_card, save_adapter
+    from text2sql.prompts.messages import load_few_shot
+    from text2sql.training.examples import training_pairs
+    from text2sql.training.fine_tune import Interrupted, loss_curve_csv, train_adapter
 
     pairs = training_pairs(
         read_jsonl(CONVERSATIONS),
@@ -43,9 +43,7 @@ def main(arguments: Sequence[str]) -> int | None:
     if training is None:
         return None  # not the main process
     metrics = training.metrics
-    training.stopwatch.write(
-        f"data/timings/train_{name}.json", "train", name, metrics["examples"], metrics["tokens"]
-    )
+    training.stopwatch.write(f"data/timings/train_{name}.json", "train", name, metrics["examples"], metrics["tokens"])
     save_adapter(training.model, Path("models") / name, params.model, model_card(name, params, metrics))
     write_text(f"metrics/train/{name}_loss.csv", loss_curve_csv(training.loss_curve))
     write_json(f"metrics/train/{name}.json", metrics)

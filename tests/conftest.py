@@ -40,7 +40,7 @@ def micro_model(tmp_path_factory) -> Path:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from text2sql.embedded import embedded_base
+    from text2sql.model.bases import embedded_base
 
     source = embedded_base()
     folder = tmp_path_factory.mktemp("micro") / "model"
@@ -68,10 +68,10 @@ def micro_model(tmp_path_factory) -> Path:
 def finished_project(repository, micro_model, tmp_path_factory):
     """A project of its own after `dvc repro` with the micro model, committed. Tests work on copies of it.
 
-    Its own stages start as a user's do; those of the copies have the libraries loaded, see `tests.warm`.
+    Its own stages start as a user's do; those of the copies have the libraries loaded, see `testkit.warm`.
     """
-    from tests.project import Project
-    from tests.warm import warm_python
+    from testkit.project import Project
+    from testkit.warm import warm_python
 
     project = Project.create(repository, tmp_path_factory.mktemp("finished") / "project", micro_model)
     project.commit("the project")
@@ -85,10 +85,10 @@ def finished_project(repository, micro_model, tmp_path_factory):
 def run_stages(micro_model, tmp_path_factory):
     """The folder of a project in which every stage has run undisturbed, and how many seconds each took.
 
-    Meanwhile `tests.forked.Stage` starts processes that have the libraries loaded.
+    Meanwhile `testkit.forked.Stage` starts processes that have the libraries loaded.
     """
-    from tests.forked import SETTINGS, Stage, stages_ready
-    from tests.project import Project
+    from testkit.forked import SETTINGS, Stage, stages_ready
+    from testkit.project import Project
 
     folder = tmp_path_factory.mktemp("finished") / "project"
     Project.create(REPOSITORY, folder, micro_model, SETTINGS)

@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 
-from tests import report_page, synthetic
+from testkit import report_page, synthetic
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
 expect = sync_api.expect
@@ -142,9 +142,7 @@ def test_filter_by_cause_hardness_database_and_text(open_page, made):
     page.locator("#filter-search").press_sequentially("OLDER than 11")
     expect_examples(page, chosen(made, lambda base, m1, m2: "older than 11" in base["question"]))
     page.locator("#filter-search").fill("from visitor")
-    expect_examples(
-        page, chosen(made, lambda *lines: any("FROM visitor" in line["sql"] for line in lines))
-    )
+    expect_examples(page, chosen(made, lambda *lines: any("FROM visitor" in line["sql"] for line in lines)))
 
 
 def test_filters_narrow_each_other_and_nothing_is_said_to_be_nothing(open_page, made):

@@ -1,6 +1,6 @@
 """Both loaders on a real GPU: they train, save, reload and answer, in 16 and in 4 bit, on SmolLM2 and at 3 B.
 
-    pytest tests/gpu -s      prints the shares and figures that the README quotes
+pytest tests/gpu -s      prints the shares and figures that the README quotes
 """
 
 import importlib.util
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from text2sql.params import EMBEDDED_BASE
+from text2sql.core.params import EMBEDDED_BASE
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore")]
 
@@ -220,9 +220,9 @@ def test_an_adapter_answers_alike_with_either_loader(trained, bits):
 def test_recorded_decoding_answers_as_transformers_generate(work):
     import torch
 
-    from tests.train_once import model_params
-    from text2sql.models import LanguageModel
-    from text2sql.prompts import bare_messages
+    from testkit.train_once import model_params
+    from text2sql.model.language_model import LanguageModel
+    from text2sql.prompts.messages import bare_messages
 
     work.train("decoding", dtype="float32")
     work.result("decoding")
@@ -238,9 +238,9 @@ def test_recorded_decoding_answers_as_transformers_generate(work):
 
 def test_beginnings_that_are_read_once_change_no_answer(tmp_path, monkeypatch):
     from benchmarks.material import save_random_adapter
-    from tests.train_once import model_params
-    from text2sql import prefill
-    from text2sql.models import LanguageModel
+    from testkit.train_once import model_params
+    from text2sql.model import prefill
+    from text2sql.model.language_model import LanguageModel
 
     adapter = save_random_adapter(EMBEDDED_BASE, tmp_path)
     model = LanguageModel(model_params(EMBEDDED_BASE), adapter)  # in float32
@@ -260,8 +260,8 @@ def test_beginnings_that_are_read_once_change_no_answer(tmp_path, monkeypatch):
 
 def test_an_adapter_is_evaluated_in_the_dtype_of_its_products_in_training(tmp_path):
     from benchmarks.material import save_random_adapter
-    from tests.train_once import model_params
-    from text2sql.models import LanguageModel
+    from testkit.train_once import model_params
+    from text2sql.model.language_model import LanguageModel
 
     adapter = save_random_adapter(EMBEDDED_BASE, tmp_path)
     for dtype in ("bfloat16", "float32"):
@@ -273,10 +273,10 @@ def test_an_adapter_is_evaluated_in_the_dtype_of_its_products_in_training(tmp_pa
 def test_a_model_that_cannot_be_recorded_answers_alike_and_leaves_the_gpu_in_order(capsys):
     import torch
 
+    from testkit.train_once import model_params
     from tests.gpu.work import look_at_numbers
-    from tests.train_once import model_params
-    from text2sql.models import LanguageModel
-    from text2sql.prompts import bare_messages
+    from text2sql.model.language_model import LanguageModel
+    from text2sql.prompts.messages import bare_messages
 
     model, other = (LanguageModel(model_params(EMBEDDED_BASE)) for _ in range(2))
     prompts = [model.chat_ids(bare_messages(question)) for question in ("How many singers are there?", "Hi")]
@@ -302,9 +302,9 @@ def test_a_model_that_cannot_be_recorded_answers_alike_and_leaves_the_gpu_in_ord
 def test_evaluation_halves_its_batch_where_memory_runs_out(capsys):
     import torch
 
-    from tests.train_once import model_params
-    from text2sql.models import LanguageModel
-    from text2sql.prompts import bare_messages
+    from testkit.train_once import model_params
+    from text2sql.model.language_model import LanguageModel
+    from text2sql.prompts.messages import bare_messages
 
     model = LanguageModel(model_params(EMBEDDED_BASE))
     questions = [f"{number}: how many singers are there?" + " Why?" * 300 for number in range(64)]
@@ -330,9 +330,9 @@ def llama_shape(tmp_path_factory) -> Path:
     from transformers import AutoTokenizer
 
     from benchmarks.random_base import write_random_base
-    from tests.llama_3 import as_llama_3
-    from tests.train_once import model_params
-    from text2sql.models import load_base
+    from testkit.llama_3 import as_llama_3
+    from testkit.train_once import model_params
+    from text2sql.model.language_model import load_base
 
     folder = tmp_path_factory.mktemp("llama")
     whole = write_random_base(folder / "whole")

@@ -44,13 +44,13 @@ def train(
     not recorded, the optimizer takes the adapter tensor by tensor. Each question gets `more_words`; `memory_gb` is all
     that the process may take of the GPU.
     """
-    from tests.train_once import model_params
-    from tests.train_once import recipe as train_params
-    from text2sql.adapters import save_adapter
-    from text2sql.params import LoraParams
-    from text2sql.processes import current_processes
-    from text2sql.prompts import bare_messages
-    from text2sql.training import train_adapter
+    from testkit.train_once import model_params
+    from testkit.train_once import recipe as train_params
+    from text2sql.core.params import LoraParams
+    from text2sql.core.processes import current_processes
+    from text2sql.model.adapters import save_adapter
+    from text2sql.prompts.messages import bare_messages
+    from text2sql.training.fine_tune import train_adapter
 
     seen: dict = {}
     trainers: list = []
@@ -100,7 +100,7 @@ def _watch_dtypes(seen: dict, trainers: list, recorded: bool, looks: bool, flat:
     """Note the trainer, and the adapter's dtypes when the optimizer is made, before the first step."""
     if with_unsloth:
         import unsloth  # noqa: F401  (before transformers and TRL)
-    from text2sql.trainer import AdapterTrainer
+    from text2sql.training.trainer import AdapterTrainer
 
     real = AdapterTrainer.create_optimizer
 
@@ -125,9 +125,9 @@ def generate(model: dict, adapters: list[str | None], questions: int, max_new_to
 
     import torch
 
-    from tests.train_once import model_params
-    from text2sql.models import LanguageModel
-    from text2sql.prompts import bare_messages
+    from testkit.train_once import model_params
+    from text2sql.model.language_model import LanguageModel
+    from text2sql.prompts.messages import bare_messages
 
     answers, seconds = {}, {}
     for adapter in adapters:

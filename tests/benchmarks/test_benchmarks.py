@@ -1,0 +1,277 @@
+"""The benchmarks' scripts work: with a micro model and tiny counts. No time that they measure is asserted."""
+
+import ast
+import json
+import sys
+
+import pytest
+
+from benchmarks import __main__ as benchmarks_main
+from benchmarks import bench_growth, bench_load, bench_mmlu, bench_predict, bench_startup, bench_train, results
+from benchmarks.machine import machine, rates
+from benchmarks.material import save_random_adapter, spider_questions, spread
+from benchmarks.measuring import OURS, Side, Worker, best_of, compared, in_turns, markdown, result
+from benchmarks.random_base import write_random_base
+
+REPEATS = {"repeats": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_rates():
+    """Rates of small products, measured once."""
+    small = rates("float32", 64)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (bench_predict, bench_mmlu, bench_train):
+            patch.setattr(module, "rates", lambda dtype: small)
+        yield
+
+
+def checked(found):
+    """A result is JSON, names its machine, and can be shown."""
+    assert json.loads(json.dumps(found)) == found
+    assert found["machine"]["slug"] == machine()["slug"]
+    assert found["name"] in markdown(found)
+    for row in found["comparisons"]:
+        assert row["peer"] in found["sides"]
+        assert row["ratio"] > 0
+    return found
+
+
+def test_prediction_answers_as_transformers_does(micro_model):
+    so_far = []
+    found = checked(
+        bench_predict.measure(
+            questions=6,
+            new_tokens=3,
+            model=str(micro_model),
+            loop_questions=2,
+            peer_batch_sizes=[2, 4],
+            so_far=so_far.append,
+            **REPEATS,
+        )
+    )
+    first, last = so_far  # a measurement that is cut short has left what it measured
+    assert first["comparisons"] == found["comparisons"][:1] and last["comparisons"] == found["comparisons"]
+    assert f"{bench_predict.BATCHES}: not measured." in checked(first)["notes"]
+    answers = {row["peer"]: row["answers"] for row in found["comparisons"]}
+    assert answers == {bench_predict.LOOP: "2 of 2 the same", bench_predict.BATCHES: "6 of 6 the same"}
+    assert found["sides"][bench_predict.LOOP]["scaled_by"] == 3
+    assert found["bound"]["seconds"] > 0
+
+
+def test_mmlu_chooses_as_four_full_prompts_do(micro_model):
+    found = checked(bench_mmlu.measure(questions=6, model=str(micro_model), paper_questions=2, peers="a", **REPEATS))
+    assert found["comparisons"][0]["answers"] == "2 of 2 the same"
+    assert found["counts"]["tokens_read_once"] <= found["counts"]["prompt_tokens"]
+
+
+def test_mmlu_chooses_as_the_harness_does(micro_model):
+    pytest.importorskip("lm_eval")
+    found = bench_mmlu.measure(questions=4, model=str(micro_model), peers="b", peer_batch_sizes=[2], **REPEATS)
+    checked(found)
+    assert found["comparisons"][0]["answers"] == "4 of 4 the same"
+
+
+def test_mmlu_says_that_the_harness_is_missing(micro_model, monkeypatch):
+    monkeypatch.setattr(bench_mmlu, "has", lambda package: False)
+    found = checked(bench_mmlu.measure(questions=3, model=str(micro_model), peers="b", **REPEATS))
+    assert found["comparisons"] == []
+    assert any("lm_eval" in note for note in found["notes"])
+
+
+@pytest.mark.long
+def test_training_has_the_peers_losses(micro_model):
+    sides, so_far = ["ours", "trl", "trl_no_checkpointing"], []
+    found = checked(
+        bench_train.measure(
+            steps=2, batch_size=2, grad_accum=2, model=str(micro_model), repeats=1, sides=sides, so_far=so_far.append
+        )
+    )
+    first, last = so_far  # a measurement that is cut short has left what it measured
+    assert first["comparisons"] == found["comparisons"][:1] and last["comparisons"] == found["comparisons"]
+    assert "TRL without gradient checkpointing: not measured." in checked(first)["notes"]
+    assert found["comparisons"][0]["largest_relative_loss_difference"] < 0.01
+    assert len(found["sides"][OURS]["losses"]) == 2
+
+
+def test_growth_of_each_task(micro_model):
+    found = checked(
+        bench_growth.measure(
+            base_questions=1, new_tokens=2, model=str(micro_model), repeats=1, scored=2, processes=False
+        )
+    )
+    assert set(found["growth"]) == {"predict", "mmlu", "scoring"}
+    assert found["growth"]["scoring"]["examples"] == [2, 4, 8, 16]
+
+
+def test_a_worker_says_how_long_it_took(micro_model, capsys):
+    plan = {"model": str(micro_model), "quantization": "none", "dtype": "float32", "questions": 4, "new_tokens": 2}
+    bench_growth.worker({**plan, "repeats": 1})
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(bench_growth.MARK))
+    assert json.loads(line.removeprefix(bench_growth.MARK)) > 0
+
+
+def test_start_up_runs_commands_of_a_project(tmp_path, monkeypatch):
+    """The commands, without the whole pipeline that prepares them: each is replaced by an empty Python."""
+    command = bench_startup._command
+    monkeypatch.setattr(bench_startup, "_command", lambda project, *_: command(project, "-c", "print('up to date')"))
+    monkeypatch.setattr(bench_startup.Project, "run", _without_dvc(bench_startup.Project.run))
+    (tmp_path / "project").mkdir()
+    found = checked(bench_startup.measure(repeats=1, project=tmp_path / "project"))
+    ours = [row["ours"] for row in found["comparisons"]]
+    assert ours == [bench_startup.EVAL, bench_startup.COMPARE, bench_startup.REPRO, bench_startup.REPRO]
+
+
+def _without_dvc(run):
+    return lambda project, *command: None if "dvc" in command else run(project, *command)
+
+
+def test_runs_are_in_turns_after_a_warm_up():
+    order = []
+    sides = [Side(name, lambda name=name: order.append(name)) for name in "AB"]
+    in_turns(sides, 2)
+    assert order == ["A", "B", "A", "B", "A", "B"]
+    assert [len(side.seconds) for side in sides] == [2, 2]
+
+
+def test_a_part_is_scaled_to_the_whole():
+    ours, peer = (Side(name, lambda: None, scale=scale) for name, scale in ((OURS, 1), ("peer", 4)))
+    ours.seconds, peer.seconds = [1.0, 2.0, 9.0], [8.0]
+    row = compared(ours, peer, 5, None)
+    assert (row["ratio"], row["goal_met"]) == (4, False)
+    assert compared(ours, peer, 0.5, None, at_most=True)["goal_met"]
+    shown = markdown(result("name", "what", {}, [ours, peer], [row]))
+    assert "8 s, scaled | 4 × | ≥ 5 ×: missed" in shown
+
+
+def test_the_best_batch_size_is_the_fastest_that_fits_into_memory():
+    import torch
+
+    def seconds(size):
+        if size > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 10 / size
+
+    assert best_of([2, 4, 8, 16], seconds, most=100) == (8, 1.25, "2: 5 s, 4: 2.5 s, 8: 1.25 s, 16: inf s")
+    assert best_of([2, 4, 8], seconds, most=3)[0] == 3
+
+
+def test_a_worker_answers_each_request(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "echo_worker.py").write_text(
+        "from benchmarks.measuring import Worker\nprint('noise')\nWorker.serve(lambda r: {'got': r})\n"
+    )
+    worker = Worker("echo_worker", [])
+    assert worker.ask([1, 2]) == {"got": [1, 2]}
+    assert worker.ask("x") == {"got": "x"}
+    worker.close()
+    with pytest.raises(RuntimeError, match="ended with code"):
+        Worker("no_such_worker", [])
+
+
+def test_questions_go_on_beyond_the_data_and_differ():
+    questions, schemas = spider_questions("data/sample/spider", 300)
+    assert len({(db_id, question) for db_id, question, _, _ in questions}) == 300
+    assert {db_id for db_id, *_ in questions} == set(schemas)
+
+
+def test_a_part_of_the_prompts_is_spread_over_their_lengths():
+    prompts = [[0] * length for length in (9, 1, 5, 3, 7, 2, 8, 4, 6)]
+    assert sorted(len(prompts[position]) for position in spread(prompts, 3)) == [2, 5, 8]
+    assert spread(prompts, 100) == list(range(9))
+
+
+def test_a_random_base_never_ends_its_answer(tmp_path):
+    from benchmarks.material import model_params
+    from text2sql.model.language_model import LanguageModel
+
+    base = write_random_base(tmp_path / "base", "micro")
+    adapter = save_random_adapter(str(base), tmp_path / "adapter")
+    model = LanguageModel(model_params(str(base)), adapter)
+    prompt = model.chat_ids([{"role": "user", "content": "How many?"}])
+    assert [len(answer) for answer in model.generate([prompt, prompt[1:]], 12)] == [12, 12]
+
+
+def test_a_random_adapter_changes_the_logits(micro_model, tmp_path):
+    import torch
+
+    from benchmarks.material import model_params, plain_model
+
+    chosen = model_params(str(micro_model), dtype="float32")
+    ids = torch.tensor([[5, 6, 7]])
+    with_adapter, _ = plain_model(chosen, save_random_adapter(str(micro_model), tmp_path / "adapter"))
+    without, _ = plain_model(chosen, None)
+    with torch.inference_mode():
+        assert not torch.allclose(with_adapter(ids.to(without.device)).logits, without(ids.to(without.device)).logits)
+
+
+def test_results_are_merged_by_name(tmp_path):
+    side = Side(OURS, lambda: None, seconds=[1.0])
+    results.save([result("one", "first", {}, [side], []), result("two", "second", {}, [side], [])], tmp_path)
+    page = results.save([result("one", "anew", {}, [side], [])], tmp_path)
+    kept = json.loads(page.with_suffix(".json").read_text())
+    assert list(kept) == ["one", "two"]
+    assert kept["one"]["what"] == "anew"
+    assert "anew" in page.read_text() and "second" in page.read_text() and "first" not in page.read_text()
+
+
+def test_no_host_name_is_written():
+    import platform
+
+    assert platform.node() not in json.dumps(machine())
+
+
+def test_a_benchmark_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, capsys):
+    def fake(name, arguments):
+        if name == "mmlu":
+            raise RuntimeError("no such thing")
+        return result(name, "what", {"short": arguments["short"]}, [Side(OURS, lambda: None, seconds=[1.0])], [])
+
+    monkeypatch.setattr(benchmarks_main, "run", fake)
+    assert benchmarks_main.main(["--short", "--results", str(tmp_path), "predict", "mmlu", "train"]) == 1
+    assert "mmlu: RuntimeError: no such thing" in capsys.readouterr().err
+    assert list(json.loads(next(tmp_path.glob("*.json")).read_text())) == ["predict", "train"]
+
+
+def test_an_unknown_benchmark_is_named(capsys):
+    with pytest.raises(SystemExit):
+        benchmarks_main.main(["speed"])
+    assert "unknown: speed" in capsys.readouterr().err
+
+
+def test_each_script_says_how_it_is_run(capsys):
+    for script in (bench_predict, bench_mmlu, bench_train, bench_startup, bench_growth, bench_load):
+        with pytest.raises(SystemExit) as end:
+            script.main(["--help"])
+        assert end.value.code == 0
+        assert f"python -m {script.__name__}" in capsys.readouterr().out
+    assert sys.modules["benchmarks.bench_train"].SIDES["ours"] == OURS
+
+
+def test_unsloth_is_imported_before_what_it_changes(repository):
+    """Where imports are sorted it comes last, and nothing fails: it only no longer patches what was there before."""
+    found = 0
+    folders = [repository / name for name in ("benchmarks", "tests/gpu", "text2sql")]
+    for path in [file for folder in folders for file in folder.glob("*.py")]:
+        for function in [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]:
+            imports = [node for node in ast.walk(function) if isinstance(node, (ast.Import, ast.ImportFrom))]
+            lines = {}
+            for node in imports:
+                name = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+                lines.setdefault(name.partition(".")[0], node.lineno)
+            if "unsloth" in lines:
+                found += 1
+                patched = {"transformers", "peft", "trl"} & set(lines)
+                assert all(lines["unsloth"] < lines[name] for name in patched), f"{path.name}: {function.name}"
+    assert found
+
+
+def test_scoring_is_shown_like_the_others(tmp_path, monkeypatch):
+    from benchmarks import bench_scoring
+
+    measured = bench_scoring.measure
+    monkeypatch.setattr(bench_scoring, "COPIES", 1)
+    monkeypatch.setattr(bench_scoring, "measure", lambda: measured(repeats=1, workers=1))
+    found = checked(benchmarks_main.run("scoring", {"short": True}))
+    assert [row["goal"] for row in found["comparisons"]] == [15, 15]
+    assert found["bound"]["seconds"] > 0

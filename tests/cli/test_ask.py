@@ -1,0 +1,174 @@
+"""`python -m text2sql.cli.ask`: one question or a conversation, with a micro model and a real database."""
+
+import contextlib
+import re
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+from ruamel.yaml import YAML
+
+from text2sql.cli import ask
+from text2sql.core.errors import UserError
+from text2sql.execution.executor import Result
+from text2sql.model import language_model as models
+
+
+@pytest.fixture
+def database(tmp_path):
+    path = tmp_path / "concert.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE singer (singer_id INTEGER PRIMARY KEY, name TEXT, age INTEGER)")
+        connection.executemany("INSERT INTO singer VALUES (?, ?, ?)", [(1, "Ana", 30), (2, "Joe", None)])
+        connection.commit()
+    return path
+
+
+@pytest.fixture
+def params(repository, micro_model, tmp_path):
+    """params.yaml with the micro model, which writes no SQL that runs."""
+    yaml = YAML()
+    params = yaml.load((repository / "params.yaml").read_text())
+    params["model"].update({"base": str(micro_model), "dtype": "float32"})
+    params["generation"]["max_new_tokens"] = 6
+    with (tmp_path / "params.yaml").open("w") as file:
+        yaml.dump(params, file)
+    return tmp_path / "params.yaml"
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    """Let the model write these answers, one after the other: what follows from them is the real thing."""
+    written = []
+    monkeypatch.setattr(models.LanguageModel, "decode", lambda self, output: written.pop(0))
+    return written
+
+
+def arguments(database, params, *more):
+    return [*more, "--db", str(database), "--params", str(params)]
+
+
+def test_a_question_gets_its_sql_and_the_rows_as_a_table(database, params, answers, capsys):
+    before = database.read_bytes()
+    answers.append("```sql\nSELECT name, age FROM singer ORDER BY name;\n```")
+    assert ask.main(arguments(database, params, "Who sings?")) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "SELECT name, age FROM singer ORDER BY name",
+        "",
+        "name    age",
+        "------  -----",
+        "Ana     30",
+        "Joe     NULL",
+    ]
+    assert database.read_bytes() == before
+
+
+def test_the_model_answers_itself_from_the_command_line(database, params, repository):
+    """Nothing replaced: the micro model's babble does not run, which is said in words and by the exit code."""
+    before = database.read_bytes()
+    command = [sys.executable, "-m", "text2sql.cli.ask", *arguments(database, params, "How many singers are there?")]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert "\n\nThe query did not run: " in done.stdout and "Traceback" not in done.stderr
+    assert database.read_bytes() == before and list(database.parent.glob("concert*")) == [database]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DROP TABLE singer",
+        "DELETE FROM singer",
+        "ATTACH 'other.sqlite' AS other",
+        "PRAGMA journal_mode = WAL",
+        "SELECT name FROM singer; DELETE FROM singer",
+    ],
+)
+def test_nothing_that_the_model_writes_changes_the_database(database, params, answers, capsys, sql):
+    before = {path.name: path.read_bytes() for path in database.parent.iterdir() if path.is_file()}
+    answers.append(sql)
+    assert ask.main(arguments(database, params, "Remove them all")) == 1
+    assert "The query did not run: " in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in database.parent.iterdir() if path.is_file()} == before
+
+
+def test_a_conversation_loads_the_model_once_and_remembers_its_questions(
+    database, params, answers, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    loaded = []
+    load_base = models.load_base
+    monkeypatch.setattr(models, "load_base", lambda model: loaded.append(model) or load_base(model))
+    before = database.read_bytes()
+    answers += ["SELECT count(*) FROM singer", "SELECT height FROM singer", "SELECT max(age) FROM singer"]
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        # An empty line is no question, and Ctrl-C gives up a line; Ctrl-D ends.
+        keys.send_text("How many singers?\n\nNonsense?\nA line given up\x03How old is the oldest?\n\x04")
+        assert ask.main(arguments(database, params)) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("Ask in words; Ctrl-D ends.\nSELECT count(*) FROM singer\n\ncount(*)\n")
+    assert "The query did not run: no such column: height" in printed
+    assert "SELECT max(age) FROM singer\n\nmax(age)\n----------\n30\n\n" in printed
+    assert answers == [] and len(loaded) == 1
+    history = (tmp_path / "cache/text2sql/ask_history").read_text(encoding="utf-8")
+    assert [line[1:] for line in history.splitlines() if line.startswith("+")] == [
+        "How many singers?", "Nonsense?", "How old is the oldest?",
+    ]  # fmt: skip
+    assert database.read_bytes() == before
+
+
+MISTAKES = {
+    "no database": ({"--db": "missing.sqlite"}, r"--db: .*missing\.sqlite: no such file"),
+    "text": ({"--db": "text.sqlite"}, r".*text\.sqlite: cannot read the schema .* file is not a database"),
+    "an empty database": ({"--db": "empty.sqlite"}, r"--db: .*empty\.sqlite: has no tables to ask about"),
+    "no adapter": ({"--model": "models/m1"}, r"--model: .*models/m1: no such folder; wanted an adapter.*"),
+    "no params": ({"--params": "none.yaml"}, r".*none\.yaml: no such file.*"),
+}
+
+
+def with_mistake(change, database, params):
+    folder = database.parent
+    (folder / "text.sqlite").write_text("name,age\n" * 100)
+    (folder / "empty.sqlite").touch()
+    options = {"--db": database, "--params": params} | {key: folder / name for key, name in change.items()}
+    return ["Who?", *(str(part) for pair in options.items() for part in pair)]
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_users_mistake_is_one_line_and_exit_code_2(database, params, repository, mistake):
+    change, problem = MISTAKES[mistake]
+    command = [sys.executable, "-m", "text2sql.cli.ask", *with_mistake(change, database, params)]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(f"error: {problem}\n", done.stderr)
+
+
+def test_a_folder_that_is_no_adapter_is_the_users_mistake(database, params):
+    (database.parent / "folder").mkdir()
+    with pytest.raises(UserError, match="folder: has no adapter_config.json; wanted an adapter"):
+        ask.main(with_mistake({"--model": "folder"}, database, params))
+
+
+def test_an_empty_question_is_the_users_mistake(database, params):
+    with pytest.raises(UserError, match="question: is empty"):
+        ask.main(arguments(database, params, "  "))
+
+
+def test_text_does_not_steer_the_terminal_and_long_cells_are_cut():
+    rows = (("A\x1b]0;owned\x07na\r\n", b"\x00\xff"), ("x" * 5000, None))
+    result = Result(("na\x1b[31mme", "data"), rows, None, None, 0.0)
+    text = ask.shown("SELECT '\x1b[2J'\nFROM singer", result)
+    assert "\x1b" not in text and "\x07" not in text and "\r" not in text
+    assert text.startswith("SELECT '\\x1b[2J'\nFROM singer\n\n")
+    assert "A\\x1b]0;owned\\x07na\\r\\n" in text and "x'00ff'" in text and "NULL" in text
+    assert "x" * 79 + "…" in text and "x" * 80 not in text
+
+
+def test_many_rows_are_counted_and_few_are_shown():
+    result = Result(("n",), tuple((number,) for number in range(1234)), None, None, 0.0)
+    lines = ask.shown("SELECT n FROM t", result).splitlines()
+    assert lines[-1] == "(1,234 rows, the first 20 shown)" and lines[-2].strip() == "19"
+    assert ask.shown("SELECT n FROM t", Result(("n",), (), None, None, 0.0)).endswith("\n\nNo rows.")

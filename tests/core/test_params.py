@@ -1,0 +1,264 @@
+"""params.yaml: what is taken, however it was written, and what is said of the rest."""
+
+import copy
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from text2sql.core.errors import UserError
+from text2sql.core.params import load_params, read_yaml, validate
+from text2sql.data.mmlu import SUBJECT_CATEGORY, subject_categories
+
+
+@pytest.fixture
+def changed(repository, tmp_path):
+    """Return params.yaml with `section.key` set to a value, as YAML text."""
+    text = (repository / "params.yaml").read_text()
+
+    def change(key, value):
+        *_, name = key.split(".")
+        section = key.split(".")[0]
+        head, start, rest = text.partition(f"\n{section}:")
+        pattern = rf"(?m)^( +){name}:[^\n]*(\n\1 +[^\n]*)*"
+        new, count = re.subn(pattern, lambda match: f"{match[1]}{name}: {value}", rest, count=1)
+        assert count == 1
+        path = tmp_path / "params.yaml"
+        path.write_text(head + start + new)
+        return path
+
+    return change
+
+
+def test_the_committed_params_and_all_recipes_are_valid(repository):
+    paths = [repository / "params.yaml", *sorted((repository / "recipes").glob("*.yaml"))]
+    assert len(paths) > 1
+    for path in paths:
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    "written", ["2e-8", "2e-08", "2E-8", "2.0e-8", "'2e-8'", '"2e-08"', "0.00000002", "+2e-8", "20e-9"]
+)
+def test_a_number_counts_however_it_was_written(changed, written):
+    """`dvc exp run -S train.lr=2e-8` writes 2e-08, which YAML 1.1 (and so PyYAML) reads as text."""
+    assert load_params(changed("train.lr", written)).train.lr == 2e-8
+
+
+@pytest.mark.parametrize("written", ["8", "8.0", "'8'", "8e0", "0x8"])
+def test_a_whole_number_counts_however_it_was_written(changed, written):
+    batch_size = load_params(changed("train.batch_size", written)).train.batch_size
+    assert batch_size == 8 and isinstance(batch_size, int)
+
+
+def test_null_limits_and_all_subjects_are_taken(changed):
+    assert load_params(changed("mmlu.limit", "null")).mmlu.limit is None
+    assert load_params(changed("mmlu.limit", "")).mmlu.limit is None
+    assert subject_categories(load_params(changed("mmlu.subjects", "all")).mmlu.subjects) == SUBJECT_CATEGORY
+    subjects = load_params(changed("mmlu.subjects", "{other: [virology], stem: [astronomy]}")).mmlu.subjects
+    assert subject_categories(subjects) == {"virology": "other", "astronomy": "stem"}
+
+
+def test_model_2_takes_the_rest_of_its_recipe_from_model_1(changed):
+    params = load_params(changed("train.lr", "3e-4"))
+    m1, m2 = params.train_for("m1"), params.train_for("m2")
+    assert (m1.lr, m1.seed, m2.lr, m2.seed) == (3e-4, 3407, 2e-8, 8000)
+    assert m2.lora == m1.lora and m2.optim == m1.optim
+
+
+LR = "a number above 0 and at most 1"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.lr", "foo", f"train.lr: got 'foo' (str), takes {LR}"),
+        ("train.lr", "-1", f"train.lr: got -1 (int), takes {LR}"),
+        ("train.lr", "0", f"train.lr: got 0 (int), takes {LR}"),
+        ("train.lr", "1.5", f"train.lr: got 1.5 (float), takes {LR}"),
+        ("train.lr", ".nan", f"train.lr: got nan (float), takes {LR}"),
+        ("train.lr", "nan", f"train.lr: got 'nan' (str), takes {LR}"),
+        ("train.lr", "true", f"train.lr: got True (bool), takes {LR}"),
+        ("train.lr", "", f"train.lr: got null, takes {LR}"),
+        ("train.lr", "[1e-3]", f"train.lr: got [0.001] (list), takes {LR}"),
+        ("train.epochs", "0", "train.epochs: got 0 (int), takes a number above 0"),
+        ("train.epochs", "1e400", "train.epochs: got inf (float), takes a number above 0"),
+        ("train.batch_size", "2.5", "train.batch_size: got 2.5 (float), takes a whole number from 1"),
+        ("train.batch_size", "0", "train.batch_size: got 0 (int), takes a whole number from 1"),
+        ("train.seed", "4294967296", "takes a whole number from 0 to 2**32 - 1"),
+        ("train.optim", "adam", "train.optim: got 'adam' (str), takes 'adamw_torch', "),
+        ("train.warmup", "1.5", "train.warmup: got 1.5, takes a share of all steps below 1, or a whole number"),
+        ("train.max_seq_len", "4", "train.max_seq_len: got 4 (int), takes a whole number of at least 8"),
+        ("train.lora", "3", "train.lora: got 3 (int), takes a mapping of r, alpha, dropout, target_modules"),
+        ("train.dropout", "1", "train.lora.dropout: got 1 (int), takes a number from 0 to below 1"),
+        ("train.target_modules", "[]", "train.lora.target_modules: got [] (list), takes a list of module names"),
+        ("train.target_modules", "[3]", "train.lora.target_modules.0: got 3 (int), takes a text"),
+        ("train.scheduler", "linear\n  extra: 1", "train.extra: unknown key; the keys here are lr, epochs, "),
+        ("model.base", "''", "model.base: got '' (str), takes one line of text, not empty"),
+        ("model.base", '"a\\nb"', "model.base: got 'a\\nb' (str), takes one line of text"),
+        ("model.base", "3", "model.base: got 3 (int), takes one line of text"),
+        ("model.revision", "main", "model.revision: got 'main', takes null: the embedded base"),
+        ("model.loader", "vllm", "model.loader: got 'vllm' (str), takes 'transformers' or 'unsloth'"),
+        ("model.quantization", "8bit", "model.quantization: got '8bit' (str), takes 'none' or '4bit'"),
+        ("model.dtype", "float64", "model.dtype: got 'float64' (str), takes 'auto', "),
+        ("data.dev_limit", "0", "data.dev_limit: got 0 (int), takes a whole number of at least 1, or null for all"),
+        ("data.dev_limit", "all", "data.dev_limit: got 'all' (str), takes a whole number of at least 1, or null"),
+        ("prompt.schema", "yes", "prompt.schema: got 'yes' (str), takes 'none', 'name', 'tables' or 'ddl'"),
+        ("prompt.few_shot", "-1", "prompt.few_shot: got -1 (int), takes a whole number from 0"),
+        ("mmlu.shots", "6", "mmlu.shots: got 6 (int), takes a whole number from 0 to 5"),
+        ("execution.timeout_s", "-1", "execution.timeout_s: got -1 (int), takes a number above 0"),
+        ("compare.bootstrap_samples", "10", "takes a whole number of at least 100"),
+        ("compare.seed", "*nothing", "not valid YAML: found undefined alias 'nothing'"),
+        ("compare.seed", "!!python/object/apply:os.getcwd []", "not valid YAML: could not determine a constructor"),
+        ("compare.seed", "0\n  seed: 1", 'not valid YAML: found duplicate key "seed"'),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_key_what_it_got_and_what_it_takes(changed, key, value, message):
+    path = changed(key, value)
+    with pytest.raises(UserError) as error:
+        load_params(path)
+    assert message in str(error.value)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("mmlu.subjects", "some", "mmlu.subjects: got 'some' (str), takes 'all', or lists of subjects by category"),
+        ("mmlu.subjects", "{}", "mmlu.subjects: names no subject"),
+        ("mmlu.subjects", "{arts: [philosophy]}", "mmlu.subjects: unknown category 'arts' (str); takes"),
+        ("mmlu.subjects", "{stem: astronomy}", "mmlu.subjects: stem: got 'astronomy' (str), takes a list"),
+        ("mmlu.subjects", "{stem: [astrology]}", "'astrology' (str) is none of MMLU's 57 subjects"),
+        ("mmlu.subjects", "{stem: [philosophy]}", "mmlu.subjects: stem: 'philosophy' belongs to humanities"),
+        ("mmlu.subjects", "{stem: [astronomy, astronomy]}", "'astronomy' is named twice"),
+    ],
+)
+def test_a_subject_that_mmlu_does_not_have_is_named(changed, key, value, message):
+    with pytest.raises(UserError) as error:
+        subject_categories(load_params(changed(key, value)).mmlu.subjects)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_all_problems_are_named_at_once(repository, tmp_path):
+    path = tmp_path / "params.yaml"
+    text = (repository / "params.yaml").read_text()
+    path.write_text(text.replace("  lr: 2e-3", "  lr: foo").replace("compare:", "comparison:"))
+    with pytest.raises(UserError) as error:
+        load_params(path)
+    assert all(part in str(error.value) for part in ("train.lr: got 'foo'", "compare: missing", "comparison: unknown"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "found null, wanted a mapping"),
+        ("3", "found 3 (int), wanted a mapping"),
+        ("- a", "found ['a'] (list), wanted a mapping"),
+        ("a: [", "line 1: not valid YAML"),
+        ("a: &a [*a]", "a: unknown key"),
+        ("1: 2", "1: unknown key"),
+        ('"a\\nb": 2', "'a\\nb': unknown key"),
+        ("a: " + "[" * 800 + "]" * 800, "not valid YAML: maximum recursion depth exceeded"),
+        (b"a: \xff", "not valid YAML: 'utf-8' codec"),
+        ("a: \x00", "not valid YAML"),
+        ("a: " + "9" * 5000, "not valid YAML: Exceeds the limit"),
+        ("--- {}\n--- {}", "not valid YAML"),
+    ],
+)
+def test_a_file_that_holds_something_else_is_named(tmp_path, text, message):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as error:
+        load_params(path)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_or_a_folder_is_named(tmp_path):
+    with pytest.raises(UserError, match="none.yaml: no such file"):
+        load_params(tmp_path / "none.yaml")
+    with pytest.raises(UserError, match="is a folder, wanted a YAML file"):
+        load_params(tmp_path)
+
+
+def test_the_command_validates_the_files_it_is_given(repository, changed):
+    def command(*paths):
+        return subprocess.run(
+            [sys.executable, "-m", "text2sql.cli.check", *map(str, paths)],
+            cwd=repository,
+            capture_output=True,
+            text=True,
+        )
+
+    good = command("params.yaml")
+    assert good.returncode == 0 and good.stdout.startswith("params.yaml: valid (smollm2-135m-instruct, ")
+    bad = command("params.yaml", changed("train.lr", "foo"))
+    assert bad.returncode == 2
+    (line,) = bad.stderr.splitlines()
+    assert line.startswith("error: ") and line.endswith(f"train.lr: got 'foo' (str), takes {LR}")
+
+
+VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=3)
+    | st.dates() | st.sampled_from(["2e-8", "1e400", "nan", "all", 10**400, float("inf"), "\ud800", "a\0b"]),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=3),
+    max_leaves=5,
+)  # fmt: skip
+
+
+@settings(max_examples=600, deadline=None, derandomize=True, database=None)
+@given(data=st.data(), value=VALUE)
+def test_any_mapping_gives_params_or_a_message(good_params, data, value):
+    params = copy.deepcopy(good_params)
+    place = params
+    while True:
+        key = data.draw(st.sampled_from(sorted(place)) | st.text(max_size=4) | st.integers(0, 1))
+        if not isinstance(place.get(key), dict) or data.draw(st.booleans()):
+            break
+        place = place[key]
+    if data.draw(st.integers(0, 3)) == 0:
+        place.pop(key, None)
+    else:
+        place[key] = value
+    try:
+        validate(params, "params.yaml")
+    except UserError as error:
+        assert str(error).startswith("params.yaml: ") and "\n" not in str(error)
+    else:
+        assert isinstance(place.get(key), (int, float, str, list, dict, type(None)))
+
+
+@pytest.fixture(scope="module")
+def good_params(repository):
+    """The committed params as a plain mapping."""
+    return read_yaml(repository / "params.yaml")
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, database=None)
+@given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass"))
+       | st.text(alphabet="ab:-[]{}&*!|>'\"#%@\n \t0.", max_size=40).map(str.encode))  # fmt: skip
+def test_any_text_gives_a_mapping_or_a_message(tmp_path_factory, data):
+    path = tmp_path_factory.getbasetemp() / "fuzzed_params.yaml"
+    path.write_bytes(data)
+    try:
+        assert isinstance(read_yaml(path), dict)
+    except UserError as error:
+        assert str(path) in str(error) and "\n" not in str(error)
+
+
+def test_what_dvc_writes_is_read_back(repository, tmp_path):
+    """DVC rewrites params with ruamel: the numbers come out as they went in."""
+    yaml = YAML()
+    params = yaml.load((repository / "params.yaml").read_text())
+    params["train"]["lr"] = float("2e-8")
+    with (tmp_path / "params.yaml").open("w") as file:
+        yaml.dump(params, file)
+    assert "lr: 2e-08" in (tmp_path / "params.yaml").read_text()
+    assert load_params(tmp_path / "params.yaml").train.lr == 2e-8

@@ -1,0 +1,140 @@
+"""The Markdown report: this run beside the paper, tables that stay tables, dashes where nothing is known."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+
+from testkit import synthetic
+from tests.comparison.test_compare import LIMITS, inputs
+from text2sql.comparison.compare import compare
+from text2sql.core.params import load_params
+from text2sql.data.mmlu import SUBJECT_CATEGORY
+from text2sql.report import markdown as report
+
+
+@pytest.fixture(scope="module")
+def made():
+    return synthetic.results(examples=120, questions=30)
+
+
+@pytest.fixture(scope="module")
+def found(made):
+    return compare(inputs(made), LIMITS)
+
+
+@pytest.fixture(scope="module")
+def text(made, found):
+    return report.markdown(found, load_params(synthetic.PARAMS), made.train_metrics, made.timings)
+
+
+def rows(text):
+    """Every table row of `text` as its list of cells, without the rules between head and body."""
+    lines = [line for line in text.splitlines() if line.startswith("|") and not line.startswith("|-")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def row(text, *starts):
+    return next(cells for cells in rows(text) if tuple(cells[: len(starts)]) == starts)
+
+
+def test_table_1_has_this_run_beside_the_papers(text, made):
+    params = load_params(synthetic.PARAMS)
+    assert row(text, "base") == ["base", params.model.base, "unsloth/Llama-3.2-3B"] + [
+        params.model.base,
+        "unsloth/Llama-3.2-3B",
+    ]
+    rates = [report.number(params.train_for(model).lr) for model in ("m1", "m2")]
+    assert row(text, "lr") == ["lr", rates[0], "2e-4", rates[1], "2e-8"]
+    assert row(text, "seed")[2::2] == ["3407", "8000"]
+    assert row(text, "batch_size")[2::2] == ["2", "4"]
+    minutes = f"{made.timings['train_m1']['seconds'] / 60:.2f} minutes"
+    assert row(text, "training time")[1:3] == [minutes, "28.43 minutes"]
+    assert row(text, "training time")[4] == "63.30 minutes"
+    assert row(text, "trainable parameters")[1:3] == ["3.50 %", "0.81 %"]
+
+
+def test_table_2_has_this_run_beside_the_papers(text, made):
+    metrics = made.spider_metrics["m1"]
+    cells = row(text, "Model 1", "120")
+    assert cells[2:4] == [str(metrics["successes"]), str(metrics["failures"])]
+    low, high = (100 * metrics[f"execution_accuracy_{end}"] for end in ("low", "high"))
+    assert cells[4] == f"{100 * metrics['execution_accuracy']:.2f} % ({low:.2f} to {high:.2f})"
+    papers = [row(text, name, "120")[6] for name in ("Base", "Model 1", "Model 2")]
+    assert papers == ["36 of 1,034: 3.48 %", "75 of 1,034: 7.25 %", "62 of 1,034: 6.00 %"]
+
+
+def test_the_mmlu_table_prints_a_dash_where_the_paper_prints_nothing(found):
+    table = rows(report.mmlu_table(found))
+    papers = {}
+    for cells in table[1:]:
+        heading = cells[0] or heading  # noqa: F821 (the first row has one)
+        papers.setdefault(heading, []).append(cells[-1])
+    assert papers == {
+        "Overall": ["-", "-2.00", "-2.00"],
+        "STEM": ["-", "+2.00", "+2.00"],
+        "Humanities": ["-", "-8.00", "-8.00"],
+        "Social sciences": ["-", "-", "-"],
+    }
+
+
+def test_the_mmlu_table_has_points_and_relative_change(found):
+    one = next(e for e in found["comparisons"] if (e["model"], e["measure"], e["scope"]) == ("m1", "accuracy", "stem"))
+    cells = rows(report.mmlu_table(found))[5]
+    assert cells[1] == "Model 1"
+    assert cells[4].startswith(f"{one['difference_pts']:+.2f} (")
+    relative = 100 * (one["accuracy"] - one["accuracy_against"]) / one["accuracy_against"]
+    assert cells[5] == f"{relative:+.2f} %"
+
+
+def test_relative_change_against_nothing_is_a_dash():
+    assert report.relative_change({"accuracy_against": 0.0, "difference_pts": 4.0}) == "-"
+
+
+def test_verdicts_limits_families_and_agreement_are_in_it(text, found):
+    for sentence in found["sentences"].values():
+        assert f"- {sentence}" in text
+    for family in found["families"].values():
+        assert family in text
+    assert "at most 5 wanted" in text
+    shares = found["agreement"]["m2"]
+    assert row(text, "Model 2 and Base")[1] == f"{100 * shares['outputs']:.2f} %"
+    assert "not distinguishable" in row(text, "MMLU", "Model 2 against Base")
+
+
+def test_durations_are_listed_with_their_machine(text):
+    cells = row(text, "train_m1")
+    assert cells[-1] == "cpu, 2 cores" and cells[4] == "-"
+    assert row(text, "Model 2")[0] == "Model 2"
+
+
+def test_missing_timings_show_as_dashes(made, found):
+    text = report.markdown(found, load_params(synthetic.PARAMS), made.train_metrics, {})
+    assert "No durations were recorded." in text
+    assert row(text, "training time") == ["training time", "-", "28.43 minutes", "-", "63.30 minutes"]
+
+
+def test_subjects_are_listed_where_there_are_more_of_them_than_categories(text):
+    assert "## MMLU by subject" not in text
+    subjects = tuple(list(SUBJECT_CATEGORY)[:6])
+    made = synthetic.results(examples=8, questions=6, subjects=subjects)
+    text = report.markdown(compare(inputs(made), LIMITS), load_params(synthetic.PARAMS), made.train_metrics, {})
+    assert "## MMLU by subject" in text
+    assert len(row(text, subjects[0].replace("_", " "))) == 6
+
+
+def test_every_row_of_a_table_has_its_columns_whatever_the_text(made, found):
+    params = load_params(synthetic.PARAMS)
+    hostile = params.model_copy(update={"model": SimpleNamespace(base="a|b\nc\u2028d")})
+    table = report.table_1(hostile, made.train_metrics, made.timings)
+    assert {len(cells) for cells in rows(table)} == {5}
+    assert row(table, "base")[1] == "a\\|b c d"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(2e-4, "2e-4"), (2e-8, "2e-8"), (0.002, "0.002"), (3.5e-5, "3.5e-5"), (1.0, "1"), (0, "0"), (-1e-5, "-1e-5"),
+     (16, "16"), ("adamw_8bit", "adamw_8bit"), (True, "True")],
+)  # fmt: skip
+def test_numbers_read_as_people_write_them(value, text):
+    assert report.number(value) == text

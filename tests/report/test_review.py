@@ -1,0 +1,222 @@
+"""The pull request's comment, on a real git and DVC repository of two commits made on the fly."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from testkit import synthetic
+from tests.comparison.test_compare import LIMITS, inputs
+from text2sql.comparison.compare import compare, flatten
+from text2sql.core.files import read_json, write_json
+from text2sql.core.params import load_params
+from text2sql.report import review
+from text2sql.report.lock import md5
+from text2sql.report.markdown import number
+
+WORKFLOWS = Path(__file__).parents[2] / ".github/workflows"
+ENVIRONMENT = {
+    "GIT_AUTHOR_NAME": "Ana", "GIT_AUTHOR_EMAIL": "ana@example.com",
+    "GIT_COMMITTER_NAME": "Ana", "GIT_COMMITTER_EMAIL": "ana@example.com",
+    "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "DVC_NO_ANALYTICS": "true",
+}  # fmt: skip
+
+
+def shell(folder, *command, code=0):
+    done = subprocess.run(command, cwd=folder, env=os.environ | ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def reviewed(folder, base="main", code=0):
+    # The code under test is this repository's, the project reviewed is the folder's.
+    command = [sys.executable, "-m", "text2sql.report.review", "--base", base]
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | ENVIRONMENT | {"PYTHONPATH": str(WORKFLOWS.parent.parent)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def write_metrics(folder, seed):
+    """Write what a run commits to git: metrics alone, no data, no reports."""
+    made = synthetic.results(seed=seed, examples=60, questions=12)
+    for model in synthetic.MODELS:
+        write_json(folder / f"metrics/spider/{model}.json", made.spider_metrics[model])
+        write_json(folder / f"metrics/mmlu/{model}.json", made.mmlu_metrics[model])
+    found = compare(inputs(made), LIMITS)
+    write_json(folder / "metrics/compare.json", flatten(found))
+    return found
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, repository):
+    """The project's own pipeline and params at two commits: `main`, and a branch that changes Model 1's rate."""
+    folder = tmp_path_factory.mktemp("review")
+    shell(folder, "git", "init", "-q", "-b", "main")
+    shell(folder, sys.executable, "-m", "dvc", "init", "-q")
+    shutil.copy(repository / "dvc.yaml", folder)
+    shutil.copy(repository / "params.yaml", folder)
+    write_metrics(folder, seed=0)
+    shell(folder, "git", "add", "-A")
+    shell(folder, "git", "commit", "-q", "-m", "The experiment")
+    shell(folder, "git", "checkout", "-q", "-b", "slower")
+    params = (folder / "params.yaml").read_text(encoding="utf-8")
+    # As `dvc exp run -S train.lr=2e-8` writes it.
+    (folder / "params.yaml").write_text(re.sub(r"\n  lr: \S+", "\n  lr: 2e-08", params, count=1), encoding="utf-8")
+    write_metrics(folder, seed=5)
+    shell(folder, "git", "commit", "-q", "-a", "-m", "A far lower learning rate")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def comment(project):
+    return reviewed(project).stdout
+
+
+def test_it_shows_the_changed_param(comment, repository):
+    table = comment.partition("### Params")[2].partition("###")[0]
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.strip().splitlines()[2:]]
+    before = load_params(repository / "params.yaml").train.lr
+    assert cells == [["`train.lr`", number(before), "2e-8", f"{2e-8 - before:+.6g}"]]
+
+
+def test_it_shows_changed_metrics_with_all_their_digits(project, comment):
+    old = json.loads(shell(project, "git", "show", "main:metrics/compare.json").stdout)
+    new = read_json(project / "metrics/compare.json")
+    table = comment.partition("### Metrics")[2].partition("<details>")[0]
+    shown = {}
+    for line in table.strip().splitlines()[2:]:
+        key, before, now, _ = (cell.strip().strip("`") for cell in line.split("|")[1:-1])
+        shown[key] = (float(before), float(now))
+    assert shown == {key: (old[key], new[key]) for key in new if old[key] != new[key]}
+    assert list(shown) == [key for key in new if key in shown]
+
+
+def test_all_other_metrics_are_folded_away(comment):
+    folded = comment.partition("<details>")[2]
+    assert "other metrics changed</summary>" in folded
+    assert "| spider/m1.json " in folded and "`by_hardness.medium.successes`" in folded
+    assert folded.rstrip().endswith("</details>")
+
+
+def test_it_has_the_verdicts_and_the_limits(project, comment):
+    found = compare(inputs(synthetic.results(seed=5, examples=60, questions=12)), LIMITS)
+    for sentence in found["sentences"].values():
+        assert f"- {sentence}" in comment
+    assert re.search(r"### Limits: (kept|inconclusive|broken)\n", comment)
+    assert comment.count(" wanted\n") == 4
+
+
+def test_it_starts_with_the_marker_and_fits_into_a_comment(comment):
+    assert comment.startswith(review.MARKER)
+    assert len(comment) < 65_536
+
+
+def test_later_commits_on_the_base_are_not_changes(project, comment):
+    shell(project, "git", "checkout", "-q", "main")
+    params = project / "params.yaml"
+    text = re.sub(r"bootstrap_samples: \d+", "bootstrap_samples: 512", params.read_text(encoding="utf-8"))
+    params.write_text(text, encoding="utf-8")
+    shell(project, "git", "commit", "-q", "-a", "-m", "Fewer samples, after the branch left")
+    shell(project, "git", "checkout", "-q", "slower")
+    assert reviewed(project).stdout == comment
+
+
+def test_nothing_changed_says_so_and_stale_metrics_stand_above_the_verdict(project):
+    lock = project / "dvc.lock"
+    lock.write_text("schema: '2.0'\nstages:\n  x:\n    cmd: x\n    params:\n      params.yaml:\n        train.lr: 1\n")
+    text = reviewed(project, base="slower").stdout
+    lock.unlink()
+    assert "No param changed." in text and "No number in metrics/compare.json changed." in text
+    assert "<details>" not in text
+    assert text.index("do not belong to this commit") < text.index("### Verdict")
+
+
+@pytest.mark.parametrize("base", ["nowhere", "--unknown", ""])
+def test_an_unknown_base_is_the_users_mistake(project, base):
+    done = reviewed(project, base=base, code=2)
+    assert done.stdout == "" and "Traceback" not in done.stderr
+    assert "--base" in done.stderr
+
+
+class TestStale:
+    """Metrics of another run than the committed params' are called that."""
+
+    LOCK = (
+        "schema: '2.0'\nstages:\n  train_m1:\n    cmd: x\n    params:\n      params.yaml:\n"
+        "        train.lr: {lr}\n        train.lora.target_modules:\n        - q_proj\n        - k_proj\n"
+        "    outs:\n    - path: metrics/train/m1.json\n      hash: md5\n      md5: {md5}\n"
+        "    - path: models/m1\n      hash: md5\n      md5: 0.dir\n"
+    )
+
+    @pytest.fixture
+    def lock(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        Path("params.yaml").write_text("train:\n  lr: 2e-08\n  lora:\n    target_modules: [q_proj, k_proj]\n")
+        write_json("metrics/train/m1.json", {"steps": 3})
+
+        def write(lr="2e-8", md5=md5(Path("metrics/train/m1.json"))):
+            Path("dvc.lock").write_text(self.LOCK.format(lr=lr, md5=md5))
+            return list(review.stale_parts(Path("dvc.lock")))
+
+        return write
+
+    def test_nothing_to_say(self, lock):
+        assert lock() == []
+        assert list(review.stale_parts(Path("no.lock"))) == []
+
+    def test_another_param(self, lock):
+        assert lock(lr="0.002") == ["stage train_m1 last ran with another train.lr; `dvc repro` runs it again"]
+
+    def test_an_edited_metrics_file(self, lock):
+        (problem,) = lock(md5="0" * 32)
+        assert problem.startswith("metrics/train/m1.json is not what stage train_m1 wrote")
+
+
+def test_too_many_metrics_are_cut_and_counted():
+    rows = [("metrics/mmlu/m1.json", f"by_subject.subject_{place}.accuracy", 0.25, 0.5) for place in range(3000)]
+    text = review._details(rows, room=50_000)
+    shown = text.count("by_subject")
+    assert len(text) < 50_000 and 100 < shown < 3000
+    assert f"{3000 - shown} more do not fit here" in text
+
+
+def test_a_metric_that_is_new_or_gone_has_a_dash():
+    assert review._values(None, 0.5) == ("-", "0.5", "")
+    assert review._values(3, None) == ("3", "-", "")
+    assert review._values("3.45", "3.46") == ("3.45", "3.46", "")
+
+
+class TestWorkflows:
+    """The workflows cannot run here: what they promise is read from them."""
+
+    @pytest.fixture(params=["review", "test"])
+    def workflow(self, request):
+        return YAML(typ="safe").load((WORKFLOWS / f"{request.param}.yaml").read_text(encoding="utf-8"))
+
+    def steps(self, workflow):
+        return [step for job in workflow["jobs"].values() for step in job["steps"]]
+
+    def test_actions_are_pinned_by_major_version(self, workflow):
+        used = [step["uses"] for step in self.steps(workflow) if "uses" in step]
+        assert used and all(re.fullmatch(r"actions/[a-z-]+@v\d+", name) for name in used)
+
+    def test_permissions_are_named_and_small(self, workflow):
+        assert set(workflow["permissions"].items()) <= {("contents", "read"), ("pull-requests", "write")}
+
+    def test_no_text_of_a_pull_request_enters_a_script(self, workflow):
+        assert not [step for step in self.steps(workflow) if "${{" in step.get("run", "")]
+
+    def test_the_review_finds_its_comment_and_ends_with_the_gate(self):
+        text = (WORKFLOWS / "review.yaml").read_text(encoding="utf-8")
+        assert f'startswith("{review.MARKER}")' in text
+        last = YAML(typ="safe").load(text)["jobs"]["review"]["steps"][-1]
+        assert last["run"] == "python -m stages.compare --gate"

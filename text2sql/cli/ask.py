@@ -1,0 +1,122 @@
+"""Ask a model about a database of your own: prints the SQL, runs it in the sandbox, shows the rows.
+
+    python -m text2sql.cli.ask "How many singers are there?" --db PATH.sqlite [--model models/m1]
+    python -m text2sql.cli.ask --db PATH.sqlite          interactive, with history; the model stays loaded
+
+The model, its loader and the prompt are those of `params.yaml`. The database is opened read-only: nothing that the
+model writes can change it. The exit code is 1 where the query did not run.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from text2sql.core.errors import ArgumentParser, UserError, run
+from text2sql.core.params import Params, load_params
+from text2sql.data.spider import schema_from_sqlite
+from text2sql.execution.executor import Limits, Result, run_query
+from text2sql.prompts.messages import extract_sql, load_few_shot, spider_messages
+
+ROWS_SHOWN = 20
+CHARACTERS_SHOWN = 80  # of a cell
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Answer one question, or a person's questions one after the other; return the exit code."""
+    parser = ArgumentParser(prog="text2sql.cli.ask", description=__doc__.splitlines()[0])
+    parser.add_argument("question", nargs="?", help="without it, an interactive prompt")
+    parser.add_argument("--db", required=True, type=Path, help="the SQLite database asked about")
+    parser.add_argument("--model", type=Path, help="an adapter's folder, such as models/m1 (default: the base model)")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    options = parser.parse_args(arguments)
+    if options.question is not None and not options.question.strip():
+        raise UserError("question: is empty; wanted a question in words")
+    params = load_params(options.params)
+    answer = answerer(params, options.db, options.model)
+    if options.question is not None:
+        sql, result = answer(options.question)
+        print(shown(sql, result))
+        return 1 if result.error else 0
+    _converse(answer)
+    return 0
+
+
+def answerer(params: Params, database: Path, adapter: Path | None) -> Callable[[str], tuple[str, Result]]:
+    """Load the model once; return a function from a question to its SQL and the result of running that.
+
+    Raises UserError for a database or an adapter that is not there or not one.
+    """
+    if database.is_dir():
+        raise UserError(f"--db: {database}: is a folder, wanted an SQLite file")
+    if not database.is_file():
+        raise UserError(f"--db: {database}: no such file")
+    if adapter is not None and not adapter.is_dir():
+        raise UserError(f"--model: {adapter}: no such folder; wanted an adapter, such as models/m1 after `make repro`")
+    schema = schema_from_sqlite(database, database.stem)
+    if not schema.tables:
+        raise UserError(f"--db: {database}: has no tables to ask about")
+    few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
+    limits = Limits(**params.execution.model_dump())
+
+    from text2sql.model.language_model import LanguageModel
+
+    model = LanguageModel(params.model, adapter)
+
+    def answer(question: str) -> tuple[str, Result]:
+        messages = spider_messages(question, schema, params.prompt.schema_, few_shot)
+        (output,) = model.generate([model.chat_ids(messages)], params.generation.max_new_tokens)
+        sql = extract_sql(model.decode(output))
+        return sql, run_query(database, sql, limits)
+
+    return answer
+
+
+def shown(sql: str, result: Result) -> str:
+    """Return the SQL and its result as a person reads them: a table of the first rows, or what went wrong."""
+    from tabulate import tabulate
+
+    sql = "\n".join(map(_printable, sql.splitlines())) or "(the model wrote no SQL)"
+    if result.error:
+        return f"{sql}\n\nThe query did not run: {_printable(result.error)}"
+    if not result.rows:
+        return f"{sql}\n\nNo rows."
+    rows = [list(map(_cell, row)) for row in result.rows[:ROWS_SHOWN]]
+    table = tabulate(rows, headers=list(map(_cell, result.columns)), disable_numparse=True)
+    count = len(result.rows)
+    rest = f"\n({count:,} rows, the first {ROWS_SHOWN} shown)" if count > ROWS_SHOWN else ""
+    return f"{sql}\n\n{table}{rest}"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "NULL"
+    text = f"x'{value.hex()}'" if isinstance(value, bytes) else str(value)
+    cut = f"{text[: CHARACTERS_SHOWN - 1]}…" if len(text) > CHARACTERS_SHOWN else text
+    return _printable(cut)
+
+
+def _printable(text: str) -> str:
+    """Return `text` with control characters escaped: what a model or a database holds shall not steer the terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def _converse(answer: Callable[[str], tuple[str, Result]]) -> None:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import FileHistory
+
+    from text2sql.core.files import user_cache
+
+    user_cache().mkdir(parents=True, exist_ok=True)
+    session: PromptSession = PromptSession(history=FileHistory(str(user_cache() / "ask_history")))
+    print("Ask in words; Ctrl-D ends.")
+    with contextlib.suppress(EOFError):
+        while True:
+            # Ctrl-C gives up the line, or the answer, but not the session.
+            with contextlib.suppress(KeyboardInterrupt):
+                question = session.prompt("? ").strip()
+                if question:
+                    print(shown(*answer(question)), end="\n\n")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,98 @@
+"""The two ways in which a command ends badly, and how it says so.
+
+Every command of this project (`python -m stages.…`, `python -m text2sql.…`) runs its `main` through `run`.
+"""
+
+import argparse
+import errno
+import gc
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+# A disk that is full, a quota that is used up, a limit on the size of files.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# How plain errors of PyTorch tell of memory: its allocator for CPUs, CUDA outside of its allocator, and cuBLAS.
+NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+DEBUG_VARIABLE = "TEXT2SQL_DEBUG"
+
+
+class UserError(Exception):
+    """The user's mistake: a param, a file, an argument. Exit code 2.
+
+    The message is one line that names the file, line or key, what was found, and what is wanted.
+    """
+
+
+class RunError(Exception):
+    """A failure that is not the user's mistake: no memory, no disk, no connection. Exit code 1."""
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """Arguments as argparse reads them; one that is wrong or missing is a `UserError`, one line like all others.
+
+    Options are never abbreviated: a script goes on meaning the same when a new option arrives.
+    """
+
+    def __init__(self, *positional: object, **options: object) -> None:
+        super().__init__(*positional, **{"allow_abbrev": False, **options})
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError instead of printing the usage and leaving the process."""
+        raise UserError(f"{message}; --help shows what there is")
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> None:
+    """Run `main(arguments)` and leave the process with its exit code.
+
+    A `UserError` exits with 2, any other exception with 1, each with one line on standard error;
+    `--debug` among the arguments, or TEXT2SQL_DEBUG=1, shows the traceback as well.
+    """
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if len(arguments) < len(sys.argv) - 1:
+        os.environ[DEBUG_VARIABLE] = "1"
+    try:
+        code = main(arguments) or 0
+        gc.freeze()  # the process ends sooner where it need not look through all that libraries left
+        sys.exit(code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output (`| head`) went away: nothing to report, and nothing left to flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exc()
+        else:
+            print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(2 if isinstance(error, UserError) else 1)
+
+
+def shown(value: Any) -> str:
+    """Return how messages show a value: as it is written, cut where it is long, with its type."""
+    if value is None:
+        return "null"
+    text = repr(value)
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def one_line(error: BaseException) -> str:
+    """Say what `error` is in one line: its message, with its type in front where that is not ours."""
+    message = " ".join(str(error).split())
+    if isinstance(error, (UserError, RunError)):
+        return message
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}not enough disk space ({error.strerror}); with more of it, the same command goes on"
+    return f"{type(error).__name__}: {message} (set {DEBUG_VARIABLE}=1 for the traceback)"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` says that a GPU's or the machine's memory does not suffice."""
+    import torch
+
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in NO_MEMORY)

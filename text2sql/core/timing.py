@@ -1,0 +1,72 @@
+"""How long a stage took, and on what: written beside the outputs, never among the metrics."""
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from text2sql.core.files import write_json
+
+PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "bitsandbytes", "unsloth")
+
+
+class Stopwatch:
+    """Measures one stage from its construction on, on top of the seconds that an interrupted run spent before."""
+
+    def __init__(self, already: float = 0) -> None:
+        self._started = time.monotonic() - already
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self._started
+
+    def write(self, path: str | Path, stage: str, model: str, examples: int, tokens: int | None = None) -> dict:
+        """Write seconds, tokens/s (of what has `tokens`), peak memory (GB), machine, versions to `path`; return all."""
+        seconds = self.seconds
+        timing = {
+            "stage": stage,
+            "model": model,
+            "examples": examples,
+            "tokens": tokens,
+            "seconds": round(seconds, 2),
+            "tokens_per_second": round(tokens / seconds, 1) if tokens is not None else None,
+            "peak_memory_gb": round(_peak_memory_bytes() / 1e9, 3),
+            "cpus": os.cpu_count(),
+            **_device(),
+            "versions": {"python": platform.python_version(), **versions()},
+        }
+        write_json(path, timing)
+        return timing
+
+
+def _peak_memory_bytes() -> int:
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _device() -> dict:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return {"device": "cpu", "gpu": None, "peak_gpu_memory_gb": None}
+    return {
+        "device": "cuda",
+        "gpu": torch.cuda.get_device_name(),
+        "peak_gpu_memory_gb": round(torch.cuda.max_memory_allocated() / 1e9, 3),
+    }
+
+
+def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the versions of those of `packages` that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

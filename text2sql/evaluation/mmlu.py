@@ -1,0 +1,101 @@
+"""MMLU by log-likelihood: which of ` A` … ` D` does the model find most likely after the question?
+
+The paper's section I.E, with one forward pass a question where the paper ran four full prompts: the options are
+single tokens, so one pass gives all four.
+"""
+
+from collections.abc import Sequence
+
+from text2sql.core.intervals import wilson_interval
+from text2sql.core.journal import Journal
+from text2sql.core.processes import Processes
+from text2sql.data.mmlu import CATEGORIES, Question
+from text2sql.evaluation.batching import run_batches
+from text2sql.model.language_model import LanguageModel
+from text2sql.prompts.messages import OPTIONS, mmlu_prompt
+
+
+def answer_questions(
+    model: LanguageModel,
+    questions: Sequence[Question],
+    shots: dict[str, Sequence[Question]],
+    categories: dict[str, str],
+    batch_size: int,
+    journal: Journal,
+    processes: Processes,
+    description: str,
+) -> tuple[list[dict], int] | None:
+    """Choose an answer to each of `questions`; return their records in order, and the number of prompt tokens.
+
+    `shots` holds the worked examples by subject, `categories` the category of each subject. A record holds
+    `subject`, `category`, `index`, `question`, `choices`, `log_likelihoods` (natural logarithms, one an option),
+    `choice` (the highest, the first of equals), `answer` and `correct`. Returns None in all processes but the main.
+    """
+    prompts = model.text_ids([mmlu_prompt(question, shots[question.subject]) for question in questions])
+
+    def answer(batch: list[int]) -> list[dict]:
+        rows = model.option_log_likelihoods([prompts[position] for position in batch], OPTIONS)
+        return [{"log_likelihoods": row} for row in rows]
+
+    run_batches(
+        [len(prompt) for prompt in prompts],
+        batch_size,
+        answer,
+        journal,
+        description,
+        processes.index,
+        processes.count,
+        groups=[question.subject for question in questions],  # which share their worked examples: read once
+    )
+    processes.wait()
+    if not processes.is_main:
+        return None
+    records = []
+    finished = journal.records()
+    for position, question in enumerate(questions):
+        row = finished[position]["log_likelihoods"]
+        choice = row.index(max(row))
+        records.append(
+            {
+                "subject": question.subject,
+                "category": categories[question.subject],
+                "index": question.index,
+                "question": question.question,
+                "choices": list(question.choices),
+                "log_likelihoods": row,
+                "choice": choice,
+                "answer": question.answer,
+                "correct": choice == question.answer,
+            }
+        )
+    return records, sum(map(len, prompts))
+
+
+def summarise(records: Sequence[dict]) -> dict:
+    """Return accuracy overall (micro), its mean over categories, and by category and subject, each with its counts.
+
+    Accuracies are shares from 0 to 1 with their 95 % Wilson intervals.
+    """
+    categories = [name for name in CATEGORIES if any(record["category"] == name for record in records)]
+    by_category = {name: _accuracy([r for r in records if r["category"] == name]) for name in categories}
+    subjects = dict.fromkeys(record["subject"] for record in records)
+    by_subject = {name: _accuracy([r for r in records if r["subject"] == name]) for name in subjects}
+    mean = sum(part["accuracy"] for part in by_category.values()) / len(by_category)
+    return {
+        **_accuracy(records),
+        "mean_of_categories": round(mean, 6),
+        "by_category": by_category,
+        "by_subject": by_subject,
+    }
+
+
+def _accuracy(records: Sequence[dict]) -> dict:
+    correct, total = sum(record["correct"] for record in records), len(records)
+    low, high = wilson_interval(correct, total)
+    return {
+        "accuracy": round(correct / total, 6),
+        "accuracy_low": round(low, 6),
+        "accuracy_high": round(high, 6),
+        "correct": correct,
+        "total": total,
+    }

@@ -1,0 +1,101 @@
+"""Results of gold queries, kept on disk: the second model scored on a benchmark need not run them again.
+
+One JSON file a database, named by a digest of all that a result depends on: the database's bytes, the limits, the
+version of SQLite. Files appear whole or not at all, so that any number of processes may share a folder; where two
+write the same file at once, the later one wins, and what the other had found is found again.
+"""
+
+import contextlib
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from text2sql.core.files import write_text
+from text2sql.execution.executor import Limits, Result
+
+# Counted up where the form of the files, or what the sandbox does, changes.
+FORMAT = 2
+
+
+class GoldCache:
+    """The results of gold queries on one database, as `folder` has them. Without a folder it is always empty."""
+
+    def __init__(self, folder: str | Path | None, database: str | Path, limits: Limits) -> None:
+        self._file = None if folder is None else Path(folder) / f"{_digest(database, limits)}.json"
+
+    def results(self, queries: Iterable[str]) -> dict[str, Result]:
+        """Return the results that are known, by query."""
+        stored = self._read()
+        return {sql: _from_json(stored[digest]) for sql in queries if (digest := _query_digest(sql)) in stored}
+
+    def add(self, results: Mapping[str, Result]) -> None:
+        """Keep the results, by query, of queries that ran. Where the folder cannot be written, nothing is kept."""
+        if self._file is None or not results:
+            return
+        stored = self._read() | {_query_digest(sql): _to_json(result) for sql, result in results.items()}
+        with contextlib.suppress(OSError):
+            write_text(self._file, json.dumps(stored, allow_nan=False))
+
+    def _read(self) -> dict[str, dict]:
+        if self._file is None:
+            return {}
+        try:
+            stored = json.loads(self._file.read_text(encoding="utf-8"))
+            if isinstance(stored, dict) and all(map(_is_result, stored.values())):
+                return stored
+        except (OSError, ValueError, RecursionError):
+            pass
+        return {}  # missing or damaged: written anew
+
+
+def _digest(database: str | Path, limits: Limits) -> str:
+    with open(database, "rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    parts = [FORMAT, content, asdict(limits), sqlite3.sqlite_version]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _query_digest(sql: str) -> str:
+    return hashlib.sha256(sql.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _is_result(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("columns"), list)
+        and isinstance(value.get("rows"), list)
+        and set(map(type, value["rows"])) <= {list}
+        and isinstance(value.get("plain"), bool)
+        and isinstance(value.get("seconds"), float)
+    )
+
+
+def _to_json(result: Result) -> dict:
+    rows = [list(map(_cell_to_json, row)) for row in result.rows]
+    plain = not any(isinstance(cell, dict) for row in rows for cell in row)
+    return {"columns": result.columns, "rows": rows, "plain": plain, "seconds": result.seconds}
+
+
+def _from_json(stored: dict) -> Result:
+    rows = map(tuple, stored["rows"])
+    if not stored["plain"]:
+        rows = (tuple(map(_cell_from_json, row)) for row in rows)
+    return Result(tuple(stored["columns"]), tuple(rows), None, None, stored["seconds"])
+
+
+def _cell_to_json(cell: object) -> object:
+    """Return a cell as JSON can hold it: what it has no form for, as an object."""
+    if isinstance(cell, bytes):
+        return {"blob": cell.hex()}
+    if cell in (float("inf"), float("-inf")):
+        return {"float": str(cell)}
+    return cell
+
+
+def _cell_from_json(value: object) -> object:
+    if isinstance(value, dict):
+        return bytes.fromhex(value["blob"]) if "blob" in value else float(value["float"])
+    return value

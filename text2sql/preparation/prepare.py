@@ -1,0 +1,190 @@
+"""From the raw benchmarks to the one form that every later stage reads."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from text2sql.core.errors import DISK_FULL, RunError, UserError
+from text2sql.core.files import atomic_directory, iter_jsonl, write_json, write_jsonl
+from text2sql.core.params import Params
+from text2sql.data.mmlu import open_mmlu, subject_categories, write_parquet
+from text2sql.data.spider import Example, SpiderSource, open_spider, schema_from_sqlite, schema_from_tables_entry
+from text2sql.execution.executor import Executor, Limits
+from text2sql.preparation.hub import fetch_mmlu, fetch_spider, load_manifest
+from text2sql.scoring.hardness import hardness_of_parsed, hardness_of_query
+
+HUB = "hub"
+
+
+def prepare(
+    params: Params,
+    out: str | Path,
+    counts_file: str | Path,
+    raw: str | Path = "data/raw",
+    say: Callable[[str], Any] = print,
+) -> dict:
+    """Write the folder `out`, then `counts_file`, each whole or not at all; return the counts.
+
+    Below `out`: `spider/{train,dev}.jsonl`, `spider/schemas.json`, `spider/qa_sharegpt.jsonl` (the question and the
+    SQL as a conversation), `databases/<db_id>/<db_id>.sqlite` of every database that an example names, and
+    `mmlu/<subject>.parquet`. The examples stream through: memory grows with the number of databases, not with theirs.
+
+    Every gold query of the dev split is run: one that fails is an error of the data. SQL of the train split is never
+    executed. Raises UserError where a benchmark is not right, RunError where a download or the disk fails.
+    """
+    out = Path(out)
+    try:
+        spider, mmlu = _spider_path(params, Path(raw), say), _mmlu_path(params, Path(raw), say)
+        with atomic_directory(out) as folder:
+            counts = _prepare_spider(params, folder, spider, say)
+            counts["mmlu"] = _prepare_mmlu(params, folder, mmlu, say)
+        write_json(counts_file, counts)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise RunError(f"{out}: not enough disk space") from None
+    return counts
+
+
+def _spider_path(params: Params, raw: Path, say: Callable[[str], Any]) -> Path:
+    if params.data.spider == HUB:
+        return fetch_spider(load_manifest(), raw, say)
+    return _existing(params.data.spider, "data.spider")
+
+
+def _mmlu_path(params: Params, raw: Path, say: Callable[[str], Any]) -> Path:
+    if params.data.mmlu == HUB:
+        return fetch_mmlu(load_manifest(), list(subject_categories(params.mmlu.subjects)), raw, say)
+    return _existing(params.data.mmlu, "data.mmlu")
+
+
+def _existing(value: str, key: str) -> Path:
+    path = Path(value)
+    if not path.exists():
+        raise UserError(f"{key}: found no {value}, wanted `{HUB}`, or the path of a folder or zip file")
+    return path
+
+
+def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], Any]) -> dict:
+    with open_spider(path) as source:
+        say(f"Spider from {path}: reading examples")
+        train_databases: Counter[str] = Counter()
+        spider = out / "spider"
+        write_jsonl(spider / "train.jsonl", _train_records(source, params.data.train_limit, train_databases))
+        write_jsonl(spider / "qa_sharegpt.jsonl", map(_conversation, iter_jsonl(spider / "train.jsonl")))
+        dev_databases = Counter(example.db_id for example in source.iter_examples("dev", params.data.dev_limit))
+
+        available = source.database_ids()
+        missing = sorted(set(dev_databases) - available)
+        if missing:
+            raise UserError(
+                f"{path}: dev examples name {len(missing)} databases that are not there: {', '.join(missing)[:200]}; "
+                "wanted database/<db_id>/<db_id>.sqlite"
+            )
+        used = sorted({*train_databases, *dev_databases} & available)
+        say(f"Spider from {path}: extracting {len(used)} databases")
+        databases = out / "databases"
+        for db_id in used:
+            source.extract_database(db_id, _database(databases, db_id))
+        schemas = {db_id: schema_from_sqlite(_database(databases, db_id), db_id) for db_id in used}
+        without = sorted(set(train_databases) - available)
+        if without:
+            entries = source.tables_json()
+            schemas |= {db_id: schema_from_tables_entry(entries[db_id]) for db_id in without if db_id in entries}
+            say(
+                f"Spider from {path}: {sum(train_databases[db_id] for db_id in without)} train examples name a "
+                f"database that is not there ({', '.join(without)[:200]})"
+            )
+        write_json(spider / "schemas.json", {db_id: schemas[db_id].to_dict() for db_id in sorted(schemas)})
+
+        say(f"Spider from {path}: running {dev_databases.total()} gold queries of the dev split")
+        dev = _Dev(source, params, databases)
+        write_jsonl(spider / "dev.jsonl", dev.records())
+    return {
+        "train": train_databases.total(),
+        "dev": dev_databases.total(),
+        "dev_by_hardness": {level: dev.hardness[level] for level in ("easy", "medium", "hard", "extra")},
+        "dev_gold_without_rows": dev.without_rows,
+        "databases": len(used),
+        "train_missing_database": sum(train_databases[db_id] for db_id in without),
+        "train_missing_schema": sum(count for db_id, count in train_databases.items() if db_id not in schemas),
+    }
+
+
+def _train_records(source: SpiderSource, limit: int | None, databases: Counter) -> Iterator[dict]:
+    for example in source.iter_examples("train", limit):
+        databases[example.db_id] += 1
+        yield {
+            "index": example.index,
+            "db_id": example.db_id,
+            "question": example.question,
+            "query": example.query,
+        }
+
+
+def _conversation(record: dict) -> dict:
+    return {
+        "db_id": record["db_id"],
+        "conversations": [
+            {"from": "human", "value": record["question"]},
+            {"from": "gpt", "value": record["query"]},
+        ],
+    }
+
+
+class _Dev:
+    """The dev split on its way out: each gold query is run, each example gets its hardness, and both are counted."""
+
+    def __init__(self, source: SpiderSource, params: Params, databases: Path) -> None:
+        self._source = source
+        self._params = params
+        self._databases = databases
+        self.hardness: Counter[str] = Counter()
+        self.without_rows = 0
+
+    def records(self) -> Iterator[dict]:
+        queries = [(_database(self._databases, example.db_id), example.query) for example in self._examples()]
+        with Executor(Limits(**self._params.execution.model_dump())) as executor:
+            for example, result in zip(self._examples(), executor.run_each(queries), strict=True):
+                place = f"{self._source.path}, dev example {example.index} (database {example.db_id})"
+                if result.error is not None:
+                    raise UserError(f"{place}: its gold query fails: {result.error}: {example.query:.300}")
+                self.without_rows += not result.rows
+                hardness = _hardness(example, place)
+                self.hardness[hardness] += 1
+                yield {
+                    "index": example.index,
+                    "db_id": example.db_id,
+                    "question": example.question,
+                    "query": example.query,
+                    "hardness": hardness,
+                }
+
+    def _examples(self) -> Iterator[Example]:
+        return self._source.iter_examples("dev", self._params.data.dev_limit)
+
+
+def _hardness(example: Example, place: str) -> str:
+    if example.sql is None:
+        return hardness_of_query(example.query)
+    try:
+        return hardness_of_parsed(example.sql)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+
+
+def _database(databases: Path, db_id: str) -> Path:
+    return databases / db_id / f"{db_id}.sqlite"
+
+
+def _prepare_mmlu(params: Params, out: Path, path: Path, say: Callable[[str], Any]) -> dict:
+    subjects = subject_categories(params.mmlu.subjects)
+    say(f"MMLU from {path}: reading {len(subjects)} subjects")
+    counts = {}
+    with open_mmlu(path) as source:
+        for subject in subjects:
+            splits = {split: source.questions(subject, split) for split in ("dev", "test")}
+            write_parquet(out / "mmlu" / f"{subject}.parquet", splits)
+            counts[subject] = {split: len(questions) for split, questions in splits.items()}
+    return counts

@@ -1,0 +1,200 @@
+"""Records in, chat messages and prompts out: one and the same function for training and for evaluation.
+
+Spider's prompt is one user message, kept short, since a small model on a CPU reads it 950 tokens a second. The
+paper's: the bare question in training; at evaluation three fixed pairs of question and SQL before it, no schema.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from text2sql.core.errors import UserError
+from text2sql.core.files import read_json
+from text2sql.data.mmlu import Question
+from text2sql.data.spider import Schema
+
+SchemaForm = Literal["none", "name", "tables", "ddl"]
+
+INSTRUCTION = "Answer with one SQLite query."
+
+# The four answers whose log-likelihoods are compared, with the space that follows "Answer:".
+OPTIONS = (" A", " B", " C", " D")
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """A worked example: a question about a train database, and the SQL that answers it."""
+
+    db_id: str
+    question: str
+    query: str
+    schema: Schema
+
+
+def load_few_shot(path: str | Path, count: int) -> list[FewShot]:
+    """Return the first `count` worked examples of a JSON file, `[{db_id, question, query, schema}, …]`.
+
+    The schema, as `Schema.to_dict` writes it, is part of the file: evaluation needs no train database. With a
+    `count` of 0 the file is not read. Raises UserError where it holds fewer, or one that is not right.
+    """
+    if count == 0:
+        return []
+    records = read_json(path)
+    if not isinstance(records, list):
+        raise UserError(f"{path}: found {type(records).__name__}, wanted a list of worked examples")
+    if len(records) < count:
+        raise UserError(f"{path}: holds {len(records)} worked examples, prompt.few_shot wants {count}")
+    shots = []
+    for index, record in enumerate(records[:count]):
+        place = f"{path}, example {index}"
+        if not isinstance(record, dict):
+            raise UserError(f"{place}: found {type(record).__name__}, wanted an object")
+        for field in ("db_id", "question", "query"):
+            if not isinstance(record.get(field), str) or not record[field].strip():
+                raise UserError(f"{place}: found {record.get(field)!r:.60} as {field!r}, wanted a text")
+        try:
+            schema = Schema.from_dict(record.get("schema"))
+        except UserError as error:
+            raise UserError(f"{place}: 'schema' is {error}") from None
+        shots.append(FewShot(record["db_id"], record["question"], record["query"], schema))
+    return shots
+
+
+def render_schema(schema: Schema | None, form: SchemaForm) -> str:
+    """Return what the prompt tells of a database.
+
+    `none`: nothing (the paper's runs); `name`: its name (the paper's own proposal, section III.D); `tables`: one
+    line a table with its columns; `ddl`: CREATE TABLE statements with types, primary and foreign keys. Names that SQL
+    must quote stand quoted. Raises UserError where the form needs a schema and there is none.
+    """
+    if form == "none":
+        return ""
+    if schema is None:
+        raise UserError(f"prompt.schema: {form} needs a schema, and the database has none")
+    if form == "name":
+        return f"Database: {schema.db_id}"
+    if form == "tables":
+        return "\n".join(
+            f"{_quoted(table.name)}({', '.join(_quoted(column.name) for column in table.columns)})"
+            for table in schema.tables
+        )
+    return "\n".join(_create_table(schema, position) for position in range(len(schema.tables)))
+
+
+def spider_messages(
+    question: str, schema: Schema | None, form: SchemaForm, few_shot: Sequence[FewShot] = ()
+) -> list[dict]:
+    """Return the chat messages that ask `question`: one message of the user's, none of the system's.
+
+    Without worked examples and without a schema that is the bare question; each worked example is shown with its own
+    schema, in the same form.
+    """
+    shown = render_schema(schema, form)
+    if not few_shot:
+        if not shown:
+            return bare_messages(question)
+        return _user_message(f"{INSTRUCTION}\n{shown}\n{question.strip()}")
+    blocks = [_block(shot.question, render_schema(shot.schema, form)) + f" {shot.query.strip()}" for shot in few_shot]
+    return _user_message("\n\n".join([INSTRUCTION, *blocks, _block(question, shown)]))
+
+
+def bare_messages(question: str) -> list[dict]:
+    """Return the chat messages that hold the question alone, as the paper trains."""
+    return _user_message(question.strip())
+
+
+def mmlu_prompt(question: Question, shots: Sequence[Question]) -> str:
+    """Return the plain text (no chat template) after which one of OPTIONS is the answer.
+
+    Header and layout of Hendrycks et al.'s `evaluate.py`, character for character: two spaces stand before the
+    subject, and an empty line ends each worked example.
+    """
+    subject = question.subject.replace("_", " ")
+    header = f"The following are multiple choice questions (with answers) about  {subject}.\n\n"
+    examples = "".join(f"{_mmlu_example(shot)}{OPTIONS[shot.answer]}\n\n" for shot in shots)
+    return header + examples + _mmlu_example(question)
+
+
+def extract_sql(raw: str) -> str:
+    """Return the SQL in a model's answer: the assistant's turn, without code fences and final semicolons.
+
+    Where the turn holds a fenced block, the first one is taken, closed or not; else all of the turn. A
+    conversational answer stays one: no SQL is searched for in it.
+    """
+    turn = _assistant_turn(raw)
+    fence = _FENCE.search(turn)
+    if fence:
+        turn = fence.group("code")
+    return turn.strip().rstrip(";\t\n\r ")
+
+
+def _user_message(content: str) -> list[dict]:
+    return [{"role": "user", "content": content}]
+
+
+def _block(question: str, schema: str) -> str:
+    return (f"{schema}\n" if schema else "") + f"Question: {question.strip()}\nSQL:"
+
+
+def _mmlu_example(question: Question) -> str:
+    options = zip(OPTIONS, question.choices, strict=True)
+    choices = "".join(f"\n{letter.strip()}. {choice}" for letter, choice in options)
+    return f"{question.question}{choices}\nAnswer:"
+
+
+# Control tokens of the chat templates of Llama 3, SmolLM2 and Qwen (ChatML), Llama 2 and Mistral, and Gemma.
+_CONTROL = re.compile(r"<\|[a-z0-9_]{1,40}\|>|</?s>|<(?:start|end)_of_turn>")
+_BEGINNING = re.compile(r"\s*(?:<\|(?:begin_of_text|start_header_id|im_start)\|>|<s>|<start_of_turn>)")
+_ASSISTANT = re.compile(
+    r"<\|start_header_id\|>assistant<\|end_header_id\|>|<\|im_start\|>assistant\b|<start_of_turn>model\b"
+)
+# A language's name after the opening fence is no part of the code. The closing fence may be missing.
+_FENCE = re.compile(
+    r"```(?:[ \t]*(?:sqlite3?|[a-z]*sql|text|plaintext)\b)?(?P<code>.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE
+)
+
+
+def _assistant_turn(raw: str) -> str:
+    """Return what the assistant says first: up to its end token, after the header where `raw` holds it."""
+    header = _ASSISTANT.search(raw) if _BEGINNING.match(raw) else None
+    if header:
+        raw = raw[header.end() :]
+    end = _CONTROL.search(raw)
+    return raw[: end.start()] if end else raw
+
+
+def _create_table(schema: Schema, position: int) -> str:
+    table = schema.tables[position]
+    lines = []
+    for column in table.columns:
+        line = f"{_quoted(column.name)} {column.type}".rstrip()
+        if table.primary_key == (column.name,):
+            line += " PRIMARY KEY"
+        lines.append(line)
+    if len(table.primary_key) > 1:
+        lines.append(f"PRIMARY KEY ({', '.join(map(_quoted, table.primary_key))})")
+    for key in schema.foreign_keys:
+        if key.table == table.name:
+            lines.append(
+                f"FOREIGN KEY ({_quoted(key.column)}) REFERENCES {_quoted(key.ref_table)} ({_quoted(key.ref_column)})"
+            )
+    return f"CREATE TABLE {_quoted(table.name)} (\n  " + ",\n  ".join(lines) + "\n);"
+
+
+# The keywords that SQLite 3.40 refuses as the name of a table or column unless quoted; it takes the others.
+_RESERVED = frozenset(
+    "add all alter and as autoincrement between case cast check collate commit constraint create current_date "
+    "current_time current_timestamp default deferrable delete distinct drop else escape except exists foreign from "
+    "group having if in index insert intersect into is isnull join limit not nothing notnull null on or order primary "
+    "raise references returning select set table then to transaction union unique update using values when "
+    "where".split()
+)
+_PLAIN_NAME = re.compile(r"[^\W\d]\w*")
+
+
+def _quoted(name: str) -> str:
+    if _PLAIN_NAME.fullmatch(name) and name.lower() not in _RESERVED:
+        return name
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,61 @@
+"""What `dvc.lock` says of the last run: which params each stage used, and the checksums of what it read and wrote.
+
+Read without DVC, so that it works in a second and in a copy of some files: what is stale, or not of this run, shows.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from text2sql.core.params import read_yaml
+
+
+def read_stages(path: str | Path, own: bool = False) -> dict[str, dict]:
+    """Return {stage: its entry} of the lock file `path`. Raises UserError where it is missing or no YAML.
+
+    `own`: it is this project's, as DVC wrote it; one that came from elsewhere is read with more care, and takes longer.
+    """
+    return read_yaml(path, own=own).get("stages") or {}
+
+
+def changed_params(stages: Mapping[str, Mapping], params: Mapping) -> Iterator[tuple[str, list[str]]]:
+    """Yield each stage whose recorded params are not those of `params`, with the keys that differ."""
+    for stage, entry in stages.items():
+        recorded = entry.get("params", {}).get("params.yaml", {})
+        changed = [key for key, value in recorded.items() if _at(params, key) != value]
+        if changed:
+            yield stage, changed
+
+
+def written(stages: Mapping[str, Mapping]) -> dict[str, tuple[str, str]]:
+    """Return {path of an output: (the stage that wrote it, its md5)}."""
+    return {
+        out["path"]: (stage, out.get("md5", "")) for stage, entry in stages.items() for out in entry.get("outs", [])
+    }
+
+
+def read(stages: Mapping[str, Mapping]) -> Iterator[tuple[str, str, str]]:
+    """Yield (stage, path of a dependency, its md5 when the stage ran)."""
+    for stage, entry in stages.items():
+        for dependency in entry.get("deps", []):
+            yield stage, dependency["path"], dependency.get("md5", "")
+
+
+def md5(path: Path) -> str:
+    """Return the checksum of a file or folder as DVC records it: a folder's is that of its sorted list of files."""
+    if not path.is_dir():
+        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    listing = json.dumps([{"md5": md5(files[name]), "relpath": name} for name in sorted(files)], sort_keys=True)
+    return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def _at(params: Mapping, key: str) -> Any:
+    value: Any = params
+    for part in key.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            return None
+        value = value[part]
+    return value

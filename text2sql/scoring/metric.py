@@ -1,0 +1,96 @@
+"""deepeval's face of the paper's execution accuracy (section II.D). The comparison is that of `verdicts`.
+
+Importing deepeval takes 5 s, and it reports to its makers unless told not to before: import this module where needed.
+"""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("DEEPEVAL_TELEMETRY_OPT_OUT", "YES")
+
+from deepeval.metrics import BaseMetric  # noqa: E402
+from deepeval.test_case import LLMTestCase  # noqa: E402
+
+from text2sql.core.errors import UserError  # noqa: E402
+from text2sql.data.archives import is_safe_name  # noqa: E402
+from text2sql.execution.executor import Executor, Limits, Result, run_query  # noqa: E402
+from text2sql.scoring.verdicts import same_rows  # noqa: E402
+
+
+class ExecutionAccuracyMetric(BaseMetric):
+    """1.0 where the generated query returns the same set of rows as the expected one, else 0.0; synchronous.
+
+    A test case holds the generated SQL as `actual_output`, gold as `expected_output`, and the database's id as the
+    first entry of `context`. `databases` is a folder with `<db_id>/<db_id>.sqlite`. Queries run in `executor`, or,
+    where none is given, in this process. After `measure`, `score`, `success` and `reason` say what happened.
+    """
+
+    async_mode = False
+
+    def __init__(
+        self,
+        databases: str | Path,
+        executor: Executor | None = None,
+        limits: Limits | None = None,
+        threshold: float = 1.0,
+    ) -> None:
+        self.threshold = threshold
+        self._databases = Path(databases)
+        self._executor = executor
+        self._limits = limits or Limits()
+        self._golds: dict[tuple[Path, str], Result] = {}
+
+    @property
+    def __name__(self) -> str:
+        return "Execution Accuracy"
+
+    def measure(self, test_case: LLMTestCase, *args: object, **kwargs: object) -> float:
+        """Run both queries and compare. Raises UserError where the test case or its gold query is not right."""
+        database = self._database(test_case)
+        predicted = self._run(database, test_case.actual_output or "")
+        gold = self._golds.get((database, test_case.expected_output))
+        if gold is None:
+            gold = self._golds[database, test_case.expected_output] = self._run(database, test_case.expected_output)
+        if gold.error is not None:
+            raise UserError(f"{database.stem}: its gold query fails: {gold.error}: {test_case.expected_output:.300}")
+        right = predicted.error is None and same_rows(gold.rows, predicted.rows)
+        self.score = float(right)
+        self.reason = _reason(gold, predicted, right)
+        self.success = self.score >= self.threshold
+        return self.score
+
+    async def a_measure(self, test_case: LLMTestCase, *args: object, **kwargs: object) -> float:
+        """Do as `measure` does, for callers that know only this one."""
+        return self.measure(test_case)
+
+    def is_successful(self) -> bool:
+        """Return whether the last test case reached the threshold."""
+        return bool(self.success)
+
+    def _database(self, test_case: LLMTestCase) -> Path:
+        db_id = test_case.context[0] if test_case.context else ""
+        if not is_safe_name(db_id) or "/" in db_id:
+            raise UserError(f"test case: found {db_id!r:.60} as first entry of its context, wanted a database's id")
+        if test_case.expected_output is None:
+            raise UserError("test case: has no expected_output, wanted the gold query")
+        path = self._databases / db_id / f"{db_id}.sqlite"
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        return path
+
+    def _run(self, database: Path, sql: str) -> Result:
+        if self._executor is None:
+            return run_query(database, sql, self._limits)
+        return self._executor.run_all([(database, sql)])[0]
+
+
+def _reason(gold: Result, predicted: Result, right: bool) -> str:
+    if predicted.error is not None:
+        return f"The query fails: {predicted.error}"
+    expected, found = set(gold.rows), set(predicted.rows)
+    if right:
+        return f"Both queries return the same set of rows, {len(expected)} of them."
+    return (
+        f"The rows differ: {len(expected)} different rows expected, {len(found)} found, "
+        f"{len(expected & found)} in common."
+    )

@@ -1,0 +1,122 @@
+"""Checkpoints of a training in progress: whole or not at all, checked before they are used, the last two kept.
+
+They lie outside the pipeline's outputs, in a folder named by a digest of everything that the training depends on:
+other params, data or code never pick them up.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from text2sql.core.errors import RunError
+from text2sql.core.journal import digest_of
+
+CHECKPOINTS = Path(".checkpoints")
+KEPT = 2
+# Names every file of a checkpoint with its sha256; written last, so that its presence means that all is there.
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that was found whole: its folder, its step, and the seconds of training that led to it."""
+
+    folder: Path
+    step: int
+    seconds: float
+
+
+class CheckpointStore:
+    """The checkpoints of one training, under `root`."""
+
+    def __init__(self, name: str, key: Any, root: Path = CHECKPOINTS) -> None:
+        from filelock import FileLock
+
+        self.folder = root / f"{name}-{digest_of(key)}"
+        self._lock = FileLock(self.folder / "lock")
+
+    @property
+    def unfinished(self) -> Path:
+        """Where a checkpoint is written before it counts."""
+        return self.folder / "unfinished"
+
+    def lock(self) -> None:
+        """Keep other runs of the same training out until `unlock`, or the end of this process.
+
+        Raises RunError where one is under way.
+        """
+        from filelock import Timeout
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(f"{self.folder}: another run of this same training is under way") from None
+
+    def unlock(self) -> None:
+        """Let other runs of the same training start."""
+        self._lock.release()
+
+    def begin(self) -> Path:
+        """Return the empty folder that the next checkpoint is written to."""
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        self.unfinished.mkdir(parents=True)
+        return self.unfinished
+
+    def finish(self, written: Path, step: int, seconds: float) -> None:
+        """Make the checkpoint in the folder `written` count, and delete all but the last ones."""
+        manifest = {"step": step, "seconds": seconds, "files": _digests(written)}
+        with (written / MANIFEST).open("w", encoding="utf-8") as file:
+            json.dump(manifest, file)
+            file.flush()
+            os.fsync(file.fileno())
+        target = self._folder_of(step)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(written, target)
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+        for folder in self._folders()[KEPT:]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def latest(self) -> Checkpoint | None:
+        """Return the last checkpoint that is whole. A damaged one is deleted, with a warning."""
+        for folder in self._folders():
+            try:
+                manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+                whole = manifest["files"] == _digests(folder)
+                checkpoint = Checkpoint(folder, int(manifest["step"]), float(manifest["seconds"]))
+            except (OSError, ValueError, KeyError, TypeError):
+                whole = False
+            if whole:
+                return checkpoint
+            print(f"warning: {folder}: this checkpoint is damaged; passing it over", file=sys.stderr, flush=True)
+            shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+    def remove(self) -> None:
+        """Delete all checkpoints of this training: its adapter has been published."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.unlock()
+        with contextlib.suppress(OSError):
+            self.folder.parent.rmdir()  # unless another training's lie there
+
+    def _folder_of(self, step: int) -> Path:
+        return self.folder / f"step-{step:09d}"
+
+    def _folders(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*"), reverse=True)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    digests = {}
+    for path in sorted(folder.iterdir()):
+        if path.name != MANIFEST:
+            with path.open("rb") as file:
+                digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+                os.fsync(file.fileno())
+    return digests

@@ -1,0 +1,108 @@
+"""From conversations to token ids with a label for each token that the loss counts.
+
+The prompt is the one that evaluation asks with, in the base's chat template up to where the assistant begins; the
+completion is the answer and the token that ends the assistant's turn. Prompt and completion are tokenised apart, as
+in generation, where the model sees the prompt's tokens and then gives its own.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from text2sql.core.errors import UserError
+from text2sql.core.params import PromptParams
+from text2sql.data.spider import Schema
+from text2sql.model.language_model import chat_text
+from text2sql.prompts.messages import FewShot, bare_messages, spider_messages
+
+# The label of a token that the loss passes over: PyTorch's and transformers' convention.
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class TrainingExample:
+    """Token ids of prompt and completion, and for each of them its own id as label, or IGNORED."""
+
+    input_ids: list[int]
+    labels: list[int]
+
+
+def training_pairs(
+    conversations: Iterable[dict], schemas: Mapping[str, Schema], prompt: PromptParams, few_shot: Sequence[FewShot]
+) -> list[tuple[list[dict], str]]:
+    """Return chat messages and the answer wanted for each of `conversations` (records of `qa_sharegpt.jsonl`).
+
+    With `prompt.training: evaluation` the messages are those of evaluation, with schema and worked examples; with
+    `zero_shot` the same without the examples; with `bare` they hold the question alone (the paper). Raises UserError
+    for a record without a question and its answer, or whose database has no schema where the prompt shows one.
+    """
+    shown = few_shot if prompt.training == "evaluation" else []
+    pairs = []
+    for number, record in enumerate(conversations, start=1):
+        place = f"training example {number}"
+        question, query = _question_and_query(record, place)
+        if prompt.training == "bare":
+            pairs.append((bare_messages(question), query))
+            continue
+        schema = schemas.get(record.get("db_id"))
+        if schema is None and prompt.schema_ != "none":
+            raise UserError(f"{place}: database {record.get('db_id')!r} has no schema, which prompt.schema wants")
+        pairs.append((spider_messages(question, schema, prompt.schema_, shown), query))
+    return pairs
+
+
+def _question_and_query(record: dict, place: str) -> tuple[str, str]:
+    turns = record.get("conversations")
+    wanted = "wanted two turns, from `human` and from `gpt`, each with a text as `value`"
+    if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
+        raise UserError(f"{place}: found {turns!r:.60} as 'conversations', {wanted}")
+    if [turn.get("from") for turn in turns] != ["human", "gpt"]:
+        raise UserError(f"{place}: found turns from {[turn.get('from') for turn in turns]!r:.60}, {wanted}")
+    values = [turn.get("value") for turn in turns]
+    if not all(isinstance(value, str) and value.strip() for value in values):
+        raise UserError(f"{place}: found an empty turn, {wanted}")
+    return values[0], values[1].strip()
+
+
+def encode(tokenizer: Any, pairs: Sequence[tuple[list[dict], str]], max_seq_len: int) -> tuple[list, int]:
+    """Return the TrainingExamples of `pairs`, and how many pairs were left out as longer than `max_seq_len` tokens.
+
+    An answer cut short would teach the model to stop in the middle: what is too long is left out whole. Raises
+    UserError where nothing remains.
+    """
+    if not pairs:
+        raise UserError("there are no training examples: the train split is empty")
+    end_id = end_of_turn_id(tokenizer)
+    examples = [_encode_pair(tokenizer, messages, answer, end_id) for messages, answer in pairs]
+    kept = [example for example in examples if len(example.input_ids) <= max_seq_len]
+    if not kept:
+        shortest = min(len(example.input_ids) for example in examples)
+        raise UserError(
+            f"train.max_seq_len: none of {len(examples)} training examples fits into {max_seq_len} tokens; "
+            f"the shortest takes {shortest}"
+        )
+    return kept, len(examples) - len(kept)
+
+
+def _encode_pair(tokenizer: Any, messages: list[dict], answer: str, end_id: int) -> TrainingExample:
+    # The template's text holds its own special tokens, BOS among them: the tokenizer must not add them again.
+    prompt = tokenizer(chat_text(tokenizer, messages, add_generation_prompt=True), add_special_tokens=False)
+    completion = [*tokenizer(answer, add_special_tokens=False)["input_ids"], end_id]
+    return TrainingExample(prompt["input_ids"] + completion, [IGNORED] * len(prompt["input_ids"]) + completion)
+
+
+def end_of_turn_id(tokenizer: Any) -> int:
+    """Return the token that the chat template puts right after an assistant's answer.
+
+    That is `<|im_end|>` for SmolLM2 and `<|eot_id|>` for Llama 3, whose tokenizer may name another token as the end
+    of a text. Raises UserError where the template puts none there.
+    """
+    answer = "SELECT count(*) FROM singer"
+    messages = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": answer}]
+    text = chat_text(tokenizer, messages, add_generation_prompt=False)
+    tail = text[text.rindex(answer) + len(answer) :] if answer in text else ""
+    if tail:
+        first = tokenizer(tail, add_special_tokens=False)["input_ids"][0]
+        if first in tokenizer.all_special_ids or first in tokenizer.added_tokens_decoder:
+            return first
+    raise UserError("model.base: its chat template ends an assistant's turn without a special token")
