@@ -33,9 +33,9 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import Side, in_turns, result
 from benchmarks.results import show
-from text2sql.core.params import EMBEDDED_BASE
 from text2sql.data.spider import Example, open_spider
 from text2sql.execution.executor import Limits
+from text2sql.model.bases import EMBEDDED_BASE
 from text2sql.model.language_model import LanguageModel
 from text2sql.scoring.verdicts import score_examples
 

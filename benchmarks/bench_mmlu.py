@@ -33,12 +33,14 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import OURS, Side, best_of, bound, compared, in_turns, nearly_same, result, same
 from benchmarks.results import save, show
+from text2sql.core.dependencies import Key
 from text2sql.core.errors import UserError
 from text2sql.core.journal import Journal
-from text2sql.core.params import EMBEDDED_BASE, ModelParams
+from text2sql.core.params import ModelParams
 from text2sql.core.processes import Processes
 from text2sql.data.mmlu import SUBJECT_CATEGORY, Question, open_mmlu
 from text2sql.evaluation.mmlu import answer_questions
+from text2sql.model.bases import EMBEDDED_BASE
 from text2sql.model.language_model import LanguageModel
 from text2sql.prompts.messages import OPTIONS, mmlu_prompt
 
@@ -194,7 +196,7 @@ def our_choices(
 ) -> list[int]:
     """Return the choices by the stage's path."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        journal = Journal("bench", [], 0, Path(folder))
+        journal = Journal("bench", Key.of({}), 0, Path(folder))
         records, _ = answer_questions(model, questions, shots, SUBJECT_CATEGORY, batch_size, journal, Processes(), OURS)
     return [record["choice"] for record in records]
 

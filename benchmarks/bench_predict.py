@@ -34,9 +34,11 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import OURS, Side, Worker, best_of, bound, compared, in_turns, nearly_same, result, same
 from benchmarks.results import save, show
+from text2sql.core.dependencies import Key
 from text2sql.core.journal import Journal
-from text2sql.core.params import EMBEDDED_BASE, ModelParams
+from text2sql.core.params import ModelParams
 from text2sql.evaluation.batching import run_batches
+from text2sql.model.bases import EMBEDDED_BASE
 from text2sql.model.language_model import LanguageModel
 
 LOOP = "(a) one generate a question"
@@ -200,7 +202,7 @@ def our_answers(
 ) -> list[list[int]]:
     """Return the token ids of the answers by the stage's path: batches, journal and all (this process's share)."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        journal = Journal("bench", [], process, Path(folder))
+        journal = Journal("bench", Key.of({}), process, Path(folder))
 
         def answer(positions: list[int]) -> list[dict]:
             outputs = model.generate([prompts[position] for position in positions], new_tokens)

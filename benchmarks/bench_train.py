@@ -43,7 +43,8 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import OURS, result
 from benchmarks.results import save, show
-from text2sql.core.params import EMBEDDED_BASE, ModelParams, TrainParams
+from text2sql.core.params import ModelParams, TrainParams
+from text2sql.model.bases import EMBEDDED_BASE
 from text2sql.prompts.messages import bare_messages, spider_messages
 
 TRL, TRL_PLAIN, UNSLOTH = "TRL's SFTTrainer", "TRL without gradient checkpointing", "unsloth's notebook settings"

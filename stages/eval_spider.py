@@ -1,6 +1,6 @@
 """Score one model's predictions on Spider: run them in the sandbox, compare with gold, find the cause of each failure.
 
-    python -m stages.eval_spider base|m1|m2
+    python -m stages.eval_spider base
 
 Needs neither torch nor a GPU. `python -m text2sql.cli.score` is the same scoring, for any system's predictions.
 """
@@ -8,38 +8,34 @@ Needs neither torch nor a GPU. `python -m text2sql.cli.score` is the same scorin
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.core.errors import ArgumentParser, UserError, run
+from text2sql.core.errors import UserError, run
 from text2sql.core.files import read_jsonl, user_cache, write_json, write_jsonl
-from text2sql.core.params import load_params
+from text2sql.core.paths import DATABASES, DEV, METRICS, PREDICTIONS, TIMINGS, VERDICTS
+from text2sql.core.stage_arguments import model_and_params
 from text2sql.core.timing import Stopwatch
 from text2sql.data.spider import Example
 from text2sql.execution.executor import Limits
 from text2sql.scoring.verdicts import score_examples, summarise
 
-DEV = Path("data/prepared/spider/dev.jsonl")
-DATABASES = Path("data/prepared/databases")
 EXAMPLE = {"index": int, "db_id": str, "question": str, "query": str}
 
 
 def main(arguments: Sequence[str]) -> None:
     """Write `metrics/spider/<model>.json`, `data/verdicts/spider/<model>.jsonl` and the timing."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model", choices=["base", "m1", "m2"])
-    name = parser.parse_args(arguments).model
-    params = load_params()
+    name, params = model_and_params(__doc__.splitlines()[0], arguments)
     stopwatch = Stopwatch()
     examples = [Example(*(line[field] for field in EXAMPLE)) for line in read_jsonl(DEV, EXAMPLE)]
     verdicts = score_examples(
         examples,
-        read_predictions(Path(f"data/predictions/{name}.jsonl"), examples),
+        read_predictions(PREDICTIONS / f"{name}.jsonl", examples),
         database_of,
         Limits(**params.execution.model_dump()),
         # Gold results are the same for all models: computed once, outside the pipeline's outputs.
         cache_dir=user_cache() / "gold",
     )
-    write_jsonl(f"data/verdicts/spider/{name}.jsonl", (verdict.to_dict() for verdict in verdicts))
-    write_json(f"metrics/spider/{name}.json", summarise(verdicts))
-    stopwatch.write(f"data/timings/eval_spider_{name}.json", "eval_spider", name, len(verdicts))
+    write_jsonl(VERDICTS / f"spider/{name}.jsonl", (verdict.to_dict() for verdict in verdicts))
+    write_json(METRICS / f"spider/{name}.json", summarise(verdicts))
+    stopwatch.write(TIMINGS / f"eval_spider_{name}.json", "eval_spider", name, len(verdicts))
     stopped = sum(verdict.stopped for verdict in verdicts)
     right = sum(verdict.execution_accuracy for verdict in verdicts)
     print(f"eval_spider {name}: {right} of {len(verdicts)} right; the sandbox stopped {stopped}")

@@ -58,7 +58,7 @@ class Project:
             else:
                 shutil.copyfile(source, target)
         project = cls(folder)
-        for part in (SMALL, {"model": {"base": str(base)}}, changes or {}):
+        for part in (SMALL, {"model": {"base": str(base), "files": str(base)}}, changes or {}):
             project.set_params(part)
         return project
 

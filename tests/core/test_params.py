@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from text2sql.core.errors import UserError
-from text2sql.core.params import load_params, read_yaml, validate
+from text2sql.core.files import read_yaml
+from text2sql.core.params import load_params, validate
 from text2sql.data.mmlu import SUBJECT_CATEGORY, subject_categories
 
 
@@ -63,6 +64,65 @@ def test_null_limits_and_all_subjects_are_taken(changed):
     assert subject_categories(subjects) == {"virology": "other", "astronomy": "stem"}
 
 
+def test_a_further_model_is_an_entry_and_a_section(repository, tmp_path):
+    text = (repository / "params.yaml").read_text()
+    text = text.replace("recipe: train_m2}", "recipe: train_m2}\n  m3: {title: Long, recipe: train_m3}")
+    path = tmp_path / "params.yaml"
+    path.write_text(text + "\ntrain_m3:\n  epochs: 7\n")
+    params = load_params(path)
+    assert params.model_table.tuned == ("m1", "m2", "m3") and params.model_table.titles["m3"] == "Long"
+    assert params.train_for("m3") == params.train.model_copy(update={"epochs": 7.0})
+    for section, message in (
+        ("", "train_m3: missing"),
+        ("train_m3:\n  epoch: 7\n", "train_m3.epoch: unknown key; the keys here are lr, epochs,"),
+        ("train_m3:\n  epochs: null\n", "train_m3.epochs: got null, takes a number above 0"),
+        ("train_m3:\n  warmup: 1.5\n", "train_m3.warmup: got 1.5, takes a share"),
+    ):
+        path.write_text(f"{text}\n{section}")
+        with pytest.raises(UserError) as error:
+            load_params(path)
+        assert message in str(error.value)
+
+
+@pytest.mark.parametrize("model", ["base", "m3", "M1", ""])
+def test_a_model_that_is_not_tuned_has_no_recipe(repository, model):
+    with pytest.raises(UserError, match=f"models: no tuned model '{model}'; there are m1, m2"):
+        load_params(repository / "params.yaml").train_for(model)
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ("{base: {title: Base}}", "models: takes the base first"),
+        ("{m1: {title: Model 1, recipe: train}, base: {title: Base}}", "models: takes the base first"),
+        ("{base: {title: Base}, m1: {title: Model 1}}", "models: takes the base first"),
+        ("{base: {title: Base}, M 1: {title: Model 1, recipe: train}}", "models.M 1"),
+        ("3", "models: got 3 (int), takes a mapping of models"),
+    ],
+)
+def test_models_that_make_no_experiment_are_refused(repository, tmp_path, models, message):
+    text = (repository / "params.yaml").read_text()
+    start, end = text.index("models:"), text.index("\ntrain:")
+    (tmp_path / "params.yaml").write_text(f"{text[:start]}models: {models}\n{text[end:]}")
+    with pytest.raises(UserError) as error:
+        load_params(tmp_path / "params.yaml")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_older_file_is_read_with_what_it_implied_and_only_where_that_is_asked_for(repository):
+    sets = sorted((repository / "results").glob("*/params.yaml"))
+    assert sets
+    for path in sets:
+        params = load_params(path, older=True)
+        assert params.model_table.titles == {"base": "Base", "m1": "Model 1", "m2": "Model 2"}
+        changes = read_yaml(path)["train_m2"]
+        assert {name: getattr(params.train_for("m2"), name) for name in changes} == changes
+        assert params.train_for("m1") == params.train
+        with pytest.raises(UserError, match="version: missing"):
+            load_params(path)
+    assert load_params(repository / "params.yaml", older=True) == load_params(repository / "params.yaml")
+
+
 def test_model_2_takes_the_rest_of_its_recipe_from_model_1(changed):
     params = load_params(changed("train.lr", "3e-4"))
     m1, m2 = params.train_for("m1"), params.train_for("m2")
@@ -101,7 +161,6 @@ LR = "a number above 0 and at most 1"
         ("model.base", "''", "model.base: got '' (str), takes one line of text, not empty"),
         ("model.base", '"a\\nb"', "model.base: got 'a\\nb' (str), takes one line of text"),
         ("model.base", "3", "model.base: got 3 (int), takes one line of text"),
-        ("model.revision", "main", "model.revision: got 'main', takes null: the embedded base"),
         ("model.loader", "vllm", "model.loader: got 'vllm' (str), takes 'transformers' or 'unsloth'"),
         ("model.quantization", "8bit", "model.quantization: got '8bit' (str), takes 'none' or '4bit'"),
         ("model.dtype", "float64", "model.dtype: got 'float64' (str), takes 'auto', "),

@@ -2,9 +2,12 @@
 
 import pytest
 
-from text2sql.core.journal import Journal, digest_of, digest_of_code, digest_of_tree
+from text2sql.core.dependencies import Key
+from text2sql.core.digests import digest_of, digest_of_tree
+from text2sql.core.journal import Journal
 from text2sql.evaluation.batching import batches_by_length, run_batches
 
+KEY = Key.of({"lr": 1})
 LENGTHS = [5, 9, 9, 1, 7, 3, 8, 2, 6, 4]
 
 
@@ -38,9 +41,9 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
         return answers(first)(positions)
 
     with pytest.raises(Killed):
-        run_batches(LENGTHS, 4, killed_in_the_second_batch, Journal("work", "key", folder=tmp_path), "work")
+        run_batches(LENGTHS, 4, killed_in_the_second_batch, Journal("work", KEY, folder=tmp_path), "work")
     second = []
-    journal = Journal("work", "key", folder=tmp_path)
+    journal = Journal("work", KEY, folder=tmp_path)
     run_batches(LENGTHS, 4, answers(second), journal, "work")
     assert first + second == batches_by_length(LENGTHS, 4)
     assert {index: record["answer"] for index, record in journal.records().items()} == {
@@ -49,16 +52,16 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
 
 
 def test_other_params_do_not_pick_it_up(tmp_path):
-    Journal("work", {"lr": 1}, folder=tmp_path).append([{"index": 0}])
-    assert Journal("work", {"lr": 2}, folder=tmp_path).records() == {}
+    Journal("work", KEY, folder=tmp_path).append([{"index": 0}])
+    assert Journal("work", Key.of({"lr": 2}), folder=tmp_path).records() == {}
 
 
 def test_a_line_cut_short_is_passed_over_and_done_again(tmp_path):
-    journal = Journal("work", "key", folder=tmp_path)
+    journal = Journal("work", KEY, folder=tmp_path)
     journal.append([{"index": 0, "answer": "a"}, {"index": 1, "answer": "b"}])
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.jsonl")
     file.write_bytes(file.read_bytes()[:-5])
-    again = Journal("work", "key", folder=tmp_path)
+    again = Journal("work", KEY, folder=tmp_path)
     assert list(again.records()) == [0]
     again.append([{"index": 1, "answer": "b"}])
     assert again.records() == {0: {"index": 0, "answer": "a"}, 1: {"index": 1, "answer": "b"}}
@@ -66,32 +69,32 @@ def test_a_line_cut_short_is_passed_over_and_done_again(tmp_path):
 
 @pytest.mark.parametrize("damage", [b"\xff\xfe\n", b"[1, 2]\n", b"{}\n", b"null\n", b"\n", b'{"index": 7'])
 def test_damage_in_the_journal_costs_no_more_than_its_line(tmp_path, damage):
-    journal = Journal("work", "key", folder=tmp_path)
+    journal = Journal("work", KEY, folder=tmp_path)
     journal.append([{"index": 0, "answer": "a"}])
-    (file,) = tmp_path.iterdir()
+    (file,) = tmp_path.glob("*.jsonl")
     file.write_bytes(file.read_bytes() + damage)
-    Journal("work", "key", folder=tmp_path).append([{"index": 1, "answer": "b"}])
+    Journal("work", KEY, folder=tmp_path).append([{"index": 1, "answer": "b"}])
     assert journal.records() == {0: {"index": 0, "answer": "a"}, 1: {"index": 1, "answer": "b"}}
 
 
 def test_shares_of_several_processes_make_up_the_whole(tmp_path):
     asked = []
     for process in range(3):
-        journal = Journal("work", "key", process, folder=tmp_path)
+        journal = Journal("work", KEY, process, folder=tmp_path)
         run_batches(LENGTHS, 2, answers(asked), journal, "work", process, 3)
     assert sorted(asked) == sorted(batches_by_length(LENGTHS, 2))
-    assert sorted(Journal("work", "key", folder=tmp_path).records()) == list(range(len(LENGTHS)))
+    assert sorted(Journal("work", KEY, folder=tmp_path).records()) == list(range(len(LENGTHS)))
 
 
 def test_what_one_process_did_another_number_of_them_need_not_do_again(tmp_path):
-    run_batches(LENGTHS, 2, answers([]), Journal("work", "key", 1, folder=tmp_path), "work", 1, 2)
+    run_batches(LENGTHS, 2, answers([]), Journal("work", KEY, 1, folder=tmp_path), "work", 1, 2)
     asked = []
-    run_batches(LENGTHS, 2, answers(asked), Journal("work", "key", folder=tmp_path), "work")
+    run_batches(LENGTHS, 2, answers(asked), Journal("work", KEY, folder=tmp_path), "work")
     assert asked == batches_by_length(LENGTHS, 2)[0::2]
 
 
 def test_a_published_journal_is_removed_and_no_other(tmp_path):
-    journal, other = Journal("work", "key", folder=tmp_path), Journal("work", "other", folder=tmp_path)
+    journal, other = Journal("work", KEY, folder=tmp_path), Journal("work", Key.of({"lr": 2}), folder=tmp_path)
     journal.append([{"index": 0}])
     other.append([{"index": 0}])
     journal.remove()
@@ -100,7 +103,7 @@ def test_a_published_journal_is_removed_and_no_other(tmp_path):
 
 
 def test_text_that_is_no_utf8_survives_the_journal(tmp_path):
-    journal = Journal("work", "key", folder=tmp_path)
+    journal = Journal("work", KEY, folder=tmp_path)
     journal.append([{"index": 0, "raw": "lone \ud800 surrogate, é, \u2028"}])
     assert journal.records()[0]["raw"] == "lone \ud800 surrogate, é, \u2028"
 
@@ -114,4 +117,3 @@ def test_digests_follow_content_and_names(tmp_path):
     (tmp_path / "b").write_text("2")
     assert len({before, renamed, digest_of_tree(tmp_path)}) == 3
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1}) != digest_of({"a": 1})
-    assert digest_of_code("core") != digest_of_code("evaluation")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from text2sql.core.params import EMBEDDED_BASE
+from text2sql.model.bases import EMBEDDED_BASE
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("ignore")]
 

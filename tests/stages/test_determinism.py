@@ -85,7 +85,7 @@ def test_the_number_of_workers_changes_no_verdict(run_stages):
 
 def test_the_hash_seed_does_not_reach_a_journals_name(repository):
     """Work in progress is found again by another process."""
-    code = "from text2sql.core.journal import digest_of; print(digest_of([{'b': 1, 'a': {'y': 2, 'x': 3}}, 'text']))"
+    code = "from text2sql.core.digests import digest_of; print(digest_of([{'b': 1, 'a': {'y': 2, 'x': 3}}, 'text']))"
     names = {
         subprocess.run(
             [sys.executable, "-c", code], cwd=repository, env={**os.environ, "PYTHONHASHSEED": seed},

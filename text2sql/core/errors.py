@@ -43,6 +43,11 @@ class ArgumentParser(argparse.ArgumentParser):
         """Raise UserError instead of printing the usage and leaving the process."""
         raise UserError(f"{message}; --help shows what there is")
 
+    def check_choice(self, name: str, value: str, known: Sequence[str]) -> None:
+        """Raise UserError unless `value`, the argument `name`, is one of `known`."""
+        if value not in known:
+            self.error(f"argument {name}: invalid choice: {value!r} (choose from {', '.join(map(repr, known))})")
+
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:
     """Run `main(arguments)` and leave the process with its exit code.

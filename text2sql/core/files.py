@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from text2sql.core.errors import UserError
+from text2sql.core.errors import UserError, shown
 
 
 @contextlib.contextmanager
@@ -188,6 +188,31 @@ def _check_fields(record: dict, fields: Mapping[str, type], place: str) -> None:
         # JSON's whole numbers are numbers too; Python's truth values are whole numbers, and JSON's are not.
         if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise UserError(f"{place}: found {_kind(value)} as {name!r}, wanted {_KINDS[wanted]}")
+
+
+def read_yaml(path: str | Path, own: bool = False) -> dict:
+    """Return the mapping that the YAML file `path` holds. Raises UserError where it is missing or something else.
+
+    `own`: a program wrote the file for this project, and ruamel's parser in C may read it, which is faster.
+    """
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+    try:
+        # ruamel's parser in C says less of what is wrong, and a file nested deeply enough ends the process.
+        value = YAML(typ="safe", pure=not own).load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, wanted a YAML file") from None
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise UserError(f"{path}{line}: not valid YAML: {' '.join(str(error.problem).split())}") from None
+    except (YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: found {shown(value)}, wanted a mapping of sections")
+    return value
 
 
 def user_cache() -> Path:

@@ -4,48 +4,33 @@ Each finished batch is appended as whole lines and reaches the disk before the n
 digest of everything that its records depend on: other params, data or code never pick it up.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from text2sql.core.files import json_line
+from text2sql.core.dependencies import Key
+from text2sql.core.errors import UserError
+from text2sql.core.files import json_line, read_json, write_json
 
 JOURNALS = Path(".journals")
-
-
-def digest_of(key: Any) -> str:
-    """Return 16 hexadecimal digits that stand for `key`, any JSON value."""
-    return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def digest_of_code(*rooms: str) -> str:
-    """Return a digest of the source of this package's `rooms`, such as `"prompts"`."""
-    package = Path(__file__).parents[1]
-    files = [file for room in rooms for file in sorted((package / room).rglob("*.py"))]
-    return digest_of([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
-
-
-def digest_of_tree(path: str | Path) -> str:
-    """Return a digest of a file, or of all files below a folder with their names."""
-    path = Path(path)
-    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-    digests = []
-    for file in files:
-        with file.open("rb") as stream:
-            digests.append([str(file.relative_to(path)), hashlib.file_digest(stream, "sha256").hexdigest()])
-    return digest_of(digests)
 
 
 class Journal:
     """Records of finished work under `folder`, one file a process, each record with its `index`."""
 
-    def __init__(self, name: str, key: Any, process: int = 0, folder: Path = JOURNALS) -> None:
-        self._folder = folder
-        self._stem = f"{name}-{digest_of(key)}"
+    def __init__(self, name: str, key: Key, process: int = 0, folder: Path = JOURNALS) -> None:
+        """Open the journal `name` of work that depends on `key`.
+
+        Records of another key are not used: the first process says in one line what changed since.
+        """
+        self._folder, self._name = folder, name
+        self._stem = f"{name}-{key.digest}"
         self._path = folder / f"{self._stem}-{process}.jsonl"
+        self._key = key
+        if process == 0 and not any(folder.glob(f"{self._stem}-*.jsonl")):
+            say_what_changed(name, key, folder.glob(f"{name}-*.key.json"))
 
     def records(self) -> dict[int, dict]:
         """Return the finished records of all processes by `index`. A line cut short by a kill is passed over."""
@@ -63,7 +48,8 @@ class Journal:
 
     def append(self, records: Iterable[dict]) -> None:
         """Append `records` and wait until they are on the disk."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        if not self._path.exists():
+            keep_key(self._folder / f"{self._stem}.key.json", self._key)
         text = "".join(json_line(record) for record in records).encode()
         with self._path.open("ab+") as file:
             if file.tell() and not _ends_with_newline(file):
@@ -74,9 +60,27 @@ class Journal:
             os.fsync(file.fileno())
 
     def remove(self) -> None:
-        """Delete the journal: its records have been published."""
-        for path in self._folder.glob(f"{self._stem}-*.jsonl"):
-            path.unlink(missing_ok=True)
+        """Delete the journal: its records have been published. Those of other keys stay, and are not spoken of again."""
+        for pattern in (f"{self._stem}-*.jsonl", f"{self._name}-*.key.json"):
+            for path in self._folder.glob(pattern):
+                path.unlink(missing_ok=True)
+
+
+def keep_key(path: Path, key: Key) -> None:
+    """Write `key` to `path`, for `say_what_changed`."""
+    write_json(path, dict(key.parts))
+
+
+def say_what_changed(name: str, key: Key, kept: Iterable[Path]) -> None:
+    """Print one line where work of this `name` was left under another key, the last of the files `kept`."""
+    files = sorted(kept, key=lambda path: path.stat().st_mtime)
+    if files:
+        try:
+            changed = key.changed_from(Key(read_json(files[-1])))
+        except (UserError, AttributeError):
+            changed = ["its key, which cannot be read"]
+        if changed:
+            print(f"{name}: starts over; changed since the run that was cut: {', '.join(changed)}", flush=True)
 
 
 def _ends_with_newline(file: Any) -> bool:

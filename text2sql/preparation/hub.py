@@ -11,8 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from text2sql.core.errors import DISK_FULL, RunError, UserError, one_line
-from text2sql.core.files import atomic_directory, read_json, write_json
-from text2sql.core.params import read_yaml
+from text2sql.core.files import atomic_directory, read_json, read_yaml, write_json
 
 MANIFEST = Path("hub")
 

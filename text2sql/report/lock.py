@@ -7,9 +7,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from text2sql.core.params import read_yaml
+from text2sql.core.dependencies import value_at
+from text2sql.core.files import read_yaml
 
 
 def read_stages(path: str | Path, own: bool = False) -> dict[str, dict]:
@@ -24,7 +24,7 @@ def changed_params(stages: Mapping[str, Mapping], params: Mapping) -> Iterator[t
     """Yield each stage whose recorded params are not those of `params`, with the keys that differ."""
     for stage, entry in stages.items():
         recorded = entry.get("params", {}).get("params.yaml", {})
-        changed = [key for key, value in recorded.items() if _at(params, key) != value]
+        changed = [key for key, value in recorded.items() if value_at(params, key) != value]
         if changed:
             yield stage, changed
 
@@ -50,12 +50,3 @@ def md5(path: Path) -> str:
     files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
     listing = json.dumps([{"md5": md5(files[name]), "relpath": name} for name in sorted(files)], sort_keys=True)
     return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"
-
-
-def _at(params: Mapping, key: str) -> Any:
-    value: Any = params
-    for part in key.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return None
-        value = value[part]
-    return value

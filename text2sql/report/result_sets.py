@@ -17,8 +17,8 @@ from typing import Any
 
 from text2sql.cli.recipe import RECIPES
 from text2sql.core.errors import ArgumentParser, RunError, UserError, run
-from text2sql.core.files import atomic_directory
-from text2sql.core.params import load_params, read_yaml
+from text2sql.core.files import atomic_directory, read_yaml
+from text2sql.core.params import load_params
 from text2sql.report import lock, results_table
 from text2sql.report.results_table import MMLU_ALL
 
@@ -156,7 +156,7 @@ def other_run(whole: Path, mmlu_root: Path) -> Iterator[str]:
 
 def differences(one: Path, other: Path, but_for: Sequence[str] = PLACES) -> Iterator[str]:
     """Say each param, `but_for` those named, in which two files of params differ."""
-    ours, theirs = (dict(_leaves(load_params(path).model_dump(by_alias=True))) for path in (one, other))
+    ours, theirs = (dict(_leaves(load_params(path, older=True).model_dump(by_alias=True))) for path in (one, other))
     for key in dict.fromkeys((*ours, *theirs)):
         # Of the subjects, a mapping, each category is a key.
         named = any(f"{key}.".startswith(f"{name}.") for name in but_for)

@@ -55,7 +55,7 @@ def _read_set(folder: Path) -> ResultSet:
     second = folder / MMLU_ALL if (folder / MMLU_ALL).is_dir() else None
     return ResultSet(
         name=folder.name,
-        params=load_params(folder / "params.yaml"),
+        params=load_params(folder / "params.yaml", older=True),
         timings={path.stem: read_json(path) for path in (folder / "timings").glob("*.json")},
         spider=of_models("spider", folder),
         compared=read_flat(folder / "metrics/compare.json"),

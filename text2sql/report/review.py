@@ -16,7 +16,8 @@ from typing import Any
 
 from text2sql.comparison import compare as comparison
 from text2sql.core.errors import ArgumentParser, RunError, UserError, run
-from text2sql.core.params import load_params, read_yaml
+from text2sql.core.files import read_yaml
+from text2sql.core.params import load_params
 from text2sql.report import lock
 from text2sql.report.markdown import bullets, number, table
 

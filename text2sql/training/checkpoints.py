@@ -12,15 +12,16 @@ import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from text2sql.core.dependencies import Key
 from text2sql.core.errors import RunError
-from text2sql.core.journal import digest_of
+from text2sql.core.journal import keep_key, say_what_changed
 
 CHECKPOINTS = Path(".checkpoints")
 KEPT = 2
 # Names every file of a checkpoint with its sha256; written last, so that its presence means that all is there.
 MANIFEST = "manifest.json"
+KEY = "key.json"
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,11 @@ class Checkpoint:
 class CheckpointStore:
     """The checkpoints of one training, under `root`."""
 
-    def __init__(self, name: str, key: Any, root: Path = CHECKPOINTS) -> None:
+    def __init__(self, name: str, key: Key, root: Path = CHECKPOINTS) -> None:
         from filelock import FileLock
 
-        self.folder = root / f"{name}-{digest_of(key)}"
+        self._name, self._key, self._root = name, key, root
+        self.folder = root / f"{name}-{key.digest}"
         self._lock = FileLock(self.folder / "lock")
 
     @property
@@ -62,6 +64,12 @@ class CheckpointStore:
     def unlock(self) -> None:
         """Let other runs of the same training start."""
         self._lock.release()
+
+    def say_what_changed(self) -> None:
+        """Print one line where this training has no checkpoint, and one of the same name was cut: what differs."""
+        if not self._folders():
+            say_what_changed(self._name, self._key, self._root.glob(f"{self._name}-*/{KEY}"))
+        keep_key(self.folder / KEY, self._key)
 
     def begin(self) -> Path:
         """Return the empty folder that the next checkpoint is written to."""
@@ -99,8 +107,13 @@ class CheckpointStore:
         return None
 
     def remove(self) -> None:
-        """Delete all checkpoints of this training: its adapter has been published."""
+        """Delete all checkpoints of this training: its adapter has been published.
+
+        Those of other keys stay, and are not spoken of again.
+        """
         shutil.rmtree(self.folder, ignore_errors=True)
+        for key in self._root.glob(f"{self._name}-*/{KEY}"):
+            key.unlink(missing_ok=True)
         self.unlock()
         with contextlib.suppress(OSError):
             self.folder.parent.rmdir()  # unless another training's lie there

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import importlib.metadata
 import math
 import os
 from collections.abc import Iterator, Sequence
@@ -10,17 +9,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from text2sql.core.dependencies import Key, stage_dependencies
 from text2sql.core.errors import RunError, UserError, is_out_of_memory
-from text2sql.core.journal import digest_of_code
 from text2sql.core.params import ModelParams, TrainParams
 from text2sql.core.processes import Processes
 from text2sql.core.startup import quick_imports
 from text2sql.core.timing import Stopwatch
 from text2sql.model.language_model import add_adapter, check_hardware, load_base, without_needless_casts
+from text2sql.model.run_key import LIBRARIES, weights_and_runtime
 from text2sql.training.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
 from text2sql.training.examples import TrainingExample, encode
-
-LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate")
 
 
 class Interrupted(RunError):
@@ -49,10 +47,12 @@ def train_adapter(
     recipe: TrainParams,
     processes: Processes = Processes(),  # noqa: B008 (frozen)
     checkpoints: Path = CHECKPOINTS,
+    stage: str | None = None,
 ) -> Training | None:
     """Fine-tune an adapter for the model `name` (`m1`, `m2`) on `pairs` of chat messages and the answer wanted.
 
-    Goes on from the last whole checkpoint of the same training where there is one. Returns None in all processes but
+    Goes on from the last whole checkpoint of the same training where there is one; `stage` names the stage of dvc.yaml
+    that it is, whose inputs and code then have to be the same. Returns None in all processes but
     the main one. Raises UserError for a recipe that this machine or number of processes cannot run, RunError where
     memory does not suffice or the loss is no longer a number, and Interrupted after SIGTERM or the first Ctrl-C.
     """
@@ -61,10 +61,11 @@ def train_adapter(
     share = step_share(recipe.batch_size, recipe.grad_accum, processes.count)
     base, tokenizer = load_base(model_params, recipe.max_seq_len)
     examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len)
-    key = _key(base, examples, model_params, recipe, processes)
+    key = _key(base, examples, model_params, recipe, stage)
     store = CheckpointStore(f"train_{name}", key, checkpoints)
     if processes.is_main:
         store.lock()
+        store.say_what_changed()
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(store.unlock)
         model = add_adapter(base, recipe.lora, recipe.seed, model_params.loader)
@@ -146,26 +147,17 @@ def _check_launcher(model_params: ModelParams, processes: Processes) -> None:
 
 
 def _key(
-    base: Any, examples: Sequence[TrainingExample], model: ModelParams, recipe: TrainParams, processes: Processes
-) -> list:
-    """Return everything that a checkpoint's worth depends on. How often they are written is no part of it."""
+    base: Any, examples: Sequence[TrainingExample], model: ModelParams, recipe: TrainParams, stage: str | None
+) -> Key:
+    """Return everything that a checkpoint's worth depends on: not how often it is written, nor how many processes."""
     data = hashlib.sha256()
     for example in examples:
         data.update(f"{example.input_ids} {example.labels}\n".encode())
-    # Another model behind the same name shows in the beginnings of its weights.
-    weights = hashlib.sha256()
-    for parameter in base.parameters():
-        weights.update(str(tuple(parameter.shape)).encode())
-        weights.update(parameter.detach().flatten()[:256].float().cpu().numpy().tobytes())
-    return [
-        model.model_dump(),
-        recipe.model_dump(exclude={"checkpoint_minutes"}),
-        data.hexdigest(),
-        weights.hexdigest(),
-        digest_of_code("core", "data", "prompts", "model", "training"),
-        [importlib.metadata.version(library) for library in LIBRARIES],
-        [base.device.type, processes.count],
-    ]
+    parts = {f"train.{name}": value for name, value in recipe.model_dump(exclude={"checkpoint_minutes"}).items()}
+    parts |= {f"model.{name}": value for name, value in model.model_dump().items()}
+    libraries = (*LIBRARIES, "trl", *(("bitsandbytes",) if recipe.optim.endswith("8bit") else ()))
+    parts |= {"training examples": data.hexdigest()} | weights_and_runtime(model, base, libraries)
+    return Key.of(parts | (stage_dependencies(stage) if stage else {}))
 
 
 def _latest_checkpoint(store: CheckpointStore, processes: Processes) -> Checkpoint | None:

@@ -1,0 +1,63 @@
+"""What work with a model depends on besides code, data and params: its weights, libraries and hardware."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+from text2sql.core.dependencies import Key, stage_dependencies
+from text2sql.core.digests import digest_of_tree
+from text2sql.core.params import ModelParams
+from text2sql.core.timing import versions
+from text2sql.model.bases import CARRIED, CONVERSION, check_base, is_local
+
+LIBRARIES = ("torch", "transformers", "peft", "accelerate")
+
+
+def run_key(stage: str, params: ModelParams, model: Any) -> Key:
+    """Return the key of what the stage `stage` of dvc.yaml computes with `model`, which is loaded by `params`.
+
+    The number of processes is no part of it. Raises UserError where the stage's inputs are missing.
+    """
+    check_base(params)
+    return Key.of(stage_dependencies(stage) | weights_and_runtime(params, model))
+
+
+def weights_and_runtime(params: ModelParams, model: Any, libraries: tuple[str, ...] = LIBRARIES) -> dict[str, Any]:
+    """Return {part: value}: the base's weights, versions of the libraries used, device and dtype of `model`."""
+    if params.loader == "unsloth":
+        libraries += ("unsloth",)
+    if params.quantization == "4bit":
+        libraries += ("bitsandbytes",)
+    dtype = str(model.dtype).removeprefix("torch.")
+    return {
+        "the base's weights": _weights(params),
+        "dtype": dtype,
+        # Rounding in half precision depends on the kernels, and they on the chip.
+        "device": [model.device.type, None if dtype == "float32" else _chip(model.device)],
+        **{f"{library}'s version": version for library, version in versions(libraries).items()},
+    }
+
+
+def _weights(params: ModelParams) -> list[str]:
+    """Return what stands for the base's content: a pinned sum, a commit of the hub, or a digest of all files."""
+    if params.base in CARRIED:
+        return [CARRIED[params.base].sha256, CONVERSION]
+    if is_local(params.base):
+        return [digest_of_tree(Path(params.base).expanduser())]
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(params.base, "config.json", revision=params.revision)
+    # In the hub's cache a snapshot's folder is named by its commit.
+    return [params.base, Path(file).parent.name if isinstance(file, str) else str(params.revision)]
+
+
+def _chip(device: Any) -> str:
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
