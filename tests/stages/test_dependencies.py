@@ -1,0 +1,60 @@
+"""dvc.yaml names all the code that each stage runs: a change in it reruns the stage, and begins kept work anew."""
+
+import ast
+
+import grimp
+import pytest
+
+from text2sql.core.dependencies import read_stages
+
+
+@pytest.fixture(scope="module")
+def stages(repository):
+    return read_stages(repository / "dvc.yaml", repository / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def imports():
+    return grimp.build_graph("text2sql", "stages")
+
+
+def script_of(stage) -> str:
+    (script,) = [dep for dep in stage.deps if dep.startswith("stages/")]
+    return script.removesuffix(".py").replace("/", ".")
+
+
+def missing(stage, imports, repository) -> list[str]:
+    """Return the files that the stage's script imports, anywhere in it, and that no dependency covers."""
+    files = []
+    for module in imports.find_upstream_modules(script_of(stage)):
+        path = module.replace(".", "/")
+        file = f"{path}.py" if (repository / f"{path}.py").is_file() else f"{path}/__init__.py"
+        if not any(file == dep or file.startswith(f"{dep}/") for dep in stage.deps) and holds_code(repository / file):
+            files.append(file)
+    return sorted(files)
+
+
+def holds_code(path) -> bool:
+    statements = ast.parse(path.read_text()).body
+    return any(not isinstance(statement, ast.Expr) for statement in statements)
+
+
+def test_each_stage_depends_on_all_code_that_it_imports(stages, imports, repository):
+    assert len(stages) >= 13
+    assert {name: missing(stage, imports, repository) for name, stage in stages.items()} == dict.fromkeys(stages, [])
+
+
+def test_a_dependency_taken_out_is_missed(stages, imports, repository):
+    """Each folder of code is there because something in it is imported."""
+    for stage in stages.values():
+        for dep in stage.deps:
+            if dep.startswith("text2sql/") and (repository / dep).is_dir():
+                fewer = type(stage)(stage.name, tuple(d for d in stage.deps if d != dep), stage.params)
+                assert any(f.startswith(dep) for f in missing(fewer, imports, repository)), f"{stage.name}: {dep}"
+
+
+def test_templates_are_resolved_as_dvc_resolves_them(stages):
+    assert "models/m1" in stages["predict_spider@m1"].deps
+    assert "data/few_shot.json" in stages["train_m2"].deps
+    assert "data/predictions/base.jsonl" in stages["eval_spider@base"].deps
+    assert not any("$" in dep for stage in stages.values() for dep in stage.deps)
