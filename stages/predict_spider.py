@@ -11,7 +11,7 @@ from text2sql.core.files import read_json, read_jsonl, write_jsonl
 from text2sql.core.journal import Journal, digest_of_code, digest_of_tree
 from text2sql.core.params import load_params
 from text2sql.core.timing import Stopwatch
-from text2sql.data.spider import Schema
+from text2sql.data.schema import Schema
 
 DEV = Path("data/prepared/spider/dev.jsonl")
 SCHEMAS = Path("data/prepared/spider/schemas.json")

@@ -10,7 +10,7 @@ from pathlib import Path
 from text2sql.core.errors import ArgumentParser, run
 from text2sql.core.files import read_json, read_jsonl, write_json, write_text
 from text2sql.core.params import load_params
-from text2sql.data.spider import Schema
+from text2sql.data.schema import Schema
 
 CONVERSATIONS = Path("data/prepared/spider/qa_sharegpt.jsonl")
 SCHEMAS = Path("data/prepared/spider/schemas.json")
