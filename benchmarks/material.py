@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks.machine import dtype_name
 from text2sql.core.params import LoraParams, ModelParams, Params, load_params
-from text2sql.data.spider import Schema, open_spider, schema_from_sqlite
+from text2sql.data.schema import Schema, schema_from_sqlite
+from text2sql.data.spider import open_spider
 from text2sql.model.bases import EMBEDDED_BASE, embedded_base
 from text2sql.prompts.messages import FewShot, load_few_shot, spider_messages
 

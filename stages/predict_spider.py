@@ -11,7 +11,7 @@ from text2sql.core.journal import Journal
 from text2sql.core.paths import DEV, PREDICTIONS, SCHEMAS, TIMINGS, adapter_of
 from text2sql.core.stage_arguments import model_and_params
 from text2sql.core.timing import Stopwatch
-from text2sql.data.spider import read_schemas
+from text2sql.data.schema import read_schemas
 
 EXAMPLE = {"index": int, "db_id": str, "question": str, "query": str}
 

@@ -11,7 +11,7 @@ from text2sql.core.files import read_jsonl, write_json, write_text
 from text2sql.core.params import Params
 from text2sql.core.paths import CONVERSATIONS, METRICS, MODELS, SCHEMAS, TIMINGS
 from text2sql.core.stage_arguments import model_and_params
-from text2sql.data.spider import read_schemas
+from text2sql.data.schema import read_schemas
 
 
 def main(arguments: Sequence[str]) -> int | None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from text2sql.data.mmlu import open_mmlu
-from text2sql.data.spider import Example, open_spider, schema_from_sqlite
+from text2sql.data.schema import schema_from_sqlite
+from text2sql.data.spider import Example, open_spider
 from text2sql.prompts.messages import load_few_shot
 
 SUBJECTS = ("high_school_computer_science", "high_school_macroeconomics", "philosophy")

@@ -14,17 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from text2sql.core.errors import UserError
-from text2sql.data import spider
-from text2sql.data.spider import (
-    Column,
-    Example,
-    ForeignKey,
-    Schema,
-    Table,
-    open_spider,
-    schema_from_sqlite,
-    schema_from_tables_entry,
-)
+from text2sql.data import databases, spider
+from text2sql.data.schema import Column, ForeignKey, Schema, Table, schema_from_sqlite, schema_from_tables_entry
+from text2sql.data.spider import Example, open_spider
 
 SQL = """
 CREATE TABLE team (id INTEGER PRIMARY KEY, "home town" TEXT);
@@ -215,7 +207,7 @@ def test_a_rows_value_that_the_schema_forbids_is_no_damage(tmp_path):
 )
 def test_a_script_reaches_no_other_file_and_has_to_end(tmp_path, monkeypatch, script, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(spider, "_MAX_BUILD_STEPS", 3_000_000)
+    monkeypatch.setattr(databases, "_MAX_BUILD_STEPS", 3_000_000)
     folder = layout(tmp_path / "spider")
     (folder / "database/league/league.sql").write_text(script)
     with open_spider(folder) as source, pytest.raises(UserError, match=message):

@@ -14,7 +14,7 @@ from text2sql.core.errors import RunError, UserError
 from text2sql.core.files import read_jsonl
 from text2sql.core.params import load_params
 from text2sql.data.mmlu import read_parquet
-from text2sql.data.spider import Schema
+from text2sql.data.schema import Schema
 from text2sql.preparation import prepare as preparation
 from text2sql.preparation.prepare import prepare
 

@@ -7,12 +7,12 @@ import pytest
 
 from text2sql.core.errors import UserError
 from text2sql.data.mmlu import Question
-from text2sql.data.spider import Column, ForeignKey, Schema, Table, schema_from_sqlite
+from text2sql.data.schema import Column, ForeignKey, Schema, Table, schema_from_sqlite
+from text2sql.prompts.answers import extract_sql
 from text2sql.prompts.messages import (
     OPTIONS,
     FewShot,
     bare_messages,
-    extract_sql,
     load_few_shot,
     mmlu_prompt,
     render_schema,

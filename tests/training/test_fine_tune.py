@@ -17,7 +17,7 @@ from testkit.train_once import INTERRUPTED, PAIRS, model_params, recipe
 from text2sql.core.errors import RunError, UserError
 from text2sql.core.params import LoraParams, load_params
 from text2sql.core.processes import Processes
-from text2sql.data.spider import Column, Schema, Table
+from text2sql.data.schema import Column, Schema, Table
 from text2sql.model.adapters import model_card, save_adapter
 from text2sql.model.bases import EMBEDDED_BASE
 from text2sql.model.language_model import LanguageModel

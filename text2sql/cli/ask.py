@@ -13,9 +13,10 @@ from pathlib import Path
 
 from text2sql.core.errors import ArgumentParser, UserError, run
 from text2sql.core.params import Params, load_params
-from text2sql.data.spider import schema_from_sqlite
+from text2sql.data.schema import schema_from_sqlite
 from text2sql.execution.executor import Limits, Result, run_query
-from text2sql.prompts.messages import extract_sql, load_few_shot, spider_messages
+from text2sql.prompts.answers import extract_sql
+from text2sql.prompts.messages import load_few_shot, spider_messages
 
 ROWS_SHOWN = 20
 CHARACTERS_SHOWN = 80  # of a cell

@@ -60,7 +60,7 @@ class Journal:
             os.fsync(file.fileno())
 
     def remove(self) -> None:
-        """Delete the journal: its records have been published. Those of other keys stay, and are not spoken of again."""
+        """Delete the journal: its records have been published. Those of other keys stay, no longer spoken of."""
         for pattern in (f"{self._stem}-*.jsonl", f"{self._name}-*.key.json"):
             for path in self._folder.glob(pattern):
                 path.unlink(missing_ok=True)

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from text2sql.core.journal import Journal
 from text2sql.core.processes import Processes
-from text2sql.data.spider import Schema
+from text2sql.data.schema import Schema
 from text2sql.evaluation.batching import run_batches
 from text2sql.model.language_model import LanguageModel
-from text2sql.prompts.messages import FewShot, extract_sql, spider_messages
+from text2sql.prompts.answers import extract_sql
+from text2sql.prompts.messages import FewShot, spider_messages
 
 
 def predict(

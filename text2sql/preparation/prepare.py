@@ -9,10 +9,11 @@ from text2sql.core.errors import DISK_FULL, RunError, UserError
 from text2sql.core.files import atomic_directory, iter_jsonl, write_json, write_jsonl
 from text2sql.core.params import Params
 from text2sql.data.mmlu import open_mmlu, subject_categories, write_parquet
-from text2sql.data.spider import Example, SpiderSource, open_spider, schema_from_sqlite, schema_from_tables_entry
+from text2sql.data.schema import schema_from_sqlite, schema_from_tables_entry
+from text2sql.data.spider import Example, SpiderSource, open_spider
 from text2sql.execution.executor import Executor, Limits
 from text2sql.preparation.hub import fetch_mmlu, fetch_spider, load_manifest
-from text2sql.scoring.hardness import hardness_of_parsed, hardness_of_query
+from text2sql.scoring.hardness import hardness_of_example
 
 HUB = "hub"
 
@@ -151,7 +152,7 @@ class _Dev:
                 if result.error is not None:
                     raise UserError(f"{place}: its gold query fails: {result.error}: {example.query:.300}")
                 self.without_rows += not result.rows
-                hardness = _hardness(example, place)
+                hardness = hardness_of_example(example, place)
                 self.hardness[hardness] += 1
                 yield {
                     "index": example.index,
@@ -163,15 +164,6 @@ class _Dev:
 
     def _examples(self) -> Iterator[Example]:
         return self._source.iter_examples("dev", self._params.data.dev_limit)
-
-
-def _hardness(example: Example, place: str) -> str:
-    if example.sql is None:
-        return hardness_of_query(example.query)
-    try:
-        return hardness_of_parsed(example.sql)
-    except UserError as error:
-        raise UserError(f"{place}: {error}") from None
 
 
 def _database(databases: Path, db_id: str) -> Path:

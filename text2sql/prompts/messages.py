@@ -13,7 +13,7 @@ from typing import Literal
 from text2sql.core.errors import UserError
 from text2sql.core.files import read_json
 from text2sql.data.mmlu import Question
-from text2sql.data.spider import Schema
+from text2sql.data.schema import Schema
 
 SchemaForm = Literal["none", "name", "tables", "ddl"]
 
@@ -117,19 +117,6 @@ def mmlu_prompt(question: Question, shots: Sequence[Question]) -> str:
     return header + examples + _mmlu_example(question)
 
 
-def extract_sql(raw: str) -> str:
-    """Return the SQL in a model's answer: the assistant's turn, without code fences and final semicolons.
-
-    Where the turn holds a fenced block, the first one is taken, closed or not; else all of the turn. A
-    conversational answer stays one: no SQL is searched for in it.
-    """
-    turn = _assistant_turn(raw)
-    fence = _FENCE.search(turn)
-    if fence:
-        turn = fence.group("code")
-    return turn.strip().rstrip(";\t\n\r ")
-
-
 def _user_message(content: str) -> list[dict]:
     return [{"role": "user", "content": content}]
 
@@ -142,27 +129,6 @@ def _mmlu_example(question: Question) -> str:
     options = zip(OPTIONS, question.choices, strict=True)
     choices = "".join(f"\n{letter.strip()}. {choice}" for letter, choice in options)
     return f"{question.question}{choices}\nAnswer:"
-
-
-# Control tokens of the chat templates of Llama 3, SmolLM2 and Qwen (ChatML), Llama 2 and Mistral, and Gemma.
-_CONTROL = re.compile(r"<\|[a-z0-9_]{1,40}\|>|</?s>|<(?:start|end)_of_turn>")
-_BEGINNING = re.compile(r"\s*(?:<\|(?:begin_of_text|start_header_id|im_start)\|>|<s>|<start_of_turn>)")
-_ASSISTANT = re.compile(
-    r"<\|start_header_id\|>assistant<\|end_header_id\|>|<\|im_start\|>assistant\b|<start_of_turn>model\b"
-)
-# A language's name after the opening fence is no part of the code. The closing fence may be missing.
-_FENCE = re.compile(
-    r"```(?:[ \t]*(?:sqlite3?|[a-z]*sql|text|plaintext)\b)?(?P<code>.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE
-)
-
-
-def _assistant_turn(raw: str) -> str:
-    """Return what the assistant says first: up to its end token, after the header where `raw` holds it."""
-    header = _ASSISTANT.search(raw) if _BEGINNING.match(raw) else None
-    if header:
-        raw = raw[header.end() :]
-    end = _CONTROL.search(raw)
-    return raw[: end.start()] if end else raw
 
 
 def _create_table(schema: Schema, position: int) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from text2sql.core.errors import UserError
+from text2sql.data.spider import Example
 
 HARDNESS_LEVELS = ("easy", "medium", "hard", "extra")
 
@@ -24,6 +25,19 @@ class _Counts(NamedTuple):
     components: int
     nested: int
     others: int
+
+
+def hardness_of_example(example: Example, place: str) -> str:
+    """Return the level of an example: of its official parse, or else of its text.
+
+    Raises UserError that names `place` where the parse is none.
+    """
+    if example.sql is None:
+        return hardness_of_query(example.query)
+    try:
+        return hardness_of_parsed(example.sql)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
 
 
 def hardness_of_parsed(sql: dict) -> str:

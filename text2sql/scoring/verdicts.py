@@ -20,7 +20,7 @@ from text2sql.data.spider import Example
 from text2sql.execution.executor import Executor, Limits, Purpose, Result
 from text2sql.execution.gold_cache import GoldCache
 from text2sql.scoring.failures import CAUSE_GROUPS, CAUSES, cause_of_difference, cause_of_error
-from text2sql.scoring.hardness import HARDNESS_LEVELS, hardness_of_parsed, hardness_of_query
+from text2sql.scoring.hardness import HARDNESS_LEVELS, hardness_of_example
 from text2sql.scoring.official import Rows, gold_as_executed, official_equal, order_matters, prediction_as_executed
 
 CORRECT = "correct"
@@ -124,7 +124,7 @@ class _Case:
         self.executed = prediction_as_executed(sql, keep_distinct)
         self.gold_executed = gold_as_executed(example.query, keep_distinct)
         self.order_matters = order_matters(example.query, keep_distinct)
-        self.hardness = _hardness(example)
+        self.hardness = hardness_of_example(example, f"example {example.index} (database {example.db_id})")
         self._paper: dict | None = None
         self._official: dict | None = None
 
@@ -265,15 +265,6 @@ def _refuse_failed_golds(groups: Iterable[_Group]) -> None:
         raise UserError(
             f"example {example.index} (database {example.db_id}): its gold query fails: {result.error}: {text:.300}"
         )
-
-
-def _hardness(example: Example) -> str:
-    if example.sql is None:
-        return hardness_of_query(example.query)
-    try:
-        return hardness_of_parsed(example.sql)
-    except UserError as error:
-        raise UserError(f"example {example.index} (database {example.db_id}): {error}") from None
 
 
 def _preview(result: Result) -> dict:

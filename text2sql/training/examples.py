@@ -11,7 +11,7 @@ from typing import Any
 
 from text2sql.core.errors import UserError
 from text2sql.core.params import PromptParams
-from text2sql.data.spider import Schema
+from text2sql.data.schema import Schema
 from text2sql.model.language_model import chat_text
 from text2sql.prompts.messages import FewShot, bare_messages, spider_messages
 

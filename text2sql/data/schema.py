@@ -1,0 +1,174 @@
+"""What a database holds, as a prompt tells it: tables, columns, keys. From an SQLite file or Spider's `tables.json`."""
+
+import contextlib
+import sqlite3
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from text2sql.core.errors import UserError
+from text2sql.core.files import read_json
+from text2sql.data.databases import open_read_only
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column; `type` as the schema declares it, maybe empty."""
+
+    name: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; `primary_key` names its key's columns, in order, maybe none."""
+
+    name: str
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ForeignKey:
+    """A column that refers to a column of another table."""
+
+    table: str
+    column: str
+    ref_table: str
+    ref_column: str
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A database's tables and how they hang together."""
+
+    db_id: str
+    tables: tuple[Table, ...]
+    foreign_keys: tuple[ForeignKey, ...] = ()
+
+    def to_dict(self) -> dict:
+        """Return the schema as JSON can hold it."""
+        value = asdict(self)
+        value["tables"] = [
+            {**table, "columns": list(table["columns"]), "primary_key": list(table["primary_key"])}
+            for table in value["tables"]
+        ]
+        value["foreign_keys"] = list(value["foreign_keys"])
+        return value
+
+    @classmethod
+    def from_dict(cls, value: Any) -> "Schema":
+        """Return the schema that `to_dict` wrote. Raises UserError where `value` is no such thing."""
+        if not isinstance(value, dict):
+            found = kind_of(value)
+            raise UserError(f"not a schema: found {found}, wanted an object with db_id, tables and foreign_keys")
+        try:
+            schema = cls(
+                value["db_id"],
+                tuple(
+                    Table(
+                        table["name"],
+                        tuple(Column(column["name"], column["type"]) for column in table["columns"]),
+                        tuple(table["primary_key"]),
+                    )
+                    for table in value["tables"]
+                ),
+                tuple(
+                    ForeignKey(key["table"], key["column"], key["ref_table"], key["ref_column"])
+                    for key in value["foreign_keys"]
+                ),
+            )
+        except KeyError as error:
+            raise UserError(f"not a schema: has no field {error}") from None
+        except (TypeError, IndexError) as error:
+            raise UserError(f"not a schema: {error}") from None
+        texts = [schema.db_id]
+        for table in schema.tables:
+            texts += [table.name, *table.primary_key]
+            texts += [text for column in table.columns for text in (column.name, column.type)]
+        for key in schema.foreign_keys:
+            texts += [key.table, key.column, key.ref_table, key.ref_column]
+        for text in texts:
+            if not isinstance(text, str):
+                raise UserError(f"not a schema: found {text!r:.60} where it wants a text")
+        return schema
+
+
+def read_schemas(path: str | Path) -> dict[str, Schema]:
+    """Return {db_id: schema} of the file that `prepare` wrote. Raises UserError where it is not one."""
+    return {db_id: Schema.from_dict(schema) for db_id, schema in read_json(path).items()}
+
+
+def schema_from_sqlite(path: str | Path, db_id: str) -> Schema:
+    """Return the schema of an SQLite file, its tables in the order of their creation.
+
+    Raises UserError where the file cannot be read.
+    """
+    tables, foreign_keys = [], []
+    try:
+        with contextlib.closing(open_read_only(path)) as connection:
+            names = connection.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' "
+                "ORDER BY rowid"
+            ).fetchall()
+            for (table,) in names:
+                rows = connection.execute("SELECT name, type, pk FROM pragma_table_info(?)", (table,)).fetchall()
+                key = tuple(name for name, _, position in sorted(rows, key=lambda row: row[2]) if position)
+                tables.append(Table(table, tuple(Column(name, kind) for name, kind, _ in rows), key))
+            keys_of = {table.name.lower(): table.primary_key for table in tables}
+            for (table,) in names:
+                for position, column, ref_table, ref_column in connection.execute(
+                    'SELECT seq, "from", "table", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq', (table,)
+                ).fetchall():
+                    ref_key = keys_of.get(ref_table.lower(), ())
+                    if ref_column is None and position < len(ref_key):
+                        # `REFERENCES other` without a column means the other table's primary key.
+                        ref_column = ref_key[position]
+                    if ref_column is not None:
+                        foreign_keys.append(ForeignKey(table, column, ref_table, ref_column))
+    except sqlite3.Error as error:
+        raise UserError(f"{path}: cannot read the schema of database {db_id}: {error}") from None
+    return Schema(db_id, tuple(tables), tuple(foreign_keys))
+
+
+def schema_from_tables_entry(entry: dict) -> Schema:
+    """Return the schema that an entry of `tables.json` describes. Raises UserError where it contradicts itself."""
+    db_id = entry.get("db_id")
+    try:
+        _text(db_id)
+        table_names = entry["table_names_original"]
+        # The first column is `*`, of no table.
+        columns = [
+            (number, Column(_text(name), _text(kind)))
+            for (number, name), kind in zip(entry["column_names_original"], entry["column_types"], strict=True)
+        ]
+        # A key of several columns is a list inside the list.
+        key_groups = [key if isinstance(key, list) else [key] for key in entry["primary_keys"]]
+        keys = [columns[number] for group in key_groups for number in group]
+        tables = tuple(
+            Table(
+                _text(table),
+                tuple(column for number, column in columns if number == position),
+                tuple(column.name for number, column in keys if number == position),
+            )
+            for position, table in enumerate(table_names)
+        )
+        places = [(table_names[number], column.name) for number, column in columns]
+        foreign_keys = tuple(ForeignKey(*places[here], *places[there]) for here, there in entry["foreign_keys"])
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise UserError(f"tables.json, database {db_id}: not a schema: {type(error).__name__}: {error}") from None
+    return Schema(db_id, tables, foreign_keys)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"found {value!r:.60}, wanted a text")
+    return value
+
+
+def kind_of(value: Any) -> str:
+    """Return what a value read from JSON is, in JSON's words."""
+    if isinstance(value, str):
+        return "an empty text" if not value.strip() else "a text"
+    names = {dict: "an object", list: "an array", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")
