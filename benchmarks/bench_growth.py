@@ -219,7 +219,7 @@ def worker(plan: dict) -> None:
 
     def work() -> None:
         processes.wait()
-        our_answers(model, prompts, plan["new_tokens"], batch_size, processes.index, processes.count)
+        our_answers(model, prompts, plan["new_tokens"], batch_size, processes)
         processes.wait()
 
     side = Side("", work)

@@ -37,8 +37,8 @@ from text2sql.core.dependencies import Key
 from text2sql.core.errors import UserError
 from text2sql.core.journal import Journal
 from text2sql.core.params import ModelParams
-from text2sql.core.processes import Processes
 from text2sql.data.mmlu import SUBJECT_CATEGORY, Question, open_mmlu
+from text2sql.evaluation.batching import JournaledRun
 from text2sql.evaluation.mmlu import answer_questions
 from text2sql.model.bases import EMBEDDED_BASE
 from text2sql.model.language_model import LanguageModel
@@ -196,8 +196,8 @@ def our_choices(
 ) -> list[int]:
     """Return the choices by the stage's path."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        journal = Journal("bench", Key.of({}), 0, Path(folder))
-        records, _ = answer_questions(model, questions, shots, SUBJECT_CATEGORY, batch_size, journal, Processes(), OURS)
+        run = JournaledRun(Journal("bench", Key.of({}), 0, Path(folder)), OURS)
+        records, _ = answer_questions(model, questions, shots, SUBJECT_CATEGORY, batch_size, run)
     return [record["choice"] for record in records]
 
 

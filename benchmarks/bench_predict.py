@@ -37,7 +37,8 @@ from benchmarks.results import save, show
 from text2sql.core.dependencies import Key
 from text2sql.core.journal import Journal
 from text2sql.core.params import ModelParams
-from text2sql.evaluation.batching import run_batches
+from text2sql.core.processes import Processes
+from text2sql.evaluation.batching import JournaledRun, run_batches
 from text2sql.model.bases import EMBEDDED_BASE
 from text2sql.model.language_model import LanguageModel
 
@@ -197,19 +198,18 @@ def our_answers(
     prompts: Sequence[list[int]],
     new_tokens: int,
     batch_size: int,
-    process: int = 0,
-    processes: int = 1,
+    processes: Processes = Processes(),  # noqa: B008 (frozen)
 ) -> list[list[int]]:
     """Return the token ids of the answers by the stage's path: batches, journal and all (this process's share)."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        journal = Journal("bench", Key.of({}), process, Path(folder))
+        run = JournaledRun(Journal("bench", Key.of({}), processes.index, Path(folder)), OURS, processes)
 
         def answer(positions: list[int]) -> list[dict]:
             outputs = model.generate([prompts[position] for position in positions], new_tokens)
             return [{"ids": output, "raw": model.decode(output)} for output in outputs]
 
-        run_batches([len(prompt) for prompt in prompts], batch_size, answer, journal, OURS, process, processes)
-        records = journal.records()
+        run_batches([len(prompt) for prompt in prompts], batch_size, answer, run)
+        records = run.journal.records()
     return [records[position]["ids"] for position in sorted(records)]
 
 

@@ -293,9 +293,10 @@ def _record_steps() -> dict:
 
 def _train_ours(pairs: list, model: ModelParams, recipe: TrainParams) -> tuple[list[float], int, int]:
     from text2sql.training.fine_tune import train_adapter
+    from text2sql.training.job import TrainingJob
 
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        training = train_adapter("m1", pairs, model, recipe, checkpoints=Path(folder))
+        training = train_adapter(TrainingJob("m1", model, recipe), pairs, Path(folder))
         training.checkpoints.remove()
     from transformers import AutoTokenizer
 
@@ -314,7 +315,7 @@ def _train_peer(side: str, pairs: list, model: ModelParams, recipe: TrainParams)
         base, tokenizer = _unsloth_model(model, recipe)
         settings: dict[str, Any] = {}  # its own checkpointing is in the model
     else:
-        from text2sql.model.language_model import add_adapter
+        from text2sql.model.adapters import add_adapter
 
         base, tokenizer = plain_base(model)
         base = add_adapter(base, recipe.lora, recipe.seed, "transformers")
@@ -396,7 +397,7 @@ def in_order(examples: Sequence, recipe: TrainParams) -> list:
 
     This project sorts a step by length; its peers pad what comes as it comes.
     """
-    from text2sql.training.trainer import EpochOrder  # imports TRL, which takes seconds
+    from text2sql.training.order import EpochOrder
 
     step_size = recipe.batch_size * recipe.grad_accum
     order = list(EpochOrder([len(example.input_ids) for example in examples], step_size, recipe.seed))

@@ -20,6 +20,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from text2sql.core.processes import current_processes
     from text2sql.data.mmlu import read_questions
+    from text2sql.evaluation.batching import JournaledRun
     from text2sql.evaluation.mmlu import answer_questions, summarise
     from text2sql.model.language_model import LanguageModel
     from text2sql.model.run_key import run_key
@@ -30,15 +31,9 @@ def main(arguments: Sequence[str]) -> None:
     print(f"eval_mmlu {name}: {model.description}", flush=True)
     key = run_key(f"eval_mmlu@{name}", params.model, model.model)
     journal = Journal(f"eval_mmlu-{name}", key, processes.index)
+    journaled = JournaledRun(journal, f"eval_mmlu {name}", processes)
     answers = answer_questions(
-        model,
-        questions.test,
-        questions.shots,
-        questions.categories,
-        params.mmlu.batch_size,
-        journal,
-        processes,
-        f"eval_mmlu {name}",
+        model, questions.test, questions.shots, questions.categories, params.mmlu.batch_size, journaled
     )
     if answers is None:
         return

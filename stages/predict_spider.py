@@ -22,7 +22,8 @@ def main(arguments: Sequence[str]) -> None:
     stopwatch = Stopwatch()
 
     from text2sql.core.processes import current_processes
-    from text2sql.evaluation.spider import predict
+    from text2sql.evaluation.batching import JournaledRun
+    from text2sql.evaluation.spider import SpiderPrompt, predict
     from text2sql.model.language_model import LanguageModel
     from text2sql.model.run_key import run_key
     from text2sql.prompts.messages import load_few_shot
@@ -33,18 +34,9 @@ def main(arguments: Sequence[str]) -> None:
     print(f"predict_spider {name}: {model.description}", flush=True)
     key = run_key(f"predict_spider@{name}", params.model, model.model)
     journal = Journal(f"predict_spider-{name}", key, processes.index)
-    predictions = predict(
-        model,
-        read_jsonl(DEV, EXAMPLE),
-        read_schemas(SCHEMAS),
-        params.prompt.schema_,
-        few_shot,
-        params.generation.max_new_tokens,
-        params.generation.batch_size,
-        journal,
-        processes,
-        f"predict_spider {name}",
-    )
+    journaled = JournaledRun(journal, f"predict_spider {name}", processes)
+    prompt = SpiderPrompt(read_schemas(SCHEMAS), params.prompt.schema_, few_shot)
+    predictions = predict(model, read_jsonl(DEV, EXAMPLE), prompt, params.generation, journaled)
     if predictions is None:
         return
     write_jsonl(PREDICTIONS / f"{name}.jsonl", predictions)

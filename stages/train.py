@@ -31,15 +31,17 @@ def main(arguments: Sequence[str]) -> int | None:
 def train(name: str, params: Params) -> None:
     """Train and publish; the main process alone publishes."""
     from text2sql.core.processes import current_processes
-    from text2sql.model.adapters import model_card, save_adapter
+    from text2sql.model.adapters import save_adapter
+    from text2sql.model.model_card import model_card
     from text2sql.prompts.messages import load_few_shot
     from text2sql.training.examples import training_pairs
     from text2sql.training.fine_tune import loss_curve_csv, train_adapter
+    from text2sql.training.job import TrainingJob
 
     few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
     pairs = training_pairs(read_jsonl(CONVERSATIONS), read_schemas(SCHEMAS), params.prompt, few_shot)
-    stage, recipe = f"train_{name}", params.train_for(name)
-    training = train_adapter(name, pairs, params.model, recipe, current_processes(), stage=stage)
+    stage = f"train_{name}"
+    training = train_adapter(TrainingJob(name, params.model, params.train_for(name), current_processes(), stage), pairs)
     if training is None:
         return
     metrics = training.metrics

@@ -9,6 +9,7 @@ from text2sql.core.processes import current_processes
 from text2sql.model.adapters import save_adapter
 from text2sql.prompts.messages import bare_messages
 from text2sql.training.fine_tune import train_adapter
+from text2sql.training.job import TrainingJob
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -61,7 +62,8 @@ INTERRUPTED = {
 def main(base: str, checkpoints: str, out: str, kind: str) -> None:
     """Train on `base`, and write the adapter to `out`."""
     recipes = {"interrupted": recipe(**INTERRUPTED), "shared": recipe(grad_accum=2)}
-    training = train_adapter("m1", PAIRS, model_params(base), recipes[kind], current_processes(), Path(checkpoints))
+    job = TrainingJob("m1", model_params(base), recipes[kind], current_processes())
+    training = train_adapter(job, PAIRS, Path(checkpoints))
     if training is not None:
         save_adapter(training.model, out, model_params(base), "# card\n")
         training.checkpoints.remove()

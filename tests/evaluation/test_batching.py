@@ -5,7 +5,8 @@ import pytest
 from text2sql.core.dependencies import Key
 from text2sql.core.digests import digest_of, digest_of_tree
 from text2sql.core.journal import Journal
-from text2sql.evaluation.batching import batches_by_length, run_batches
+from text2sql.core.processes import Processes
+from text2sql.evaluation.batching import JournaledRun, batches_by_length, run_batches
 
 KEY = Key.of({"lr": 1})
 LENGTHS = [5, 9, 9, 1, 7, 3, 8, 2, 6, 4]
@@ -41,10 +42,10 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
         return answers(first)(positions)
 
     with pytest.raises(Killed):
-        run_batches(LENGTHS, 4, killed_in_the_second_batch, Journal("work", KEY, folder=tmp_path), "work")
+        run_batches(LENGTHS, 4, killed_in_the_second_batch, JournaledRun(Journal("work", KEY, folder=tmp_path), "work"))
     second = []
     journal = Journal("work", KEY, folder=tmp_path)
-    run_batches(LENGTHS, 4, answers(second), journal, "work")
+    run_batches(LENGTHS, 4, answers(second), JournaledRun(journal, "work"))
     assert first + second == batches_by_length(LENGTHS, 4)
     assert {index: record["answer"] for index, record in journal.records().items()} == {
         index: length * 10 for index, length in enumerate(LENGTHS)
@@ -81,15 +82,16 @@ def test_shares_of_several_processes_make_up_the_whole(tmp_path):
     asked = []
     for process in range(3):
         journal = Journal("work", KEY, process, folder=tmp_path)
-        run_batches(LENGTHS, 2, answers(asked), journal, "work", process, 3)
+        run_batches(LENGTHS, 2, answers(asked), JournaledRun(journal, "work", Processes(process, 3)))
     assert sorted(asked) == sorted(batches_by_length(LENGTHS, 2))
     assert sorted(Journal("work", KEY, folder=tmp_path).records()) == list(range(len(LENGTHS)))
 
 
 def test_what_one_process_did_another_number_of_them_need_not_do_again(tmp_path):
-    run_batches(LENGTHS, 2, answers([]), Journal("work", KEY, 1, folder=tmp_path), "work", 1, 2)
+    journal = Journal("work", KEY, 1, folder=tmp_path)
+    run_batches(LENGTHS, 2, answers([]), JournaledRun(journal, "work", Processes(1, 2)))
     asked = []
-    run_batches(LENGTHS, 2, answers(asked), Journal("work", KEY, folder=tmp_path), "work")
+    run_batches(LENGTHS, 2, answers(asked), JournaledRun(Journal("work", KEY, folder=tmp_path), "work"))
     assert asked == batches_by_length(LENGTHS, 2)[0::2]
 
 

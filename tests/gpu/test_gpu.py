@@ -155,7 +155,7 @@ def test_a_training_that_cannot_be_recorded_goes_on_without(work):
 
 
 def test_a_training_goes_on_where_not_even_one_example_fits(work):
-    """One of 1,600 tokens keeps some 6 GB for the way back in float32, or 0.6 GB where layers are computed twice."""
+    """One of 1,600 tokens keeps some 6 GB for the backward pass in float32, or 0.6 GB with gradient checkpointing."""
     recipe = {**RECIPE, "max_seq_len": 2048, "batch_size": 1}
     long = {"dtype": "float32", "recipe": recipe, "examples": 16, "more_words": 800}
     work.train("room", **long)
@@ -236,7 +236,7 @@ def test_recorded_decoding_answers_as_transformers_generate(work):
         assert answer == reference[0, len(prompt) :].tolist()
 
 
-def test_beginnings_that_are_read_once_change_no_answer(tmp_path, monkeypatch):
+def test_prefixes_that_are_computed_once_change_no_answer(tmp_path, monkeypatch):
     from benchmarks.material import save_random_adapter
     from testkit.train_once import model_params
     from text2sql.model import prefill
@@ -332,7 +332,7 @@ def llama_shape(tmp_path_factory) -> Path:
     from benchmarks.random_base import write_random_base
     from testkit.llama_3 import as_llama_3
     from testkit.train_once import model_params
-    from text2sql.model.language_model import load_base
+    from text2sql.model.loading import load_base
 
     folder = tmp_path_factory.mktemp("llama")
     whole = write_random_base(folder / "whole")

@@ -51,6 +51,7 @@ def train(
     from text2sql.model.adapters import save_adapter
     from text2sql.prompts.messages import bare_messages
     from text2sql.training.fine_tune import train_adapter
+    from text2sql.training.job import TrainingJob
 
     seen: dict = {}
     trainers: list = []
@@ -64,7 +65,8 @@ def train(
         torch.cuda.set_per_process_memory_fraction(memory_gb * 1e9 / total)
     lora = LoraParams(**recipe.pop("lora")) if "lora" in recipe else None
     recipe = train_params(**recipe, **({"lora": lora} if lora else {}))
-    training = train_adapter("m1", pairs, model_params(**model), recipe, current_processes(), Path(checkpoints))
+    job = TrainingJob("m1", model_params(**model), recipe, current_processes())
+    training = train_adapter(job, pairs, Path(checkpoints))
     if training is None:
         return None
     import torch
@@ -82,7 +84,7 @@ def train(
         "losses": [row["loss"] for row in training.loss_curve],
         "metrics": training.metrics,
         "timing": timing,
-        "recordings": trainers[0].recorded.number if trainers[0].recorded else 0,
+        "recordings": trainers[0].recordings.number if trainers[0].recordings else 0,
         "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 3),
     }
 
@@ -106,12 +108,13 @@ def _watch_dtypes(seen: dict, trainers: list, recorded: bool, looks: bool, flat:
 
     def create_optimizer(self, *arguments):
         if not recorded:
-            self.recorded = None
+            self.plan.stop_recording()
+            self.recordings = None
         if not flat:
             self.flat = None
         if looks:
             look_at_numbers(self.model)
-        seen["recorded"] = self.recorded is not None
+        seen["recorded"] = self.plan.mode.is_recorded
         trainers.append(self)
         seen["dtypes_before"] = sorted({str(p.dtype) for p in self.model.parameters() if p.requires_grad})
         return real(self, *arguments)

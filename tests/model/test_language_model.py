@@ -1,39 +1,13 @@
-"""Generation and log-likelihoods on a real (micro) model: batches, prefixes and adapters change no answer."""
+"""Generation and log-likelihoods on a real (micro) model: batches change no answer."""
 
 import shutil
 
 import pytest
 
+from testkit.train_once import model_params
+from tests.model.conftest import OPTIONS, QUESTIONS
 from text2sql.core.errors import RunError, UserError
-from text2sql.core.params import LoraParams, ModelParams
-from text2sql.model.language_model import LanguageModel, chat_text, load_base
-
-QUESTIONS = [
-    "How many singers are there?",
-    "List the names of all ferries built after 2010, newest first.",
-    "Which departments have more than ten employees and a budget above the average of all departments?",
-    "Hi",
-    "What is the average age?",
-    "Show the title of every film that no cinema has shown.",
-    "Count the dogs.",
-]
-OPTIONS = (" A", " B", " C", " D")
-
-
-def model_params(base, **changes):
-    settings = {"base": str(base), "loader": "transformers", "quantization": "none", "dtype": "float32"}
-    return ModelParams(**{**settings, **changes})
-
-
-@pytest.fixture(scope="module")
-def model(micro_model):
-    return LanguageModel(model_params(micro_model))
-
-
-@pytest.fixture(scope="module")
-def prompts(model):
-    instruction = "Translate the question into one SQL query for SQLite. Answer with the query alone.\n\n"
-    return [model.chat_ids([{"role": "user", "content": instruction + question}]) for question in QUESTIONS]
+from text2sql.model.language_model import LanguageModel
 
 
 def test_a_batch_answers_as_one_by_one(model, prompts):
@@ -104,96 +78,6 @@ def test_the_chat_template_is_applied_once(model):
     assert text.count("<|im_start|>system") == 1
 
 
-def test_a_date_in_the_template_is_pinned(model):
-    tokenizer = type(model.tokenizer).from_pretrained(model.tokenizer.name_or_path)
-    tokenizer.chat_template = (
-        "{% if date_string is not defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
-        "Today Date: {{ date_string }}\n{{ messages[0]['content'] }}"
-    )
-    assert chat_text(tokenizer, [{"role": "user", "content": "Hi"}], False) == "Today Date: 26 Jul 2024\nHi"
-
-
-def test_an_adapter_changes_answers_and_stays_unmerged(micro_model, prompts, tmp_path):
-    import torch
-
-    from text2sql.model.language_model import add_adapter
-
-    base, _ = load_base(model_params(micro_model))
-    lora = LoraParams(r=4, alpha=8, dropout=0, target_modules=["q_proj", "down_proj"])
-    tuned = add_adapter(base, lora, seed=1, loader="transformers")
-    for name, parameter in tuned.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(2))
-    tuned.save_pretrained(tmp_path / "adapter")
-    model = LanguageModel(model_params(micro_model), tmp_path / "adapter")
-    answers = model.generate(prompts, 8)
-    assert answers != LanguageModel(model_params(micro_model)).generate(prompts, 8)
-    assert answers == [model.generate([prompt], 8)[0] for prompt in prompts]
-    adapter_weights = [parameter for name, parameter in model.model.named_parameters() if "lora_" in name]
-    assert adapter_weights and all(parameter.dtype == torch.float32 for parameter in adapter_weights)
-
-
-def test_adapter_weights_are_float32_on_a_bfloat16_base(micro_model):
-    import torch
-
-    from text2sql.model.language_model import add_adapter
-
-    base, _ = load_base(model_params(micro_model, dtype="bfloat16"))
-    lora = LoraParams(r=4, alpha=8, dropout=0, target_modules=["q_proj"])
-    tuned = add_adapter(base, lora, seed=1, loader="transformers")
-    dtypes = {name: parameter.dtype for name, parameter in tuned.named_parameters()}
-    assert {dtype for name, dtype in dtypes.items() if "lora_" in name} == {torch.float32}
-    assert {dtype for name, dtype in dtypes.items() if "lora_" not in name} == {torch.bfloat16}
-
-
-def test_pickled_weights_are_refused(micro_model, tmp_path):
-    import torch
-
-    pickled = tmp_path / "pickled"
-    shutil.copytree(micro_model, pickled)
-    (pickled / "model.safetensors").unlink()
-    torch.save({}, pickled / "pytorch_model.bin")
-    with pytest.raises(UserError, match="does not load"):
-        load_base(model_params(pickled))
-
-
-@pytest.mark.parametrize(
-    ("base", "message"),
-    [
-        ("smollm3", "is no folder; takes smollm2-135m-instruct, a local folder, or a hub id"),
-        ("./nowhere", "is no folder"),
-        ("a/b/c", "is no folder"),
-    ],
-)
-def test_an_unknown_base_is_named(base, message):
-    with pytest.raises(UserError, match=message):
-        load_base(model_params(base))
-
-
-def test_a_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(UserError, match="has no config.json"):
-        load_base(model_params(tmp_path))
-
-
-def test_a_hub_model_without_a_connection_says_what_to_do():
-    with pytest.raises(RunError, match="could not be fetched from the hub"):
-        load_base(model_params("nobody/no-such-model"))
-
-
-@pytest.mark.parametrize("changes", [{"loader": "unsloth"}, {"quantization": "4bit"}], ids=["unsloth", "4bit"])
-def test_what_needs_a_gpu_says_so(micro_model, changes, monkeypatch):
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UserError, match="needs a GPU"):
-        load_base(model_params(micro_model, **changes))
-
-
-def test_a_missing_adapter_is_named(micro_model, tmp_path):
-    with pytest.raises(UserError, match="adapter_config.json"):
-        LanguageModel(model_params(micro_model), tmp_path)
-
-
 def test_a_batch_is_halved_where_gpu_memory_runs_out(model, prompts, monkeypatch, capsys):
     import torch
 
@@ -228,75 +112,6 @@ def test_the_micro_model_answers_differently_to_different_questions(model, promp
     assert all(len(set(answer)) > 3 for answer in answers)
 
 
-def test_rows_that_end_leave_the_batch_and_change_no_other(model, prompts):
-    import torch
-
-    from text2sql.model.decoding import decode
-
-    expected = model.generate(prompts, 21)
-    end = expected[1][4]
-    for ends in ({end}, {end, expected[0][2]}, set(model._end_ids)):
-        with torch.inference_mode():
-            logits, mask, cache = model._prefill(prompts)
-            answers = decode(model.model, logits, mask, cache, 21, ends)
-        for answer, whole in zip(answers, expected, strict=True):
-            found = [whole.index(token) for token in ends if token in whole]
-            assert answer == whole[: min(found, default=20) + 1]
-
-
-def test_prompts_are_grouped_by_what_they_begin_with():
-    from text2sql.model.prefill import groups_by_prefix, shared_prefix
-
-    first, second = list(range(100)), [*range(40), *range(200, 260)]
-    prompts = [[*first, 1, 2], [*second, 5], [*first, 3], [7], [*second, 4, 4], [*first, 1, 9]]
-    groups = groups_by_prefix(prompts)
-    assert sorted(map(sorted, groups)) == [[0, 2, 5], [1, 4], [3]]
-    assert shared_prefix([prompts[0], prompts[5]]) == first[:96]  # in whole steps
-    assert shared_prefix([first, first]) == first[:96]  # a token remains
-    assert shared_prefix([first]) == first[:96] and shared_prefix([[1, 2], [1, 3]]) == []
-
-
-def test_beginnings_are_read_once_where_that_saves_tokens():
-    from text2sql.model.prefill import groups_by_prefix, padded_tokens
-
-    prompts = [[*([schema] * 160), question, question] for schema in range(3) for question in range(10)]
-    assert padded_tokens(prompts, [list(range(30))]) == 30 * 162
-    assert padded_tokens(prompts, groups_by_prefix(prompts)) == 3 * 160 + 30 * 2
-
-
-@pytest.fixture(scope="module")
-def prompts_with_schemas(model):
-    schemas = ["singer(id, name, age, country), concert(id, singer_id, year, stadium)", "ferry(id, name, built, owner)"]
-    return [
-        model.chat_ids([{"role": "user", "content": f"{schemas[number % 2]}\n\n{question}"}])
-        for number, question in enumerate(QUESTIONS)
-    ]
-
-
-def test_prompts_with_several_shared_beginnings_are_answered_as_alone(model, prompts_with_schemas):
-    prompts = prompts_with_schemas
-    assert model.generate(prompts, 12) == [model.generate([prompt], 12)[0] for prompt in prompts]
-    likelihoods = model.option_log_likelihoods(prompts, OPTIONS)
-    for row, prompt in zip(likelihoods, prompts, strict=True):
-        assert row == pytest.approx(model.option_log_likelihoods([prompt], OPTIONS)[0], abs=1e-4)
-
-
-def test_beginnings_of_different_lengths_are_read_in_one_pass(model, prompts_with_schemas):
-    """As on a GPU; one of the prompts shares its beginning with no other."""
-    import torch
-
-    from text2sql.model.decoding import decode
-    from text2sql.model.prefill import groups_by_prefix
-
-    prompts = [*prompts_with_schemas, model.text_ids(["One that begins in a way of its own, and at some length."])[0]]
-    groups = groups_by_prefix(prompts)
-    assert len(groups) == 3
-    with torch.inference_mode():
-        logits, mask, cache = model._prefill._read(prompts, groups)
-        answers = decode(model.model, logits, mask, cache, 12, model._end_ids)
-    assert answers == [model.generate([prompt], 12)[0] for prompt in prompts]
-
-
 def test_numbers_do_not_depend_on_what_was_asked_before(micro_model, prompts):
     fresh, used = (LanguageModel(model_params(micro_model)) for _ in range(2))
     used.option_log_likelihoods([prompt[:-1] for prompt in prompts], OPTIONS)
@@ -318,23 +133,3 @@ def test_a_model_with_a_sliding_window_answers_through_transformers(micro_model,
         windowed.option_log_likelihoods(prompts, OPTIONS), model.option_log_likelihoods(prompts, OPTIONS), strict=True
     ):
         assert row == pytest.approx(other, abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("rope", "recordable"),
-    [
-        ({"rope_type": "default"}, True),
-        ({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}, True),
-        ({"rope_type": "dynamic", "factor": 2.0}, False),
-        ({"rope_type": "longrope", "factor": 2.0, "short_factor": [1.0] * 8, "long_factor": [2.0] * 8}, False),
-    ],
-    ids=lambda value: value["rope_type"] if isinstance(value, dict) else str(value),
-)
-def test_a_model_that_chooses_its_rope_by_length_is_not_recorded(micro_model, rope, recordable):
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from text2sql.model.cuda_graphs import can_be_recorded
-
-    config = AutoConfig.from_pretrained(micro_model)
-    config.rope_parameters = {**rope, "rope_theta": 10_000.0, "original_max_position_embeddings": 2048}
-    assert can_be_recorded(AutoModelForCausalLM.from_config(config)) is recordable

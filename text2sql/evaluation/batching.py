@@ -1,16 +1,27 @@
-"""Work through many prompts in batches: sorted by length, journaled, shared out among processes."""
+"""Many prompts in batches: sorted by length, journaled, divided among processes."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from text2sql.core.journal import Journal
+from text2sql.core.processes import Processes
+
+
+@dataclass(frozen=True)
+class JournaledRun:
+    """Where finished batches are kept, how the progress bar is labelled, and which processes share the batches."""
+
+    journal: Journal
+    description: str
+    processes: Processes = Processes()
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int, groups: Sequence[str] | None = None) -> list[list[int]]:
     """Return the positions 0 … n-1 in batches of at most `batch_size`, longest first.
 
-    Sorting keeps padding low; the longest batch comes first, so that memory that does not suffice shows at once.
-    Where `groups` names the group of each position, a group is cut only where it is larger than a batch, and follows
-    another one in its last batch only where it fits in whole.
+    Sorting keeps padding low; the longest batch comes first, so that running out of memory shows at once. If `groups`
+    names the group of each position, a group is cut only if it is larger than a batch, and shares another group's last
+    batch only if it fits in whole.
     """
     members: dict[str | None, list[int]] = {}
     for position in sorted(range(len(lengths)), key=lambda position: (-lengths[position], position)):
@@ -28,26 +39,24 @@ def run_batches(
     lengths: Sequence[int],
     batch_size: int,
     answer: Callable[[list[int]], list[dict]],
-    journal: Journal,
-    description: str,
-    process: int = 0,
-    processes: int = 1,
+    run: JournaledRun,
     groups: Sequence[str] | None = None,
 ) -> None:
     """Call `answer(positions)` for each batch not yet journaled, and journal the records that it returns.
 
     The batches are those of `batches_by_length`. `answer` returns one record a position, in the same order; each
-    record gets its position as `index`. With several processes each takes every `processes`-th batch: the batches, and
-    so the answers, do not depend on their number.
+    record gets its position as `index`. Of n processes each takes every n-th batch: the batches, and so the answers, do
+    not depend on n.
     """
     from tqdm import tqdm
 
-    finished = journal.records()
-    batches = batches_by_length(lengths, batch_size, groups)[process::processes]
-    with tqdm(total=sum(map(len, batches)), desc=description, unit="question", disable=process > 0) as progress:
+    finished = run.journal.records()
+    batches = batches_by_length(lengths, batch_size, groups)[run.processes.index :: run.processes.count]
+    total = sum(map(len, batches))
+    with tqdm(total=total, desc=run.description, unit="question", disable=not run.processes.is_main) as progress:
         for batch in batches:
             if not all(position in finished for position in batch):
-                journal.append(
+                run.journal.append(
                     {"index": position, **record} for position, record in zip(batch, answer(batch), strict=True)
                 )
             progress.update(len(batch))

@@ -1,16 +1,14 @@
-"""MMLU by log-likelihood: which of ` A` … ` D` does the model find most likely after the question?
+"""MMLU by log-likelihood: which of ` A` … ` D` is most likely after the question?
 
-The paper's section I.E, with one forward pass a question where the paper ran four full prompts: the options are
-single tokens, so one pass gives all four.
+The paper's section I.E, with one forward pass a question instead of the paper's four: the options are single tokens, so
+one pass gives all four.
 """
 
 from collections.abc import Sequence
 
 from text2sql.core.intervals import wilson_interval
-from text2sql.core.journal import Journal
-from text2sql.core.processes import Processes
 from text2sql.data.mmlu import CATEGORIES, Question
-from text2sql.evaluation.batching import run_batches
+from text2sql.evaluation.batching import JournaledRun, run_batches
 from text2sql.model.language_model import LanguageModel
 from text2sql.prompts.messages import OPTIONS, mmlu_prompt
 
@@ -21,15 +19,13 @@ def answer_questions(
     shots: dict[str, Sequence[Question]],
     categories: dict[str, str],
     batch_size: int,
-    journal: Journal,
-    processes: Processes,
-    description: str,
+    run: JournaledRun,
 ) -> tuple[list[dict], int] | None:
     """Choose an answer to each of `questions`; return their records in order, and the number of prompt tokens.
 
     `shots` holds the worked examples by subject, `categories` the category of each subject. A record holds
     `subject`, `category`, `index`, `question`, `choices`, `log_likelihoods` (natural logarithms, one an option),
-    `choice` (the highest, the first of equals), `answer` and `correct`. Returns None in all processes but the main.
+    `choice` (the highest; a tie goes to the first), `answer` and `correct`. Returns None in all processes but the main.
     """
     prompts = model.text_ids([mmlu_prompt(question, shots[question.subject]) for question in questions])
 
@@ -37,21 +33,14 @@ def answer_questions(
         rows = model.option_log_likelihoods([prompts[position] for position in batch], OPTIONS)
         return [{"log_likelihoods": row} for row in rows]
 
-    run_batches(
-        [len(prompt) for prompt in prompts],
-        batch_size,
-        answer,
-        journal,
-        description,
-        processes.index,
-        processes.count,
-        groups=[question.subject for question in questions],  # which share their worked examples: read once
-    )
-    processes.wait()
-    if not processes.is_main:
+    # The questions of a subject share a prefix, their worked examples, which is computed once a batch.
+    subjects = [question.subject for question in questions]
+    run_batches([len(prompt) for prompt in prompts], batch_size, answer, run, subjects)
+    run.processes.wait()
+    if not run.processes.is_main:
         return None
     records = []
-    finished = journal.records()
+    finished = run.journal.records()
     for position, question in enumerate(questions):
         row = finished[position]["log_likelihoods"]
         choice = row.index(max(row))
@@ -72,7 +61,7 @@ def answer_questions(
 
 
 def summarise(records: Sequence[dict]) -> dict:
-    """Return accuracy overall (micro), its mean over categories, and by category and subject, each with its counts.
+    """Return accuracy overall (micro), its mean over categories, and by category and subject, each with counts.
 
     Accuracies are shares from 0 to 1 with their 95 % Wilson intervals.
     """

@@ -1,25 +1,103 @@
-"""A finished adapter on disk: PEFT's own format, with a model card that says what it is and what it is not."""
+"""A LoRA adapter: added fresh to a base or loaded onto it, kept in float32 in training, checked and saved on disk.
 
+On disk it has PEFT's own format, with a model card as its README. It stays unmerged: a merge into 4-bit weights would
+round a small adapter away.
+"""
+
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 from text2sql.core.errors import DISK_FULL, RunError, UserError
 from text2sql.core.files import atomic_directory, read_object
-from text2sql.core.params import ModelParams, Params
-from text2sql.core.paths import SAMPLE_SPIDER
-from text2sql.model.bases import EMBEDDED_BASE
-
-EMBEDDED_ORIGIN = "HuggingFaceTB/SmolLM2-135M-Instruct"
-# The licence of a base, by what its name contains.
-LICENSES = {"smollm2": "apache-2.0", "llama-3.2": "llama3.2", "llama-3.1": "llama3.1"}
-
+from text2sql.core.params import LoraParams, ModelParams
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
+def add_adapter(base: Any, lora: LoraParams, seed: int, loader: str) -> Any:
+    """Return `base` with a fresh LoRA adapter in float32, initialised from `seed`, as `loader` adds it.
+
+    Raises UserError if no module of the base matches the target modules.
+    """
+    import torch
+
+    options = {
+        "r": lora.r,
+        "lora_alpha": lora.alpha,
+        "lora_dropout": lora.dropout,
+        "target_modules": list(lora.target_modules),
+        "bias": "none",
+    }
+    torch.manual_seed(seed)
+    if loader == "unsloth":
+        from unsloth import FastLanguageModel
+
+        model = FastLanguageModel.get_peft_model(base, random_state=seed, use_gradient_checkpointing=False, **options)
+    else:
+        from peft import LoraConfig, get_peft_model
+
+        try:
+            model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **options))
+        except ValueError as error:
+            raise UserError(f"train.lora.target_modules: {error}") from None
+    return adapter_in_float32(model)
+
+
+def adapter_in_float32(model: Any) -> Any:
+    """Cast the trainable weights of `model` to float32 in place and return it: bfloat16 loses a step of 2e-8."""
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(torch.float32)
+    return model
+
+
+def without_needless_casts(model: Any) -> Any:
+    """Return a context in which the adapter of `model` does not cast its inputs to float32 under bfloat16 autocast.
+
+    Autocast would cast them back at once: the same products, with less memory and fewer kernels.
+    """
+    if model.device.type != "cuda":
+        return contextlib.nullcontext()  # no autocast on a CPU
+    from peft.helpers import disable_input_dtype_casting
+
+    return disable_input_dtype_casting(model)
+
+
+def load_adapter(base: Any, adapter: Path, name: str) -> Any:
+    """Return `base`, called `name` in messages, with the adapter in the folder `adapter` loaded onto it, unmerged.
+
+    Raises UserError if PEFT refuses it.
+    """
+    from peft import PeftModel
+
+    try:
+        return PeftModel.from_pretrained(base, str(adapter))
+    except Exception as error:
+        raise UserError(
+            f"{adapter}: does not load onto model.base {name}, wanted an adapter that was trained on it: {error!s:.400}"
+        ) from error
+
+
+def cast_adapter_as_in_training(model: Any) -> None:
+    """Cast the adapter to bfloat16 if training multiplied in bfloat16: under autocast on a GPU.
+
+    PEFT would cast each layer's inputs to float32 and its outputs back: a quarter of a small model's time. Small
+    updates survive the cast: the B matrices start at zero, and bfloat16 is as precise relative to any magnitude.
+    """
+    import torch
+
+    if model.device.type == "cuda" and model.dtype == torch.bfloat16:
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.data = parameter.data.to(torch.bfloat16)
+
+
 def check_adapter(folder: str | Path) -> None:
-    """Raise UserError unless `folder` holds a LoRA adapter in PEFT's format with whole weights, as safetensors only."""
+    """Raise UserError unless `folder` holds a LoRA adapter in PEFT's format with undamaged weights as safetensors."""
     from safetensors import SafetensorError, safe_open
 
     folder = Path(folder)
@@ -41,9 +119,9 @@ def check_adapter(folder: str | Path) -> None:
 
 
 def adapter_on_cpu(model: Any) -> dict[str, Any]:
-    """Return copies of the trained weights of `model` by name, in the CPU's memory.
+    """Return copies of the trained weights of `model` by name, in CPU memory.
 
-    PEFT would copy those that share one tensor on the GPU, where no memory may be left.
+    PEFT would copy weights that share one tensor on the GPU, which may be out of memory.
     """
     return {
         name: parameter.detach().to("cpu", copy=True)
@@ -53,10 +131,10 @@ def adapter_on_cpu(model: Any) -> dict[str, Any]:
 
 
 def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -> None:
-    """Write the adapter of `model` to `folder`, whole or not at all.
+    """Write the adapter of `model` atomically to `folder`.
 
-    The folder then holds `adapter_model.safetensors`, `adapter_config.json` and `README.md`, with `card` in it, and
-    nothing else. Equal weights give equal bytes. Raises RunError where the disk is full.
+    The folder then holds `adapter_model.safetensors`, `adapter_config.json` and `README.md` (the text `card`), and
+    nothing else. Equal weights give equal bytes. Raises RunError if the disk is full.
     """
     from safetensors import SafetensorError
 
@@ -65,117 +143,18 @@ def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -
             model.save_pretrained(temporary, state_dict=adapter_on_cpu(model), save_embedding_layers=False)
             config_file = temporary / CONFIG
             config = json.loads(config_file.read_text(encoding="utf-8"))
-            # The base as params.yaml names it: not where it lies on this machine.
+            # The base as params.yaml names it, not its path on this machine.
             config["base_model_name_or_path"] = base.base
             config["revision"] = base.revision
-            # PEFT keeps a set, whose order changes from run to run.
+            # PEFT keeps a set, whose order differs between runs.
             config["target_modules"] = sorted(config["target_modules"])
             config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
             (temporary / "README.md").write_text(card, encoding="utf-8")
             for path in temporary.iterdir():
-                path.chmod(0o644)  # safetensors writes for its owner alone
+                path.chmod(0o644)  # safetensors makes its file readable by its owner only
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
         raise RunError(f"{folder}: not enough disk space for the adapter") from None
     except SafetensorError as error:
         raise RunError(f"{folder}: cannot write the adapter; is there disk space enough? ({error})") from None
-
-
-def model_card(name: str, params: Params, metrics: dict) -> str:
-    """Return the README of the adapter `name` (`m1`, `m2`): base, data, recipe, figures of its training, limits."""
-    base = params.model.base
-    recipe = params.train_for(name)
-    lora = recipe.lora
-    title = params.models[name].title
-    rows = {
-        "learning rate": f"{recipe.lr:g}, {recipe.scheduler}, warmup {recipe.warmup:g}",
-        "epochs": f"{recipe.epochs:g}",
-        "batch": f"{recipe.batch_size} × {recipe.grad_accum} accumulated",
-        "optimizer": f"{recipe.optim}, weight decay {recipe.weight_decay:g}",
-        "seed": str(recipe.seed),
-        "longest example": f"{recipe.max_seq_len} tokens",
-        "LoRA": f"r {lora.r}, alpha {lora.alpha}, dropout {lora.dropout:g}, on {', '.join(lora.target_modules)}",
-        "quantisation of the base": params.model.quantization,
-        "loader": params.model.loader,
-        "trained parameters": (
-            f"{metrics['trainable_parameters']:,} of {metrics['total_parameters']:,} ({metrics['trainable_share']:.2%})"
-        ),
-        "examples": f"{metrics['examples']:,} ({metrics['examples_left_out']:,} too long and left out)",
-        "steps": f"{metrics['steps']:,}",
-        "loss of the last step": f"{metrics['final_loss']:.4f}",
-        "mean loss": f"{metrics['mean_loss']:.4f}",
-    }
-    table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    return f"""{_front_matter(base)}
-# {title}: a LoRA adapter for text-to-SQL
-
-A fine-tune of {_base_in_words(params.model)} that answers a question about a database with one SQLite query.
-
-## Data
-
-{_data_in_words(params.data.spider)} The prompt in training is {_prompt_in_words(params)}. The loss counts the answer
-and its end token alone.
-
-## Recipe
-
-| | |
-| --- | --- |
-{table}
-
-## How to use it
-
-Load it unmerged on its base: a merge into 4-bit weights would round a small adapter away.
-
-    from peft import PeftModel
-    model = PeftModel.from_pretrained(base, "models/{name}")
-
-## Limits
-
-Trained on English questions and SQLite. Its SQL may be wrong, name tables or columns that do not exist, or return
-what nobody asked for: run it read-only, with limits, and look at the result. What the fine-tune costs in general
-knowledge stands in the experiment's report, beside what it gains.
-"""
-
-
-def _front_matter(base: str) -> str:
-    lines = ["library_name: peft", "pipeline_tag: text-generation", "tags: [text-to-sql, lora]"]
-    if base == EMBEDDED_BASE:
-        lines.append(f"base_model: {EMBEDDED_ORIGIN}")
-    elif not Path(base).exists():
-        lines.append(f"base_model: {base}")  # a hub id; a local folder would mean nothing to others
-    for part, license_id in LICENSES.items():
-        if part in base.lower():
-            lines.append(f"license: {license_id}")
-    return "\n".join(["---", *lines, "---"])
-
-
-def _base_in_words(model: ModelParams) -> str:
-    if model.base == EMBEDDED_BASE:
-        return f"{EMBEDDED_ORIGIN} (its Q4_1 quantisation, dequantised)"
-    if Path(model.base).exists():
-        return f"a local base, {Path(model.base).name}"
-    return model.base + (f" at revision {model.revision}" if model.revision else "")
-
-
-def _data_in_words(spider: str) -> str:
-    if Path(spider) == SAMPLE_SPIDER:
-        return "The project's own small sample in Spider's format: it is not Spider."
-    if spider == "hub":
-        return "The train split of Spider (Yu et al., 2018; CC BY-SA 4.0)."
-    return "The train split of a local data set in Spider's format."
-
-
-def _prompt_in_words(params: Params) -> str:
-    prompt = params.prompt
-    if prompt.training == "bare":
-        return "the bare question"
-    schema = {
-        "none": "without the schema",
-        "name": "with the database's name",
-        "tables": "with one line a table and its columns",
-        "ddl": "with the CREATE TABLE statements",
-    }[prompt.schema_]
-    if prompt.training == "zero_shot":
-        return f"that of evaluation without its worked examples: the question {schema}"
-    return f"that of evaluation: the question {schema}, and {prompt.few_shot} worked examples"

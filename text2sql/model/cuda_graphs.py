@@ -1,7 +1,7 @@
-"""CUDA graphs: the kernels of a piece of work, recorded once and from then on launched all at once.
+"""CUDA graphs: the kernels of a function, recorded once and replayed with a single launch.
 
-Not every model can be recorded: its kernels must not wait for the GPU nor look at its numbers. One that cannot goes on
-as it is, more slowly.
+Not every model can be recorded: Python must neither wait for the GPU nor read its values. The fallback is to launch
+kernels one by one, which is slower.
 """
 
 import contextlib
@@ -12,31 +12,31 @@ import torch
 
 from text2sql.core.errors import is_out_of_memory
 
-# Rotary embeddings whose frequencies transformers chooses by the longest position: Python looks at the GPU's numbers.
+# Rotary embeddings whose frequencies depend on the longest position: transformers reads values from the GPU.
 CHOSEN_BY_LENGTH = {"dynamic", "longrope"}
-# Set on a model of which no recording came to its end.
+# Set on a model after a recording failed.
 FAILED = "_text2sql_recording_failed"
 
-# Kept, though of no more use: PyTorch up to 2.12 goes on asking those whose recording did not come to its end.
+# Kept alive: PyTorch up to 2.12 still accesses graphs whose recording failed.
 _failed_graphs: list[Any] = []
 
 
 def can_be_recorded(model: Any) -> bool:
-    """Whether a CUDA graph can hold what `model` does: as far as its rotary embeddings tell, and until one failed."""
+    """Whether `model` may be recorded: judged by its rotary embeddings, and false after a recording failed."""
     kinds = set()
     for module in model.modules():
         kind = getattr(module, "rope_type", None)
-        kinds |= set(kind.values()) if isinstance(kind, dict) else {kind}  # some models have one for each kind of layer
+        kinds |= set(kind.values()) if isinstance(kind, dict) else {kind}  # some models have one a layer type
     return kinds.isdisjoint(CHOSEN_BY_LENGTH) and not getattr(model, FAILED, False)
 
 
 def record(model: Any, work: Callable[[], Any], pool: Any = None) -> tuple[Any, Any] | None:
-    """Record the kernels that `work()` launches for `model`, and run none; return the graph and what `work` returned.
+    """Record the kernels that `work()` launches for `model` without running them; return the graph and work's result.
 
-    The graph takes its memory from `pool`, that of another graph, or has its own. Returns None, after a printed line,
-    where the recording fails; it is as if `work` had not been called, and `can_be_recorded(model)` is false from then
-    on. Raises what `is_out_of_memory` knows where memory does not suffice. Graphs of the same model that were recorded
-    before a failure, of either kind, must not be replayed after it.
+    The graph allocates from `pool`, that of another graph, or from a new one. If the recording fails, this prints a
+    line and returns None; `work` then had no effect, and `can_be_recorded(model)` is false from then on. Raises an
+    error that `is_out_of_memory` recognises when out of memory. After either failure, graphs of the same model that
+    were recorded before must not be replayed.
     """
     pool = pool or torch.cuda.graph_pool_handle()
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
@@ -52,16 +52,16 @@ def record(model: Any, work: Callable[[], Any], pool: Any = None) -> tuple[Any, 
             if is_out_of_memory(cause):
                 raise cause from None
         finally:
-            del cause  # its traceback holds this frame, and with it what the work had in memory
+            del cause  # its traceback holds this frame, and with it the tensors of `work`
     setattr(model, FAILED, True)
     print(f"This model cannot be recorded as a CUDA graph ({reason}): going on without, more slowly", flush=True)
     return None
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """Return what `error` began with, or what in it tells of memory.
+    """Return the first exception in the chain of `error`, or the one that says out of memory.
 
-    Where the work fails the end of the recording often does so too, with an error that hides the first.
+    When the work fails, ending the recording often fails too, with an exception that hides the first.
     """
     while not is_out_of_memory(error) and error.__context__ is not None:
         error = error.__context__
@@ -69,13 +69,13 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def _clean_up(graph: Any, pool: Any, stream: Any) -> None:
-    """Undo what `torch.cuda.graph` leaves behind where the end of a recording fails, which depends on the version."""
+    """Undo what `torch.cuda.graph` leaves behind, by version, when a recording fails."""
     torch.cuda.set_stream(stream)
     graph.reset()
-    # Up to 2.12 the allocator believes that the recording is still under way, and then frees no cached memory.
+    # Up to 2.12 the allocator still assumes a recording in progress, and frees no cached memory.
     with contextlib.suppress(RuntimeError):
         torch._C._cuda_endAllocateToPool(stream.device_index, pool)
-    # In 2.11 so do the random numbers, which then refuse to be drawn. A copy of their state does not.
+    # In 2.11 so does the random generator, which then refuses to draw. A copy of its state does not.
     generator = torch.cuda.default_generators[stream.device_index]
     generator.graphsafe_set_state(generator.clone_state())
     _failed_graphs.append(graph)

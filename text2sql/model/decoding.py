@@ -1,8 +1,8 @@
-"""Greedy decoding in tensors that stay where they are.
+"""Greedy decoding in preallocated tensors.
 
-Keys and values lie in transformers' StaticCache, which takes a new token without copying all that came before. On a
-GPU that also allows to record one step as a CUDA graph and replay it: a step of a small model is some thousand kernels
-of microseconds each, which take four times as long when Python launches them one by one.
+Keys and values are in transformers' StaticCache, which appends a token without copying the others. On a GPU this also
+allows recording one step as a CUDA graph: a step of a small model is some thousand kernels of microseconds each, which
+take four times as long when Python launches them one by one.
 """
 
 from collections.abc import Sequence
@@ -12,74 +12,66 @@ import torch
 from transformers import StaticCache
 
 from text2sql.model.cuda_graphs import can_be_recorded, record
+from text2sql.model.prefill import PrefilledBatch
 
-# How often, in steps, to look which answers have ended: each look waits for the GPU.
+# How often, in steps, to check which answers have ended: each check waits for the GPU.
 STEPS_BETWEEN_LOOKS = 8
-# Once this share of a batch has ended, a CPU goes on with the others alone: there each row costs, and so does the move.
+# Once this share of a batch has ended, a CPU drops those rows: each row costs time there, and so does dropping.
 SHARE_TO_DROP = 0.25
-# Recording costs about two steps: an answer shorter than this is not worth it.
+# Recording costs about two steps; it does not pay for fewer steps than this.
 FEWEST_RECORDED_STEPS = 8
-# PyTorch's masked attention is fastest where the number of positions is a multiple of this.
+# PyTorch's masked attention is fastest if the number of positions is a multiple of this.
 ALIGNMENT = 8
 
 
-def decode(
-    model: Any, logits: torch.Tensor, mask: torch.Tensor, cache: Any, max_new_tokens: int, end_ids: Sequence[int]
-) -> list[list[int]]:
-    """Return the greedy continuation of each row, up to and with its end token.
+def decode(model: Any, prompts: PrefilledBatch, max_new_tokens: int, end_ids: Sequence[int]) -> list[list[int]]:
+    """Return the greedy continuation of each row of `prompts`, up to and including its end token.
 
-    `logits` (batch, vocabulary) are those of the prompts' last tokens, `mask` (batch, positions) is 1 where `cache`,
-    a DynamicCache, holds a token and 0 at padding. `cache` is emptied.
+    The cache of `prompts` is emptied.
     """
-    step = _Step(model, logits, mask, cache, max_new_tokens, end_ids)
-    recordable = logits.is_cuda and can_be_recorded(model)
+    step = _Step(model, prompts, max_new_tokens, end_ids)
+    on_gpu = prompts.logits.is_cuda
+    recordable = on_gpu and can_be_recorded(model)
     run = step
     for taken in range(1, max_new_tokens):
         if taken == 2 and recordable and max_new_tokens - taken >= FEWEST_RECORDED_STEPS:
-            # The first step, run as usual, has initialised what must not be initialised while recording.
+            # The first, eager step has initialised what must not be initialised while recording.
             run = step.recorded() or step
         run()
         if taken % STEPS_BETWEEN_LOOKS == 0:
             ended = step.ended.float().mean().item()
             if ended == 1:
                 break
-            if ended >= SHARE_TO_DROP and not logits.is_cuda:
+            if ended >= SHARE_TO_DROP and not on_gpu:
                 step.drop_ended()
     return step.answers()
 
 
 class _Step:
-    """One token more for each row, in tensors that stay where they are."""
+    """Appends one token to each row, in preallocated tensors."""
 
-    def __init__(
-        self,
-        model: Any,
-        logits: torch.Tensor,
-        mask: torch.Tensor,
-        cache: Any,
-        max_new_tokens: int,
-        end_ids: Sequence[int],
-    ) -> None:
+    def __init__(self, model: Any, prompts: PrefilledBatch, max_new_tokens: int, end_ids: Sequence[int]) -> None:
+        mask = prompts.mask
         batch, width = mask.shape
         capacity = -(-(width + max_new_tokens) // ALIGNMENT) * ALIGNMENT
         self._model = model
         self._end_ids = torch.tensor(sorted(end_ids), device=mask.device)
         self._cache = StaticCache(config=model.config, max_cache_len=capacity)
-        for index, layer in enumerate(cache.layers):
+        for index, layer in enumerate(prompts.cache.layers):
             self._cache.update(layer.keys, layer.values, index)
-            layer.keys = layer.values = None  # one layer at a time, so that memory holds them once
+            layer.keys = layer.values = None  # freed layer by layer, so that memory holds them once
         self._seen = torch.zeros(batch, 1, 1, capacity, dtype=torch.bool, device=mask.device)
         self._seen[:, 0, 0, :width] = mask.bool()
         self._position = mask.sum(dim=1, keepdim=True)
         self._slot = torch.tensor([width], device=mask.device)
         self._row = torch.tensor([0], device=mask.device)
-        # Filled with an end token: what is never written counts as the end.
+        # Filled with an end token: a position that is never written counts as the end.
         self._outputs = self._end_ids[0].repeat(max_new_tokens, batch)
         self._token = torch.empty(batch, 1, dtype=torch.long, device=mask.device)
         self.ended = torch.zeros(batch, 1, dtype=torch.bool, device=mask.device)
         self._rows = list(range(batch))
         self._answers: list[list[int]] = [[] for _ in self._rows]
-        self._take(logits)
+        self._take(prompts.logits)
 
     def __call__(self) -> None:
         self._seen.index_fill_(3, self._slot, True)
@@ -102,12 +94,12 @@ class _Step:
         self.ended |= (self._token == self._end_ids).any(dim=1, keepdim=True)
 
     def recorded(self) -> Any:
-        """Record the step, without taking it; return what takes it, or None where it cannot be recorded."""
+        """Record the step without running it; return its replay function, or None if it cannot be recorded."""
         recorded = record(self._model, self)
         return None if recorded is None else recorded[0].replay
 
     def drop_ended(self) -> None:
-        """Go on without the rows that have ended."""
+        """Drop the rows that have ended."""
         self._read(self.ended.flatten())
         kept = (~self.ended).flatten().nonzero().flatten()
         self._rows = [self._rows[row] for row in kept.tolist()]
@@ -118,20 +110,20 @@ class _Step:
         self._outputs = self._outputs[:, kept]
 
     def answers(self) -> list[list[int]]:
-        """Return each row's tokens, up to and with its end token."""
+        """Return each row's tokens, up to and including its end token."""
         self._read(torch.ones_like(self.ended.flatten()))
         return self._answers
 
     def _read(self, chosen: torch.Tensor) -> None:
         ends = set(self._end_ids.tolist())
         outputs = self._outputs[: int(self._row)].T.tolist()
-        for row, output, wanted in zip(self._rows, outputs, chosen.tolist(), strict=True):
-            if wanted:
+        for row, output, is_chosen in zip(self._rows, outputs, chosen.tolist(), strict=True):
+            if is_chosen:
                 self._answers[row] = up_to_end(output, ends)
 
 
 def up_to_end(ids: list[int], ends: set[int]) -> list[int]:
-    """Return `ids` up to and with the first that is one of `ends`."""
+    """Return `ids` up to and including the first that is one of `ends`."""
     for position, token in enumerate(ids):
         if token in ends:
             return ids[: position + 1]

@@ -1,61 +1,72 @@
-"""A batch of prompts through the model, with what several of them begin with read once.
+"""Prefill: a batch of prompts through the model, with each prefix that prompts share computed once.
 
-Few-shot examples and schemas make most of a prompt, and many prompts share them.
+Worked examples and schemas make up most of a prompt, and many prompts share them.
 """
 
 import copy
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.functional import pad
 
-# Shared beginnings count in multiples of so many tokens: the next batch then mostly has the very same ones.
+# Shared prefixes are cut to a multiple of so many tokens, so that the next batch mostly has the same ones.
 PREFIX_STEP = 16
-# Of the beginnings that were read so many tokens are kept for the batches that follow.
-MOST_KEPT = 16_384
-# A GPU reads beginnings apart where that saves so many padded tokens: fewer take no longer than to launch a pass more.
+# How many tokens of prefixes stay cached for the following batches.
+MOST_CACHED = 16_384
+# A GPU computes prefixes in a pass of their own if that saves so many padded tokens; with fewer the launch costs more.
 LEAST_SAVED = 8192
 
 
-class Prefill:
-    """Reads prompts, and keeps what the model remembers of their shared beginnings.
+@dataclass(frozen=True, eq=False)
+class PrefilledBatch:
+    """What decoding starts from.
 
-    What comes out depends on the batch alone, not on what was read before: a run that goes on after a kill gives the
-    same numbers, digit by digit.
+    `logits` (batch, vocabulary) are those of the prompts' last tokens. `mask` (batch, positions) is 1 where `cache`, a
+    DynamicCache, holds a token and 0 at padding, which may be at any position.
+    """
+
+    logits: torch.Tensor
+    mask: torch.Tensor
+    cache: Any
+
+
+class Prefill:
+    """Computes logits and KV cache of prompts, and keeps the KV caches of recent prefixes.
+
+    The results depend on the batch alone, not on earlier ones: a resumed run gives the same numbers to the last digit.
     """
 
     def __init__(self, model: Any, pad_id: int) -> None:
         self._model, self._pad_id = model, pad_id
-        self._kept: OrderedDict[tuple, Any] = OrderedDict()
+        self._prefix_caches: OrderedDict[tuple, Any] = OrderedDict()
 
-    def __call__(self, prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, Any]:
-        """Return the logits of the prompts' last tokens (batch, vocabulary), a mask (batch, positions) and the cache.
-
-        The mask is 1 where the cache, a DynamicCache, holds a token and 0 at padding, which stands anywhere.
-        """
+    def __call__(self, prompts: list[list[int]]) -> PrefilledBatch:
+        """Return logits, mask and cache of `prompts` (token ids)."""
         groups = groups_by_prefix(prompts)
         whole = [list(range(len(prompts)))]
         if self._model.device.type == "cuda":
-            # One pass for all beginnings and one for all ends: what a pass takes is mostly the launching.
+            # One pass for all prefixes and one for all suffixes: the cost of a pass is mostly launching it.
             saved = padded_tokens(prompts, whole) - padded_tokens(prompts, groups)
             return self._read(prompts, groups if saved >= LEAST_SAVED else whole)
         if len(groups) == 1:
             return self._read(prompts, whole)
-        # A CPU takes time for every token, padding as well: one group after another.
+        # On a CPU every token costs time, padding too: one group after another.
         parts = []
         for group in groups:
             members = [prompts[position] for position in group]
             parts.append(self._read(members, [list(range(len(members)))]))
-        return _together(parts, [position for group in groups for position in group])
+        return _merged(parts, [position for group in groups for position in group])
 
-    def _read(self, prompts: list[list[int]], groups: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, Any]:
-        """Read `prompts`, of which each of `groups` begins alike, in a pass for the beginnings and one for the rest."""
+    def _read(self, prompts: list[list[int]], groups: list[list[int]]) -> PrefilledBatch:
+        """Return the result for `prompts`, with one pass for the prefixes of all `groups` and one for the suffixes."""
         device = self._model.device
         prefixes = [shared_prefix([prompts[position] for position in group]) for group in groups]
         if len(prompts) == 1:
-            prefixes = [[]]  # shared with nobody: one pass is enough
+            prefixes = [[]]  # shared with no other prompt: one pass is enough
         group_of = dict(sorted((position, number) for number, group in enumerate(groups) for position in group))
         seen = _right_padded([[1] * len(prefix) for prefix in prefixes], 0)
         cut = [len(prefixes[number]) for number in group_of.values()]
@@ -73,53 +84,53 @@ class Prefill:
             input_ids=ids,
             attention_mask=mask,
             position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0)[:, -width:],
-            past_key_values=self._remembered(prefixes, list(group_of.values())),
+            past_key_values=self._prefix_cache(prefixes, list(group_of.values())),
             use_cache=True,
             logits_to_keep=1,
         )
-        return output.logits[:, -1], mask, output.past_key_values
+        return PrefilledBatch(output.logits[:, -1], mask, output.past_key_values)
 
-    def _remembered(self, prefixes: list[list[int]], rows: list[int]) -> Any:
-        """Return the keys and values of `prefixes[row]` for each of `rows`, or None where all prefixes are empty.
+    def _prefix_cache(self, prefixes: list[list[int]], rows: list[int]) -> Any:
+        """Return the keys and values of `prefixes[row]` for each of `rows`, or None if all prefixes are empty.
 
-        Padded on the right: no token of a prefix comes after its padding, so that reading them needs no mask.
+        Padded on the right: no token of a prefix comes after padding, so that the pass needs no mask.
         """
         if not any(prefixes):
             return None
         key = tuple(map(tuple, prefixes))
-        if key not in self._kept:
+        if key not in self._prefix_caches:
             ids = torch.tensor(_right_padded(prefixes, self._pad_id), device=self._model.device)
-            self._kept[key] = self._model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
-        self._kept.move_to_end(key)
-        cache = copy.copy(self._kept[key])
-        while sum(map(_size, self._kept)) > MOST_KEPT:
-            self._kept.popitem(last=False)
+            self._prefix_caches[key] = self._model(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+        self._prefix_caches.move_to_end(key)
+        cache = copy.copy(self._prefix_caches[key])
+        while sum(map(_size, self._prefix_caches)) > MOST_CACHED:
+            self._prefix_caches.popitem(last=False)
         cache.layers = [copy.copy(layer) for layer in cache.layers]
         cache.batch_select_indices(torch.tensor(rows, device=self._model.device))
         return cache
 
 
 def padded_tokens(prompts: list[list[int]], groups: list[list[int]]) -> int:
-    """Return how many tokens, padding among them, are read where each of `groups` has its beginning read once."""
+    """Return how many tokens, padding included, are computed if the prefix of each of `groups` is computed once."""
     prefixes = [len(shared_prefix([prompts[position] for position in group])) for group in groups]
     rest = max(len(prompts[position]) - cut for group, cut in zip(groups, prefixes, strict=True) for position in group)
     return len(groups) * max(prefixes) + len(prompts) * rest
 
 
 def shared_prefix(prompts: list[list[int]]) -> list[int]:
-    """Return what all of `prompts` begin with, in whole steps."""
+    """Return the longest common prefix of `prompts`, cut to a multiple of `PREFIX_STEP` tokens."""
     shared = os.path.commonprefix(prompts)
-    # At least one token of each prompt must remain, to give the logits that follow it.
+    # At least one token of each prompt must remain, for its logits.
     length = min(len(shared), min(map(len, prompts)) - 1)
     return list(shared[: length // PREFIX_STEP * PREFIX_STEP])
 
 
 def groups_by_prefix(prompts: list[list[int]]) -> list[list[int]]:
-    """Return the positions of `prompts` in groups that share at least half of what they begin with."""
+    """Return the positions of `prompts` in groups whose common prefix shrinks by at most half with each member."""
     groups: list[list[int]] = []
     shared = 0
     for position in sorted(range(len(prompts)), key=prompts.__getitem__):
-        # In sorted order what a whole group shares is what its first and its last member share.
+        # In sorted order the common prefix of a group is that of its first and its last member.
         common = len(os.path.commonprefix([prompts[groups[-1][0]], prompts[position]])) if groups else 0
         if groups and 2 * common >= shared:
             groups[-1].append(position)
@@ -139,19 +150,19 @@ def _size(prefixes: tuple[tuple[int, ...], ...]) -> int:
     return len(prefixes) * max(map(len, prefixes))
 
 
-def _together(parts: list[tuple], positions: list[int]) -> tuple[torch.Tensor, torch.Tensor, Any]:
-    """Put parts of a batch together, padded on the left, with the rows in the order of `positions`."""
+def _merged(parts: Sequence[PrefilledBatch], positions: list[int]) -> PrefilledBatch:
+    """Return `parts` as one batch, padded on the left; row n of all parts goes to place `positions[n]`."""
     back = torch.tensor(sorted(range(len(positions)), key=positions.__getitem__))
-    width = max(mask.shape[1] for _, mask, _ in parts)
-    logits = torch.cat([logits for logits, _, _ in parts])[back]
-    mask = torch.cat([pad(mask, (width - mask.shape[1], 0)) for _, mask, _ in parts])[back]
-    caches = [cache for _, _, cache in parts]
+    width = max(part.mask.shape[1] for part in parts)
+    logits = torch.cat([part.logits for part in parts])[back]
+    mask = torch.cat([pad(part.mask, (width - part.mask.shape[1], 0)) for part in parts])[back]
+    caches = [part.cache for part in parts]
     for layers in zip(*(cache.layers for cache in caches), strict=True):
         keys, values = (
             torch.cat([pad(side, (0, 0, width - side.shape[2], 0)) for side in sides])[back]
             for sides in zip(*((layer.keys, layer.values) for layer in layers), strict=True)
         )
         for layer in layers:
-            layer.keys = layer.values = None  # one layer at a time, so that memory holds them once
+            layer.keys = layer.values = None  # freed layer by layer, so that memory holds them once
         layers[0].keys, layers[0].values = keys, values
-    return logits, mask, caches[0]
+    return PrefilledBatch(logits, mask, caches[0])

@@ -16,7 +16,7 @@ LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 def run_key(stage: str, params: ModelParams, model: Any) -> Key:
     """Return the key of what the stage `stage` of dvc.yaml computes with `model`, which is loaded by `params`.
 
-    The number of processes is no part of it. Raises UserError where the stage's inputs are missing.
+    The number of processes is not part of it. Raises UserError if the stage's inputs are missing.
     """
     check_base(params)
     return Key.of(stage_dependencies(stage) | weights_and_runtime(params, model))

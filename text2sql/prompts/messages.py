@@ -1,7 +1,7 @@
-"""Records in, chat messages and prompts out: one and the same function for training and for evaluation.
+"""Records in, chat messages and prompts out: the same functions for training and for evaluation.
 
-Spider's prompt is one user message, kept short, since a small model on a CPU reads it 950 tokens a second. The
-paper's: the bare question in training; at evaluation three fixed pairs of question and SQL before it, no schema.
+Spider's prompt is one user message, kept short: a small model on a CPU reads 950 tokens a second. The paper's prompt:
+the bare question in training; in evaluation three fixed pairs of question and SQL before it, no schema.
 """
 
 import re
@@ -37,7 +37,7 @@ def load_few_shot(path: str | Path, count: int) -> list[FewShot]:
     """Return the first `count` worked examples of a JSON file, `[{db_id, question, query, schema}, …]`.
 
     The schema, as `Schema.to_dict` writes it, is part of the file: evaluation needs no train database. With a
-    `count` of 0 the file is not read. Raises UserError where it holds fewer, or one that is not right.
+    `count` of 0 the file is not read. Raises UserError if it holds fewer, or an invalid one.
     """
     if count == 0:
         return []
@@ -63,11 +63,11 @@ def load_few_shot(path: str | Path, count: int) -> list[FewShot]:
 
 
 def render_schema(schema: Schema | None, form: SchemaForm) -> str:
-    """Return what the prompt tells of a database.
+    """Return what the prompt shows of a database.
 
     `none`: nothing (the paper's runs); `name`: its name (the paper's own proposal, section III.D); `tables`: one
-    line a table with its columns; `ddl`: CREATE TABLE statements with types, primary and foreign keys. Names that SQL
-    must quote stand quoted. Raises UserError where the form needs a schema and there is none.
+    line a table with its columns; `ddl`: CREATE TABLE statements with types, primary and foreign keys. Names are quoted
+    if SQLite needs it. Raises UserError if the form needs a schema and `schema` is None.
     """
     if form == "none":
         return ""

@@ -1,7 +1,7 @@
-"""Checkpoints of a training in progress: whole or not at all, checked before they are used, the last two kept.
+"""Checkpoints of a training in progress: written atomically, verified before use, the last two kept.
 
-They lie outside the pipeline's outputs, in a folder named by a digest of everything that the training depends on:
-other params, data or code never pick them up.
+They are not among the pipeline's outputs, but in a folder named by a digest of everything that the training depends on:
+a training with other params, data or code never resumes from them.
 """
 
 import contextlib
@@ -19,14 +19,14 @@ from text2sql.core.journal import keep_key, say_what_changed
 
 CHECKPOINTS = Path(".checkpoints")
 KEPT = 2
-# Names every file of a checkpoint with its sha256; written last, so that its presence means that all is there.
+# Lists every file of a checkpoint with its sha256; written last, so that a checkpoint with it is complete.
 MANIFEST = "manifest.json"
 KEY = "key.json"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint that was found whole: its folder, its step, and the seconds of training that led to it."""
+    """A verified checkpoint: its folder, its step, and how many seconds the training had run."""
 
     folder: Path
     step: int
@@ -45,13 +45,13 @@ class CheckpointStore:
 
     @property
     def unfinished(self) -> Path:
-        """Where a checkpoint is written before it counts."""
+        """The folder in which a checkpoint is written before it is renamed into place."""
         return self.folder / "unfinished"
 
     def lock(self) -> None:
-        """Keep other runs of the same training out until `unlock`, or the end of this process.
+        """Keep other runs of the same training out until `unlock`, or until this process ends.
 
-        Raises RunError where one is under way.
+        Raises RunError if one is running.
         """
         from filelock import Timeout
 
@@ -62,7 +62,7 @@ class CheckpointStore:
             raise RunError(f"{self.folder}: another run of this same training is under way") from None
 
     def unlock(self) -> None:
-        """Let other runs of the same training start."""
+        """Allow other runs of the same training."""
         self._lock.release()
 
     def say_what_changed(self) -> None:
@@ -72,13 +72,13 @@ class CheckpointStore:
         keep_key(self.folder / KEY, self._key)
 
     def begin(self) -> Path:
-        """Return the empty folder that the next checkpoint is written to."""
+        """Empty the folder for the next checkpoint and return it."""
         shutil.rmtree(self.unfinished, ignore_errors=True)
         self.unfinished.mkdir(parents=True)
         return self.unfinished
 
     def finish(self, written: Path, step: int, seconds: float) -> None:
-        """Make the checkpoint in the folder `written` count, and delete all but the last ones."""
+        """Publish the checkpoint in the folder `written`, and delete all but the last ones."""
         manifest = {"step": step, "seconds": seconds, "files": _digests(written)}
         with (written / MANIFEST).open("w", encoding="utf-8") as file:
             json.dump(manifest, file)
@@ -92,7 +92,7 @@ class CheckpointStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     def latest(self) -> Checkpoint | None:
-        """Return the last checkpoint that is whole. A damaged one is deleted, with a warning."""
+        """Return the last complete checkpoint. Damaged ones are deleted, with a warning."""
         for folder in self._folders():
             try:
                 manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -116,7 +116,7 @@ class CheckpointStore:
             key.unlink(missing_ok=True)
         self.unlock()
         with contextlib.suppress(OSError):
-            self.folder.parent.rmdir()  # unless another training's lie there
+            self.folder.parent.rmdir()  # unless it has checkpoints of another training
 
     def _folder_of(self, step: int) -> Path:
         return self.folder / f"step-{step:09d}"

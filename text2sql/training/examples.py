@@ -1,8 +1,8 @@
 """From conversations to token ids with a label for each token that the loss counts.
 
-The prompt is the one that evaluation asks with, in the base's chat template up to where the assistant begins; the
-completion is the answer and the token that ends the assistant's turn. Prompt and completion are tokenised apart, as
-in generation, where the model sees the prompt's tokens and then gives its own.
+The prompt is that of evaluation, in the base's chat template up to the start of the assistant's turn; the completion
+is the answer and the end-of-turn token. Prompt and completion are tokenised separately, as in generation, where the
+model reads the prompt's tokens and then adds its own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,29 +12,34 @@ from typing import Any
 from text2sql.core.errors import UserError
 from text2sql.core.params import PromptParams
 from text2sql.data.schema import Schema
-from text2sql.model.language_model import chat_text
+from text2sql.prompts.chat import chat_text
 from text2sql.prompts.messages import FewShot, bare_messages, spider_messages
 
-# The label of a token that the loss passes over: PyTorch's and transformers' convention.
+# The label of a token that the loss ignores: PyTorch's and transformers' convention.
 IGNORED = -100
 
 
 @dataclass(frozen=True)
 class TrainingExample:
-    """Token ids of prompt and completion, and for each of them its own id as label, or IGNORED."""
+    """Token ids of prompt and completion, and as many labels: a token's own id, or IGNORED."""
 
     input_ids: list[int]
     labels: list[int]
+
+    @property
+    def counted_tokens(self) -> int:
+        """How many of its tokens the loss counts."""
+        return sum(label != IGNORED for label in self.labels)
 
 
 def training_pairs(
     conversations: Iterable[dict], schemas: Mapping[str, Schema], prompt: PromptParams, few_shot: Sequence[FewShot]
 ) -> list[tuple[list[dict], str]]:
-    """Return chat messages and the answer wanted for each of `conversations` (records of `qa_sharegpt.jsonl`).
+    """Return chat messages and the reference answer for each of `conversations` (records of `qa_sharegpt.jsonl`).
 
     With `prompt.training: evaluation` the messages are those of evaluation, with schema and worked examples; with
     `zero_shot` the same without the examples; with `bare` they hold the question alone (the paper). Raises UserError
-    for a record without a question and its answer, or whose database has no schema where the prompt shows one.
+    for a record without a question and its answer, or without a schema if the prompt needs one.
     """
     shown = few_shot if prompt.training == "evaluation" else []
     pairs = []
@@ -67,8 +72,8 @@ def _question_and_query(record: dict, place: str) -> tuple[str, str]:
 def encode(tokenizer: Any, pairs: Sequence[tuple[list[dict], str]], max_seq_len: int) -> tuple[list, int]:
     """Return the TrainingExamples of `pairs`, and how many pairs were left out as longer than `max_seq_len` tokens.
 
-    An answer cut short would teach the model to stop in the middle: what is too long is left out whole. Raises
-    UserError where nothing remains.
+    They are left out whole: a truncated answer would teach the model to stop in the middle. Raises UserError if none
+    remains.
     """
     if not pairs:
         raise UserError("there are no training examples: the train split is empty")
@@ -85,7 +90,7 @@ def encode(tokenizer: Any, pairs: Sequence[tuple[list[dict], str]], max_seq_len:
 
 
 def _encode_pair(tokenizer: Any, messages: list[dict], answer: str, end_id: int) -> TrainingExample:
-    # The template's text holds its own special tokens, BOS among them: the tokenizer must not add them again.
+    # The template writes the special tokens, BOS among them: the tokenizer must not add them again.
     prompt = tokenizer(chat_text(tokenizer, messages, add_generation_prompt=True), add_special_tokens=False)
     completion = [*tokenizer(answer, add_special_tokens=False)["input_ids"], end_id]
     return TrainingExample(prompt["input_ids"] + completion, [IGNORED] * len(prompt["input_ids"]) + completion)
@@ -94,8 +99,8 @@ def _encode_pair(tokenizer: Any, messages: list[dict], answer: str, end_id: int)
 def end_of_turn_id(tokenizer: Any) -> int:
     """Return the token that the chat template puts right after an assistant's answer.
 
-    That is `<|im_end|>` for SmolLM2 and `<|eot_id|>` for Llama 3, whose tokenizer may name another token as the end
-    of a text. Raises UserError where the template puts none there.
+    That is `<|im_end|>` for SmolLM2 and `<|eot_id|>` for Llama 3, whose tokenizer may have another EOS token. Raises
+    UserError if the template puts none there.
     """
     answer = "SELECT count(*) FROM singer"
     messages = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": answer}]

@@ -11,18 +11,19 @@ from typing import Any
 
 from text2sql.core.dependencies import Key, stage_dependencies
 from text2sql.core.errors import RunError, UserError, is_out_of_memory
-from text2sql.core.params import ModelParams, TrainParams
 from text2sql.core.processes import Processes
 from text2sql.core.startup import quick_imports
 from text2sql.core.timing import Stopwatch
-from text2sql.model.language_model import add_adapter, check_hardware, load_base, without_needless_casts
+from text2sql.model.adapters import add_adapter, without_needless_casts
+from text2sql.model.loading import check_hardware, load_base
 from text2sql.model.run_key import LIBRARIES, weights_and_runtime
 from text2sql.training.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
 from text2sql.training.examples import TrainingExample, encode
+from text2sql.training.job import TrainingJob
 
 
 class Interrupted(RunError):
-    """A signal stopped the training after a checkpoint; the next run goes on from there."""
+    """A signal stopped the training after a checkpoint; the next run resumes from it."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
@@ -31,7 +32,7 @@ class Interrupted(RunError):
 
 @dataclass
 class Training:
-    """A finished training: the model with its adapter, and what was measured."""
+    """A finished training: the model with its adapter, and its measurements."""
 
     model: Any
     metrics: dict
@@ -41,91 +42,81 @@ class Training:
 
 
 def train_adapter(
-    name: str,
-    pairs: Sequence[tuple[list[dict], str]],
-    model_params: ModelParams,
-    recipe: TrainParams,
-    processes: Processes = Processes(),  # noqa: B008 (frozen)
-    checkpoints: Path = CHECKPOINTS,
-    stage: str | None = None,
+    job: TrainingJob, pairs: Sequence[tuple[list[dict], str]], checkpoints: Path = CHECKPOINTS
 ) -> Training | None:
-    """Fine-tune an adapter for the model `name` (`m1`, `m2`) on `pairs` of chat messages and the answer wanted.
+    """Fine-tune the adapter of `job` on `pairs` of chat messages and reference answer.
 
-    Goes on from the last whole checkpoint of the same training where there is one; `stage` names the stage of dvc.yaml
-    that it is, whose inputs and code then have to be the same. Returns None in all processes but
-    the main one. Raises UserError for a recipe that this machine or number of processes cannot run, RunError where
-    memory does not suffice or the loss is no longer a number, and Interrupted after SIGTERM or the first Ctrl-C.
+    Resumes from the last complete checkpoint of the same training, if any. Returns None in all processes but the main
+    one. Raises UserError for a recipe that this machine or number of processes cannot run, RunError when out of memory
+    or if the loss is no longer finite, and Interrupted after SIGTERM or the first Ctrl-C.
     """
-    _check_launcher(model_params, processes)
-    check_hardware(model_params, recipe.optim)
-    share = step_share(recipe.batch_size, recipe.grad_accum, processes.count)
-    base, tokenizer = load_base(model_params, recipe.max_seq_len)
+    recipe, processes = job.recipe, job.processes
+    _check_launcher(job)
+    check_hardware(job.model, recipe.optim)
+    job.check_step_size()  # before the base is loaded
+    base, tokenizer = load_base(job.model, recipe.max_seq_len)
     examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len)
-    key = _key(base, examples, model_params, recipe, stage)
-    store = CheckpointStore(f"train_{name}", key, checkpoints)
+    store = CheckpointStore(f"train_{job.name}", _key(base, examples, job), checkpoints)
     if processes.is_main:
         store.lock()
         store.say_what_changed()
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(store.unlock)
-        model = add_adapter(base, recipe.lora, recipe.seed, model_params.loader)
+        model = add_adapter(base, recipe.lora, recipe.seed, job.model.loader)
         with quick_imports("trl"):
             from text2sql.training.trainer import AdapterTrainer
 
-        trainer = AdapterTrainer(name, model, tokenizer, examples, recipe, share, model_params.loader, store, processes)
-        trained, total = count_parameters(model)
-        resumed = _latest_checkpoint(store, processes)
+        trainer = AdapterTrainer(job, model, tokenizer, examples, store)
         if processes.is_main:
-            print(_description(name, model, examples, left_out, trained, total, processes), flush=True)
-            if resumed:
-                print(f"train_{name}: going on from the checkpoint at step {resumed.step}", flush=True)
-        trainer.stopwatch = Stopwatch(already=resumed.seconds if resumed else 0)
-        with _memory_errors(name, recipe), without_needless_casts(model), trainer.watch.signals():
-            trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
-        state = trainer.state
-        if trainer.watch.signal_number is not None and state.global_step < state.max_steps:
-            raise Interrupted(
-                f"train_{name}: stopped at step {state.global_step} of {state.max_steps}; "
-                "the next run goes on from there",
-                trainer.watch.signal_number,
-            )
+            print(_description(job, model, len(examples), left_out), flush=True)
+        _run(trainer, _latest_checkpoint(store, processes))
         if not processes.is_main:
             return None
-        curve = _loss_curve(state.log_history)
-        losses = [row["loss"] for row in curve]
-        metrics = {
-            "final_loss": losses[-1],
-            "mean_loss": round(sum(losses) / len(losses), 6),
-            "steps": state.global_step,
-            "epochs": recipe.epochs,
-            "examples": len(examples),
-            "examples_left_out": left_out,
-            "tokens": trainer.order.tokens(state.global_step),
-            "trainable_parameters": trained,
-            "total_parameters": total,
-            "trainable_share": round(trained / total, 6),
-        }
+        curve = _loss_curve(trainer.state.log_history)
+        metrics = _metrics(trainer, curve, len(examples), left_out)
         on_failure.pop_all()  # the lock stays until the adapter is published
         return Training(model, metrics, curve, trainer.stopwatch, store)
 
 
-def step_share(batch_size: int, grad_accum: int, processes: int) -> int:
-    """Return how many examples of each step one process trains: the recipe's product, divided among all of them.
-
-    Raises UserError where it cannot be divided.
-    """
-    if batch_size * grad_accum % processes:
-        raise UserError(
-            f"train: batch_size {batch_size} × grad_accum {grad_accum} cannot be divided among {processes} "
-            f"processes; takes a product that is a multiple of {processes}"
+def _run(trainer: Any, resumed: Checkpoint | None) -> None:
+    """Train to the end, from the checkpoint `resumed` if there is one. Raises RunError and Interrupted."""
+    name = trainer.job.name
+    if resumed and trainer.job.processes.is_main:
+        print(f"train_{name}: going on from the checkpoint at step {resumed.step}", flush=True)
+    trainer.stopwatch = Stopwatch(already=resumed.seconds if resumed else 0)
+    with _memory_errors(trainer.job), without_needless_casts(trainer.model), trainer.watch.signals():
+        trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
+    state = trainer.state
+    if trainer.watch.signal_number is not None and state.global_step < state.max_steps:
+        raise Interrupted(
+            f"train_{name}: stopped at step {state.global_step} of {state.max_steps}; the next run goes on from there",
+            trainer.watch.signal_number,
         )
-    return batch_size * grad_accum // processes
+
+
+def _metrics(trainer: Any, curve: Sequence[dict], examples: int, left_out: int) -> dict:
+    """Return `metrics/train/<model>.json`: losses in nats a token, counts of steps, examples, tokens, parameters."""
+    losses = [row["loss"] for row in curve]
+    trained, total = count_parameters(trainer.model)
+    steps = trainer.state.global_step
+    return {
+        "final_loss": losses[-1],
+        "mean_loss": round(sum(losses) / len(losses), 6),
+        "steps": steps,
+        "epochs": trainer.job.recipe.epochs,
+        "examples": examples,
+        "examples_left_out": left_out,
+        "tokens": trainer.order.tokens(steps),
+        "trainable_parameters": trained,
+        "total_parameters": total,
+        "trainable_share": round(trained / total, 6),
+    }
 
 
 def count_parameters(model: Any) -> tuple[int, int]:
     """Return how many parameters of `model` are trained, and how many there are.
 
-    A 4-bit weight is packed, two to a byte: its true shape stands in its quantisation state.
+    4-bit weights are packed, two a byte: their true shape is in their quantisation state.
     """
     trained = total = 0
     for parameter in model.parameters():
@@ -136,32 +127,31 @@ def count_parameters(model: Any) -> tuple[int, int]:
     return trained, total
 
 
-def _check_launcher(model_params: ModelParams, processes: Processes) -> None:
+def _check_launcher(job: TrainingJob) -> None:
     for plugin in ("FSDP", "DEEPSPEED"):
         if os.environ.get(f"ACCELERATE_USE_{plugin}", "").lower() == "true":
             raise UserError(f"accelerate's config asks for {plugin}; an adapter trains with plain data parallelism")
-    if model_params.loader == "unsloth" and processes.count > 1:
+    if job.with_unsloth and job.processes.count > 1:
         raise UserError(
-            f"model.loader: unsloth trains in one process, and there are {processes.count}; takes transformers"
+            f"model.loader: unsloth trains in one process, and there are {job.processes.count}; takes transformers"
         )
 
 
-def _key(
-    base: Any, examples: Sequence[TrainingExample], model: ModelParams, recipe: TrainParams, stage: str | None
-) -> Key:
-    """Return everything that a checkpoint's worth depends on: not how often it is written, nor how many processes."""
+def _key(base: Any, examples: Sequence[TrainingExample], job: TrainingJob) -> Key:
+    """Return all that a checkpoint depends on: not how often it is written, nor how many processes there are."""
     data = hashlib.sha256()
     for example in examples:
         data.update(f"{example.input_ids} {example.labels}\n".encode())
-    parts = {f"train.{name}": value for name, value in recipe.model_dump(exclude={"checkpoint_minutes"}).items()}
-    parts |= {f"model.{name}": value for name, value in model.model_dump().items()}
-    libraries = (*LIBRARIES, "trl", *(("bitsandbytes",) if recipe.optim.endswith("8bit") else ()))
-    parts |= {"training examples": data.hexdigest()} | weights_and_runtime(model, base, libraries)
-    return Key.of(parts | (stage_dependencies(stage) if stage else {}))
+    recipe = job.recipe.model_dump(exclude={"checkpoint_minutes"})
+    parts = {f"train.{name}": value for name, value in recipe.items()}
+    parts |= {f"model.{name}": value for name, value in job.model.model_dump().items()}
+    libraries = (*LIBRARIES, "trl", *(("bitsandbytes",) if job.recipe.optim.endswith("8bit") else ()))
+    parts |= {"training examples": data.hexdigest()} | weights_and_runtime(job.model, base, libraries)
+    return Key.of(parts | (stage_dependencies(job.stage) if job.stage else {}))
 
 
 def _latest_checkpoint(store: CheckpointStore, processes: Processes) -> Checkpoint | None:
-    """Return the last whole checkpoint, the same in all processes: the main one decides."""
+    """Return the last complete checkpoint, the same in all processes: the main one decides."""
     found = [store.latest() if processes.is_main else None]
     if processes.count > 1:
         from accelerate.utils import broadcast_object_list
@@ -170,16 +160,9 @@ def _latest_checkpoint(store: CheckpointStore, processes: Processes) -> Checkpoi
     return found[0]
 
 
-def _description(
-    name: str,
-    model: Any,
-    examples: Sequence[TrainingExample],
-    left_out: int,
-    trained: int,
-    total: int,
-    processes: Processes,
-) -> str:
-    """Say what is trained on what."""
+def _description(job: TrainingJob, model: Any, examples: int, left_out: int) -> str:
+    """Return a log line: parameters, number of examples, dtype, device."""
+    trained, total = count_parameters(model)
     device = model.device.type
     if device == "cuda":
         import torch
@@ -187,29 +170,29 @@ def _description(
         device = torch.cuda.get_device_name(model.device)
     dtype = str(model.get_input_embeddings().weight.dtype).removeprefix("torch.")
     return (
-        f"train_{name}: {trained:,} of {total:,} parameters ({trained / total:.2%}) on {len(examples)} examples"
+        f"train_{job.name}: {trained:,} of {total:,} parameters ({trained / total:.2%}) on {examples} examples"
         + (f" ({left_out} longer than train.max_seq_len left out)" if left_out else "")
         + f"; base in {dtype} on {device}"
-        + (f" × {processes.count} processes" if processes.count > 1 else "")
+        + (f" × {job.processes.count} processes" if job.processes.count > 1 else "")
     )
 
 
 @contextlib.contextmanager
-def _memory_errors(name: str, recipe: TrainParams) -> Iterator[None]:
-    """Turn memory that does not suffice, for a single example by now, into one line that says what to try."""
+def _memory_errors(job: TrainingJob) -> Iterator[None]:
+    """Turn an out-of-memory error, by now at a single example, into one line that says what to try."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         raise RunError(
-            f"train_{name}: out of memory at one example of up to {recipe.max_seq_len} tokens a pass; try a smaller "
-            "train.max_seq_len, or model.quantization: 4bit on a GPU"
+            f"train_{job.name}: out of memory at one example of up to {job.recipe.max_seq_len} tokens a pass; "
+            "try a smaller train.max_seq_len, or model.quantization: 4bit on a GPU"
         ) from error
 
 
 def _loss_curve(history: Sequence[dict]) -> list[dict]:
-    """Return one row a step of the trainer's log: step, epoch, loss (nats a token), learning rate."""
+    """Return the trainer's log as one row a step: step, epoch, loss (nats a token), learning rate."""
     return [
         {
             "step": entry["step"],

@@ -1,0 +1,162 @@
+"""Loading a base model and its tokenizer, with transformers or unsloth.
+
+Weights load from safetensors only, and no code from the hub runs.
+"""
+
+import contextlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from text2sql.core.errors import RunError, UserError
+from text2sql.core.files import user_cache
+from text2sql.core.params import ModelParams
+from text2sql.core.startup import quick_imports
+from text2sql.model.bases import EMBEDDED_BASE
+
+
+def check_hardware(model: ModelParams, optim: str | None = None) -> None:
+    """Raise UserError if `model` (or the optimizer `optim`) needs a GPU or a package that this machine lacks."""
+    needs = [
+        (model.loader == "unsloth", f"model.loader: {model.loader}", "unsloth"),
+        (model.quantization == "4bit", f"model.quantization: {model.quantization}", "bitsandbytes"),
+        (bool(optim) and optim.endswith("_8bit"), f"train.optim: {optim}", "bitsandbytes"),
+    ]
+    for needed, setting, package in needs:
+        if not needed:
+            continue
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(f"{setting} needs a GPU, and PyTorch {torch.__version__} sees none on this machine")
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"{setting} needs the package {package}: pip install '.[gpu]' -c constraints.txt")
+
+
+def load_base(model: ModelParams, max_seq_len: int = 2048) -> tuple[Any, Any]:
+    """Return the base model and its tokenizer, on the GPU if there is one.
+
+    Raises UserError for a model that does not exist or needs a missing GPU, RunError if the hub cannot be reached or
+    when out of memory.
+    """
+    check_hardware(model)
+    source = _source(model)
+    loader = _load_with_unsloth if model.loader == "unsloth" else _load_with_transformers
+    with _loading_errors(model):
+        base, tokenizer = loader(source, model, max_seq_len)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.chat_template is None:
+        raise UserError(f"model.base: {model.base} has no chat template; wanted an instruction-tuned model")
+    return base, tokenizer
+
+
+def _source(model: ModelParams) -> str:
+    if model.base == EMBEDDED_BASE:
+        from text2sql.model.bases import embedded_base
+
+        return str(embedded_base())
+    looks_local = model.base.startswith((".", "/", "~")) or model.base.count("/") != 1
+    path = Path(model.base).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"model.base: {model.base} has no config.json; wanted a model in Hugging Face's format")
+        return str(path)
+    if looks_local:
+        raise UserError(
+            f"model.base: {model.base} is no folder; takes {EMBEDDED_BASE}, a local folder, or a hub id (owner/name)"
+        )
+    return model.base
+
+
+def _dtype(name: str) -> Any:
+    import torch
+
+    if name != "auto":
+        return getattr(torch, name)
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    # Without matrix units (AMX) a CPU is faster in float32, where answers do not depend on the batch size either.
+    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+
+
+def _load_with_transformers(source: str, model: ModelParams, max_seq_len: int) -> tuple[Any, Any]:
+    with quick_imports("transformers"):
+        import torch
+        import transformers.modeling_utils  # noqa: F401 (large, and imported by every model's own module)
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        from transformers.utils import logging
+
+    del max_seq_len  # only unsloth takes it
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()
+    dtype = _dtype(model.dtype)
+    config = AutoConfig.from_pretrained(source, revision=model.revision, trust_remote_code=False)
+    options: dict[str, Any] = {}
+    # A checkpoint that is already in 4 bit has its own settings.
+    if model.quantization == "4bit" and not hasattr(config, "quantization_config"):
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    if torch.cuda.is_available():
+        options["device_map"] = {"": torch.cuda.current_device()}
+    base = AutoModelForCausalLM.from_pretrained(
+        source, revision=model.revision, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
+    )
+    tokenizer = AutoTokenizer.from_pretrained(source, revision=model.revision, trust_remote_code=False)
+    return base.eval(), tokenizer
+
+
+def _load_with_unsloth(source: str, model: ModelParams, max_seq_len: int) -> tuple[Any, Any]:
+    # unsloth writes the code that it generates, by default into the working directory.
+    os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(user_cache() / "unsloth"))
+    # Imported before transformers, which it patches.
+    from unsloth import FastLanguageModel
+
+    return FastLanguageModel.from_pretrained(
+        model_name=source,
+        revision=model.revision,
+        max_seq_length=max_seq_len,
+        dtype=_dtype(model.dtype),
+        load_in_4bit=model.quantization == "4bit",
+        trust_remote_code=False,
+    )
+
+
+@contextlib.contextmanager
+def _loading_errors(model: ModelParams) -> Iterator[None]:
+    """Turn what the loaders raise into one line that says what to change."""
+    try:
+        yield
+    except (UserError, RunError):
+        raise
+    except MemoryError:
+        raise RunError(f"model.base: {model.base} does not fit into this machine's memory") from None
+    except Exception as error:
+        cause = _root_cause(error)
+        name = type(cause).__name__
+        if name == "OutOfMemoryError":
+            message = f"model.base: {model.base} does not fit into the GPU's memory; try quantization: 4bit"
+            raise RunError(message) from error
+        if name in ("RepositoryNotFoundError", "RevisionNotFoundError", "EntryNotFoundError", "GatedRepoError"):
+            raise UserError(f"model.base: {model.base} (revision {model.revision}): {name} on the hub") from error
+        if isinstance(cause, OSError) and "/" in model.base and not Path(model.base).exists():
+            raise RunError(
+                f"model.base: {model.base} could not be fetched from the hub ({name}); name a local folder, or "
+                f"{EMBEDDED_BASE}, which needs no connection"
+            ) from error
+        raise UserError(f"model.base: {model.base} does not load: {name}: {cause}") from error
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

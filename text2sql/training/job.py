@@ -1,0 +1,53 @@
+"""What is trained, how, and by how many processes."""
+
+from dataclasses import dataclass
+
+from text2sql.core.errors import UserError
+from text2sql.core.params import ModelParams, TrainParams
+from text2sql.core.processes import Processes
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One adapter's training: its model's name (`m1`, `m2`), base, recipe, and the processes that share it.
+
+    `stage` names its stage in dvc.yaml, if it is one: checkpoints then depend on the stage's inputs and code too.
+    """
+
+    name: str
+    model: ModelParams
+    recipe: TrainParams
+    processes: Processes = Processes()
+    stage: str | None = None
+
+    @property
+    def step_size(self) -> int:
+        """How many examples a step trains, in all processes together."""
+        return self.recipe.batch_size * self.recipe.grad_accum
+
+    @property
+    def step_share(self) -> int:
+        """How many of them one process trains."""
+        return step_share(self.recipe.batch_size, self.recipe.grad_accum, self.processes.count)
+
+    def check_step_size(self) -> None:
+        """Raise UserError if a step cannot be divided among the processes."""
+        step_share(self.recipe.batch_size, self.recipe.grad_accum, self.processes.count)
+
+    @property
+    def with_unsloth(self) -> bool:
+        """Whether unsloth loads and trains it, with a forward pass, loss and optimizer of its own."""
+        return self.model.loader == "unsloth"
+
+
+def step_share(batch_size: int, grad_accum: int, processes: int) -> int:
+    """Return how many examples of each step one process trains: an equal share of the recipe's product.
+
+    Raises UserError if it cannot be divided.
+    """
+    if batch_size * grad_accum % processes:
+        raise UserError(
+            f"train: batch_size {batch_size} × grad_accum {grad_accum} cannot be divided among {processes} "
+            f"processes; takes a product that is a multiple of {processes}"
+        )
+    return batch_size * grad_accum // processes

@@ -1,0 +1,45 @@
+"""The order in which examples are trained."""
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Sequence
+
+
+class EpochOrder:
+    """The order of the examples, a function of seed and epoch alone; as a sampler it yields positions.
+
+    Each epoch is shuffled and cut into steps of `step_size` examples. Within a step the longest come first, so that the
+    examples of a part have similar lengths and need little padding. The last step is filled up with the position one
+    past the last example: a filler, of which the loss counts no token.
+    """
+
+    def __init__(self, lengths: Sequence[int], step_size: int, seed: int) -> None:
+        """`lengths`: how many tokens each example has."""
+        self._lengths, self._step_size, self._seed = lengths, step_size, seed
+        self.steps_per_epoch = math.ceil(len(lengths) / step_size)
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch * self._step_size
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.chain.from_iterable(self._steps(self.epoch))
+
+    def tokens(self, steps: int) -> int:
+        """Return how many tokens, without padding, the first `steps` steps of the training read."""
+        tokens = 0
+        for epoch in range(math.ceil(steps / self.steps_per_epoch)):
+            left = steps - epoch * self.steps_per_epoch
+            for step in self._steps(epoch)[:left]:
+                tokens += sum(self._lengths[position] for position in step if position < len(self._lengths))
+        return tokens
+
+    def _steps(self, epoch: int) -> list[list[int]]:
+        order = list(range(len(self._lengths)))
+        random.Random(f"{self._seed} {epoch}").shuffle(order)
+        steps = []
+        for start in range(0, len(order), self._step_size):
+            step = sorted(order[start : start + self._step_size], key=lambda i: (-self._lengths[i], i))
+            steps.append(step + [len(order)] * (self._step_size - len(step)))
+        return steps
