@@ -164,7 +164,8 @@ def _notes(sets: Sequence[ResultSet]) -> list[str]:
     return [
         f"Spider: execution accuracy in percent, with its 95 % interval (Wilson's), over the "
         f"{numbers(found.compared.spider_total for found in sets)} questions of the dev split. "
-        f"Without `{LEFT_OUT}`: over the {rest} on other databases. Official: by the official evaluator's definition, over all.",
+        f"Without `{LEFT_OUT}`: over the {rest} on other databases. "
+        "Official: by the official evaluator's definition, over all.",
         f"MMLU: Base's accuracy in percent over {numbers(found.compared.mmlu_total for found in sets)} and "
         f"{numbers(found.compared_all.mmlu_total for found in sets if found.compared_all)} questions; then points "
         "gained or lost against Base, with a paired bootstrap 95 % interval.",

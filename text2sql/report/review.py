@@ -4,8 +4,8 @@
 
 Compares the working tree with the commit at which it left `--base`, by `dvc params diff` and `dvc metrics diff`. Needs
 neither a GPU nor any data: verdicts and the gate follow from metrics/compare.json and params.yaml. Of the metrics it
-shows the gate's, and those that moved beyond the 95 % interval that they had before; all others are folded away. Exits 0
-wherever it could write the comment; `python -m stages.compare --gate` is what fails.
+shows the gate's, and those that moved beyond the 95 % interval that they had before; all others are folded away. Exits
+0 wherever it could write the comment; `python -m stages.compare --gate` is what fails.
 """
 
 import json
@@ -99,8 +99,8 @@ def metrics_section(metrics: Sequence[Row], models: ModelTable, room: int) -> li
 def moved_beyond_interval(metrics: Sequence[Row]) -> list[Row]:
     """Return the metrics that lie outside the 95 % interval that stood beside them before.
 
-    One stands beside each accuracy (`accuracy_low`, `accuracy_high`) and beside the points of a pair. `metrics` are all,
-    not the changed ones alone, since a bound may be one that did not change.
+    One stands beside each accuracy (`accuracy_low`, `accuracy_high`) and beside the points of a pair. `metrics` holds
+    those that did not change, too, since a bound may be among them.
     """
     before = {(row.path, row.key): row.old for row in metrics}
     moved = []
