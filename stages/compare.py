@@ -11,7 +11,6 @@ in a fresh clone; what its interval leaves open is named as inconclusive, and pa
 from collections.abc import Sequence
 
 from text2sql.core.errors import ArgumentParser, run
-from text2sql.core.models import PAPER_MODELS
 from text2sql.core.params import load_params
 from text2sql.report import write
 
@@ -24,11 +23,11 @@ def main(arguments: Sequence[str]) -> int:
     only.add_argument("--show", action="store_true", help="print the tables of the last comparison")
     options = parser.parse_args(arguments)
     if options.gate:
-        return write.gate(load_params(), PAPER_MODELS)
+        return write.gate(load_params())
     if options.show:
         write.show()
     else:
-        write.write(load_params(), PAPER_MODELS)
+        write.write(load_params())
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from text2sql.comparison.compare import ModelResults, compare
 from text2sql.comparison.gate import TradeOff, trade_off
 from text2sql.comparison.result import Comparison
+from text2sql.core import paths
 from text2sql.core.errors import UserError
 from text2sql.core.files import iter_jsonl, read_json, read_object
 from text2sql.core.models import ModelTable
@@ -69,17 +70,18 @@ class Run:
         return trade_off(self.comparison.summary, self.params.compare)
 
 
-def read_run(params: Params, models: ModelTable) -> Run:
+def read_run(params: Params) -> Run:
     """Read what the stages before `compare` left in the current folder, and compare the models.
 
     Raises UserError that names the file that is missing, damaged or of another run than the others.
     """
-    verdict_lines = {model: f"data/verdicts/spider/{model}.jsonl" for model in models.names}
+    models = params.model_table
+    verdict_lines = {model: paths.VERDICTS / f"spider/{model}.jsonl" for model in models.names}
     found = compare(
         {model: _read_results(model, verdict_lines[model]) for model in models.names}, params.compare, models
     )
-    training = {model: read_object(f"metrics/train/{model}.json", TRAINING) for model in models.tuned}
-    timings = read_timings(Path("data/timings"), models)
+    training = {model: read_object(paths.METRICS / f"train/{model}.json", TRAINING) for model in models.tuned}
+    timings = read_timings(paths.TIMINGS, models)
     # Read again, since the explorer shows not all of a great many.
     step = explorer_step(found.summary.spider_total)
     return Run(
@@ -87,22 +89,22 @@ def read_run(params: Params, models: ModelTable) -> Run:
         comparison=found,
         training=training,
         timings=timings,
-        loss_curves={model: read_loss_curve(Path(f"metrics/train/{model}_loss.csv")) for model in models.tuned},
+        loss_curves={model: read_loss_curve(paths.METRICS / f"train/{model}_loss.csv") for model in models.tuned},
         verdicts={
             model: list(itertools.islice(iter_jsonl(path), 0, None, step)) for model, path in verdict_lines.items()
         },
-        schemas=read_json("data/prepared/spider/schemas.json"),
+        schemas=read_json(paths.SCHEMAS),
         provenance=provenance(timings, found),
     )
 
 
-def _read_results(model: str, spider_verdicts: str) -> ModelResults:
+def _read_results(model: str, spider_verdicts: Path) -> ModelResults:
     return ModelResults(
-        spider_metrics=read_object(f"metrics/spider/{model}.json", SPIDER_METRICS),
-        mmlu_metrics=read_object(f"metrics/mmlu/{model}.json", MMLU_METRICS),
+        spider_metrics=read_object(paths.METRICS / f"spider/{model}.json", SPIDER_METRICS),
+        mmlu_metrics=read_object(paths.METRICS / f"mmlu/{model}.json", MMLU_METRICS),
         spider_verdicts=iter_jsonl(spider_verdicts, VERDICT),
-        mmlu_verdicts=iter_jsonl(f"data/verdicts/mmlu/{model}.jsonl", CHOICE),
-        predictions=iter_jsonl(f"data/predictions/{model}.jsonl", PREDICTION),
+        mmlu_verdicts=iter_jsonl(paths.VERDICTS / f"mmlu/{model}.jsonl", CHOICE),
+        predictions=iter_jsonl(paths.PREDICTIONS / f"{model}.jsonl", PREDICTION),
     )
 
 

@@ -9,7 +9,6 @@ from text2sql.comparison import flat
 from text2sql.comparison.gate import Outcome, gate_outcome, trade_off
 from text2sql.core.errors import UserError
 from text2sql.core.files import atomic_file, write_json, write_text
-from text2sql.core.models import ModelTable
 from text2sql.core.params import Params
 from text2sql.report.markdown_text import bullets
 from text2sql.report.sentences import gate_lines, sentences
@@ -20,7 +19,7 @@ MARKDOWN = Path("reports/report.md")
 HTML = Path("reports/report.html")
 
 
-def write(params: Params, models: ModelTable) -> None:
+def write(params: Params) -> None:
     """Compare what the stages before left, and write metrics, plots' data and both reports; say the verdicts."""
     # Imported here: the gate needs none of the libraries that these bring.
     from text2sql.report.html import html
@@ -28,14 +27,14 @@ def write(params: Params, models: ModelTable) -> None:
     from text2sql.report.plots import accuracy_rows, category_rows
     from text2sql.report.run import read_run
 
-    run = read_run(params, models)
+    run = read_run(params)
     page, text = html(run), markdown(run)
     write_csv(PLOTS / "accuracy.csv", accuracy_rows(run.comparison))
     write_csv(PLOTS / "mmlu_by_category.csv", category_rows(run.comparison))
     write_text(MARKDOWN, text)
     write_text(HTML, page)
     write_json(FLAT, flat.flatten(run.comparison))
-    print(bullets([*sentences(run.comparison.summary).values(), *gate_lines(run.trade_off, models)]))
+    print(bullets([*sentences(run.comparison.summary).values(), *gate_lines(run.trade_off, run.models)]))
     print(f"compare: wrote {FLAT}, {PLOTS}/, {MARKDOWN} and {HTML}")
     print("The tables: python -m stages.compare --show")
 
@@ -59,8 +58,9 @@ def show() -> None:
     print(f"Reports: {MARKDOWN}, {HTML}")
 
 
-def gate(params: Params, models: ModelTable) -> int:
+def gate(params: Params) -> int:
     """Print each limit's verdict; return 1 where one is broken, else 0. Needs neither numpy nor scipy."""
+    models = params.model_table
     trade_offs = trade_off(flat.read_summary(FLAT, models), params.compare)
     outcome = gate_outcome(trade_offs)
     print("\n".join([*gate_lines(trade_offs, models), f"gate: {outcome}"]))
