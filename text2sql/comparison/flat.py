@@ -119,6 +119,8 @@ def limit_keys(models: ModelTable) -> list[str]:
     ]
 
 
-def interval_keys(key: str) -> tuple[str, str]:
-    """Return the names under which the 95 % interval of the points `key` stands, where it has one."""
+def interval_keys(key: str) -> tuple[str, str] | None:
+    """Return the names under which the 95 % interval of the points `key` stands, or None where it is no points."""
+    if "_pts_" not in key:
+        return None
     return key.replace("_pts_", "_pts_low_", 1), key.replace("_pts_", "_pts_high_", 1)

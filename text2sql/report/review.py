@@ -86,7 +86,8 @@ def metrics_section(metrics: Sequence[Row], models: ModelTable, room: int) -> li
     shown = [*of_gate, *moved[:MOST_MOVED]]
     folded = [row for row in (*headline, *(row for row in changed if row.path != HEADLINE)) if row not in shown]
     if shown:
-        sections = ["Those of the limits, and what moved beyond its 95 % interval:", _table(shown, "Metric")]
+        cut = f" (the first {MOST_MOVED} of {len(moved)})" if len(moved) > MOST_MOVED else ""
+        sections = [f"Those of the limits, and what moved beyond its 95 % interval{cut}:", _table(shown, "Metric")]
     elif headline:
         sections = ["No number of a limit changed, and none moved beyond its 95 % interval."]
     else:
@@ -106,8 +107,8 @@ def moved_beyond_interval(metrics: Sequence[Row]) -> list[Row]:
     moved = []
     for row in metrics:
         ends = flat.interval_keys(row.key) if row.path == HEADLINE else (f"{row.key}_low", f"{row.key}_high")
-        values = (*(before.get((row.path, key)) for key in ends), row.new)
-        if all(isinstance(value, (int, float)) for value in values):
+        values = (*(before.get((row.path, key)) for key in ends or ()), row.new)
+        if len(values) == 3 and all(isinstance(value, (int, float)) for value in values):
             low, high, now = values
             if not low <= now <= high:
                 moved.append(row)
