@@ -1,44 +1,46 @@
-"""The HTML report over invented results, for the tests that read it and those that drive a browser over it."""
+"""The reports' run of invented results, and its HTML page: for tests that read it or drive a browser over it."""
 
+import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 from testkit import synthetic
-from text2sql.comparison import compare as comparison
+from text2sql.comparison.compare import compare
+from text2sql.comparison.result import Comparison
 from text2sql.core.params import load_params
-from text2sql.report import html as html_report
+from text2sql.report.html import html
+from text2sql.report.run import Run
 
 
-def compared(made: synthetic.Results) -> dict[str, Any]:
+def compared(made: synthetic.Results) -> Comparison:
     """Return the comparison of the invented models, with few bootstrap samples."""
-    return comparison.compare(
-        {
-            model: comparison.ModelResults(
-                spider_metrics=made.spider_metrics[model],
-                mmlu_metrics=made.mmlu_metrics[model],
-                spider_verdicts=made.spider_verdicts[model],
-                mmlu_verdicts=made.mmlu_verdicts[model],
-                predictions=made.predictions[model],
-            )
-            for model in comparison.MODELS
-        },
-        load_params(synthetic.PARAMS).compare.model_copy(update={"bootstrap_samples": 200}),
-    )
+    few = SimpleNamespace(bootstrap_samples=200, seed=load_params(synthetic.PARAMS).compare.seed)
+    return compare({model: made.of_model(model) for model in made.models.names}, few, made.models)
 
 
-def page(made: synthetic.Results, **changes: Any) -> str:
-    """Return the report on `made`; `changes` replace arguments of `html_report.html`."""
-    arguments = {
-        "comparison": changes.pop("comparison", None) or compared(made),
-        "params": load_params(synthetic.PARAMS).model_dump(by_alias=True),
-        "metrics": {"train": made.train_metrics},
-        "verdicts": made.spider_verdicts,
-        "schemas": made.schemas,
-        "timings": made.timings,
-        "loss_curves": made.losses,
-        "provenance": {
+def run_of(made: synthetic.Results, **changes: Any) -> Run:
+    """Return what the reports take of `made`; `changes` replace its fields."""
+    run = Run(
+        params=load_params(synthetic.PARAMS),
+        comparison=changes.pop("comparison", None) or compared(made),
+        training=made.train_metrics,
+        timings=made.timings,
+        loss_curves=made.losses,
+        verdicts=made.spider_verdicts,
+        schemas=made.schemas,
+        provenance={
             "git": {"revision": "0123456789abcdef0123456789abcdef01234567"},
             "versions": {"python": "3.11.2", "torch": "2.13.0"},
             "data": {"data/sample/spider": "900150983cd24fb0d6963f7d28e17f72.dir"},
         },
-    }
-    return html_report.html(**(arguments | changes))
+    )
+    return dataclasses.replace(run, **changes)
+
+
+def page(made: synthetic.Results, **changes: Any) -> str:
+    """Return the HTML report on `made`; `changes` replace fields of its run, `params` with a mapping to be shown."""
+    shown = changes.pop("params", None)
+    if shown is not None:
+        compare_params = load_params(synthetic.PARAMS).compare
+        changes["params"] = SimpleNamespace(model_dump=lambda by_alias: shown, compare=compare_params)
+    return html(run_of(made, **changes))

@@ -1,35 +1,29 @@
-"""Invented results of the three models in the form that the stages write: no model runs, the same seed gives the same.
+"""Invented results of a few models in the form that the stages write: no model runs, the same seed gives the same.
 
     from testkit import synthetic
 
     made = synthetic.results(examples=60)
     made.write(tmp_path)          data/…, metrics/… and params.yaml, as a pipeline leaves them before `compare`
 
-Base answers a few questions, Model 1 about a quarter, Model 2 repeats base on nearly all. Some texts are hostile
-(markup, quotes, a very long line), since a report must show them as they are.
+The base answers a few questions, the first tuned model about a quarter, the second repeats the base on nearly all, and
+any further one answers some. Some texts are hostile (markup, quotes, a very long line), since a report must show them
+as they are.
 """
 
 import random
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from text2sql.core import files
-from text2sql.data.mmlu import SUBJECT_CATEGORY
+from ruamel.yaml import YAML
 
-MODELS = ("base", "m1", "m2")
-HARDNESS = ("easy", "medium", "hard", "extra")
-CAUSES = (
-    "unknown_table", "unknown_column", "not_sql", "syntax_error", "limit_reached", "result_too_large",
-    "forbidden_operation", "other_error", "wrong_rows", "wrong_order", "wrong_duplicates", "wrong_columns",
-    "empty_result",
-)  # fmt: skip
-GROUPS = {
-    "schema_hallucination": CAUSES[:2],
-    "conversational_answer": CAUSES[2:3],
-    "wrong_logic": CAUSES[8:],
-    "other": CAUSES[3:8],
-}
+from text2sql.comparison.compare import ModelResults
+from text2sql.core import files
+from text2sql.core.models import PAPER_MODELS, ModelTable
+from text2sql.data.mmlu import SUBJECT_CATEGORY
+from text2sql.scoring.failures import CAUSE_GROUPS, CAUSES
+from text2sql.scoring.hardness import HARDNESS_LEVELS
+
+FOUR_MODELS = ModelTable({"base": "Start", "m1": "First", "m2": "Second", "m3": "Third"})
 SUBJECTS = ("high_school_computer_science", "philosophy", "high_school_macroeconomics")
 PARAMS = Path(__file__).parent.parent / "params.yaml"
 HOSTILE = (
@@ -51,6 +45,7 @@ FAILURES = {  # cause: (SQL, SQLite's message), where the query does not run
 class Results:
     """What the stages before `compare` leave behind; each field is named as in the files' layout."""
 
+    models: ModelTable
     predictions: dict[str, list[dict]]
     spider_verdicts: dict[str, list[dict]]
     mmlu_verdicts: dict[str, list[dict]]
@@ -62,9 +57,9 @@ class Results:
     schemas: dict[str, dict]
 
     def write(self, root: str | Path) -> Path:
-        """Write all of it under `root`, and a copy of the project's params; return `root`."""
+        """Write all of it under `root`, and the project's params with these models; return `root`."""
         root = Path(root)
-        for model in MODELS:
+        for model in self.models.names:
             files.write_jsonl(root / f"data/predictions/{model}.jsonl", self.predictions[model])
             files.write_jsonl(root / f"data/verdicts/spider/{model}.jsonl", self.spider_verdicts[model])
             files.write_jsonl(root / f"data/verdicts/mmlu/{model}.jsonl", self.mmlu_verdicts[model])
@@ -78,42 +73,81 @@ class Results:
         for stage, timing in self.timings.items():
             files.write_json(root / f"data/timings/{stage}.json", timing)
         files.write_json(root / "data/prepared/spider/schemas.json", self.schemas)
-        shutil.copy(PARAMS, root / "params.yaml")
+        write_params(root / "params.yaml", self.models)
         return root
+
+    def of_model(self, model: str) -> ModelResults:
+        """Return what the comparison takes of one model."""
+        return ModelResults(
+            spider_metrics=self.spider_metrics[model],
+            mmlu_metrics=self.mmlu_metrics[model],
+            spider_verdicts=self.spider_verdicts[model],
+            mmlu_verdicts=self.mmlu_verdicts[model],
+            predictions=self.predictions[model],
+        )
+
+
+def write_params(path: Path, models: ModelTable) -> None:
+    """Write the project's params, where `models` are others with these: `train` is the first's recipe, as it is there.
+
+    A model without a section there gets one, `train_<name>`, with a rate of its own.
+    """
+    text = PARAMS.read_text(encoding="utf-8")
+    if models != PAPER_MODELS:
+        params = YAML().load(text)
+        params["models"] = {models.base: {"title": models.titles[models.base]}}
+        for model in models.tuned:
+            recipe = "train" if model == models.tuned[0] else f"train_{model}"
+            params["models"][model] = {"title": models.titles[model], "recipe": recipe}
+            params.setdefault(recipe, {"lr": 0.003})
+        with files.atomic_file(path) as file:
+            YAML().dump(params, file)
+    else:
+        files.write_text(path, text)
 
 
 def results(
-    seed: int = 0, examples: int = 60, questions: int = 24, subjects: tuple[str, ...] = SUBJECTS, hostile: bool = True
+    seed: int = 0,
+    examples: int = 60,
+    questions: int = 24,
+    subjects: tuple[str, ...] = SUBJECTS,
+    hostile: bool = True,
+    models: ModelTable = PAPER_MODELS,
 ) -> Results:
     """Return invented results over `examples` of Spider and `questions` of each MMLU subject."""
     rng = random.Random(seed)
     schemas = {f"concert_{number}": _schema(f"concert_{number}") for number in range(1 + examples // 50)}
-    spider = _spider(rng, examples, sorted(schemas), hostile)
-    mmlu = _mmlu(rng, questions, subjects)
+    spider = _spider(rng, examples, sorted(schemas), hostile, models)
+    mmlu = _mmlu(rng, questions, subjects, models)
+    training = [_training(0.41, 0.9), _training(2.9, 2.91), _training(1.2, 1.5)]
+    curves = [(0.4, 2e-3), (2.9, 2e-8), (1.2, 3e-3)]
     return Results(
+        models=models,
         predictions={
             model: [
                 {key: line[key] for key in ("index", "db_id", "question", "gold")}
                 | {"raw": f"```sql\n{line['sql']};\n```", "sql": line["sql"], "new_tokens": len(line["sql"]) // 4 + 8}
                 for line in spider[model]
             ]
-            for model in MODELS
+            for model in models.names
         },
         spider_verdicts=spider,
         mmlu_verdicts=mmlu,
-        spider_metrics={model: spider_metrics(spider[model]) for model in MODELS},
-        mmlu_metrics={model: mmlu_metrics(mmlu[model]) for model in MODELS},
-        train_metrics={"m1": _training(0.41, 0.9), "m2": _training(2.9, 2.91)},
-        losses={"m1": _loss(rng, 2.9, 0.4, 2e-3), "m2": _loss(rng, 2.9, 2.9, 2e-8)},
-        timings=_timings(rng, examples),
+        spider_metrics={model: spider_metrics(spider[model]) for model in models.names},
+        mmlu_metrics={model: mmlu_metrics(mmlu[model]) for model in models.names},
+        train_metrics=dict(zip(models.tuned, training)),
+        losses={model: _loss(rng, 2.9, *curve) for model, curve in zip(models.tuned, curves)},
+        timings=_timings(rng, examples, models),
         schemas=schemas,
     )
 
 
-def _spider(rng: random.Random, examples: int, databases: list[str], hostile: bool) -> dict[str, list[dict]]:
-    verdicts: dict[str, list[dict]] = {model: [] for model in MODELS}
+def _spider(
+    rng: random.Random, examples: int, databases: list[str], hostile: bool, models: ModelTable
+) -> dict[str, list[dict]]:
+    verdicts: dict[str, list[dict]] = {model: [] for model in models.names}
     for index in range(examples):
-        hardness = HARDNESS[rng.choices(range(4), (248, 446, 174, 166))[0]]
+        hardness = HARDNESS_LEVELS[rng.choices(range(4), (248, 446, 174, 166))[0]]
         common = {
             "index": index,
             "db_id": databases[index * len(databases) // examples],
@@ -124,14 +158,18 @@ def _spider(rng: random.Random, examples: int, databases: list[str], hostile: bo
         if hostile and index == 1:
             common["question"] = f"Which singer is called {HOSTILE[1]}?"
         base = _spider_line(rng, common, 0.06)
-        verdicts["base"].append(base)
-        verdicts["m1"].append(base if base["execution_accuracy"] and rng.random() < 0.8
-                              else _spider_line(rng, common, 0.25))  # fmt: skip
-        verdicts["m2"].append(base if rng.random() < 0.95 else _spider_line(rng, common, 0.06))
+        verdicts[models.base].append(base)
+        for place, model in enumerate(models.tuned):
+            if place == 1:
+                kept, accuracy = rng.random() < 0.95, 0.06
+            else:
+                kept, accuracy = base["execution_accuracy"] and rng.random() < 0.8, 0.15 if place else 0.25
+            verdicts[model].append(base if kept else _spider_line(rng, common, accuracy))
     if hostile:
-        for index, text in enumerate(HOSTILE[: len(verdicts["m1"])]):
+        first = verdicts[models.tuned[0]]
+        for index, text in enumerate(HOSTILE[: len(first)]):
             error = f'near "{text[:20]}": syntax error'
-            verdicts["m1"][index] = verdicts["m1"][index] | {
+            first[index] = first[index] | {
                 "sql": text, "execution_accuracy": False, "official_execution_accuracy": False,
                 "outcome": "not_sql", "error": error, "result": None,
             }  # fmt: skip
@@ -165,8 +203,8 @@ def _spider_line(rng: random.Random, common: dict, accuracy: float) -> dict:
     return line | {"sql": sql, "outcome": cause, "result": result}
 
 
-def _mmlu(rng: random.Random, questions: int, subjects: tuple[str, ...]) -> dict[str, list[dict]]:
-    verdicts: dict[str, list[dict]] = {model: [] for model in MODELS}
+def _mmlu(rng: random.Random, questions: int, subjects: tuple[str, ...], models: ModelTable) -> dict[str, list[dict]]:
+    verdicts: dict[str, list[dict]] = {model: [] for model in models.names}
     for subject in subjects:
         for index in range(questions):
             answer = rng.randrange(4)
@@ -178,7 +216,7 @@ def _mmlu(rng: random.Random, questions: int, subjects: tuple[str, ...]) -> dict
                 "choices": ["first", "second", "third", "fourth"],
             }
             base = [rng.uniform(-4, -1) + 3 * (rng.random() < 0.2 and option == answer) for option in range(4)]
-            for model, noise in (("base", 0.0), ("m1", 0.8), ("m2", 0.0)):
+            for model, noise in zip(models.names, (0.0, 0.8, 0.0, 0.4)):
                 likelihoods = [round(value + rng.gauss(0, noise), 4) for value in base]
                 choice = max(range(4), key=likelihoods.__getitem__)
                 verdicts[model].append(
@@ -200,7 +238,8 @@ def spider_metrics(verdicts: list[dict]) -> dict:
     return {
         **_both_accuracies(verdicts, failures=True),
         "by_hardness": {
-            level: _both_accuracies([line for line in verdicts if line["hardness"] == level]) for level in HARDNESS
+            level: _both_accuracies([line for line in verdicts if line["hardness"] == level])
+            for level in HARDNESS_LEVELS
         },
         "by_database": {
             database: _counts([line for line in verdicts if line["db_id"] == database])
@@ -211,9 +250,9 @@ def spider_metrics(verdicts: list[dict]) -> dict:
             level: {
                 cause: sum(line["outcome"] == cause and line["hardness"] == level for line in wrong) for cause in CAUSES
             }
-            for level in HARDNESS
+            for level in HARDNESS_LEVELS
         },
-        "cause_groups": {group: sum(causes[cause] for cause in members) for group, members in GROUPS.items()},
+        "cause_groups": {group: sum(causes[cause] for cause in members) for group, members in CAUSE_GROUPS.items()},
         "sqlite_version": "3.46.1",
     }
 
@@ -287,9 +326,9 @@ def _loss(rng: random.Random, first: float, last: float, rate: float) -> list[di
     ]
 
 
-def _timings(rng: random.Random, examples: int) -> dict[str, dict]:
-    stages = [("prepare", None), ("train", "m1"), ("train", "m2")]
-    stages += [(stage, model) for stage in ("predict_spider", "eval_spider", "eval_mmlu") for model in MODELS]
+def _timings(rng: random.Random, examples: int, models: ModelTable) -> dict[str, dict]:
+    stages = [("prepare", None), *(("train", model) for model in models.tuned)]
+    stages += [(stage, model) for stage in ("predict_spider", "eval_spider", "eval_mmlu") for model in models.names]
     return {
         f"{stage}_{model}" if model else stage: {
             "stage": stage,

@@ -7,7 +7,12 @@ from html.parser import HTMLParser
 import pytest
 
 from testkit import report_page, synthetic
+from text2sql.comparison.result import Comparison
+from text2sql.core.models import ModelTable
+from text2sql.core.params import load_params
+from text2sql.report import charts, explorer, numbers
 from text2sql.report import html as html_report
+from text2sql.report.sentences import sentences
 
 HOSTILE = (
     "</script><script>alert(1)</script>",
@@ -58,7 +63,7 @@ def made() -> synthetic.Results:
 
 
 @pytest.fixture(scope="module")
-def comparison(made) -> dict:
+def comparison(made) -> Comparison:
     return report_page.compared(made)
 
 
@@ -79,14 +84,14 @@ def hostile_line(line: dict, text: str) -> dict:
 
 
 def test_the_verdicts_are_the_comparison_s_own_sentences(parsed, comparison):
-    for sentence in comparison["sentences"].values():
-        assert html_report.minus(sentence) in parsed.text
+    for sentence in sentences(comparison.summary).values():
+        assert numbers.true_minus(sentence) in parsed.text
 
 
 def test_the_tables_show_each_accuracy_with_its_interval(parsed, comparison):
     measures = (("spider", "execution_accuracy"), ("spider", "official_execution_accuracy"), ("mmlu", "accuracy"))
     for task, measure in measures:
-        for metrics in comparison[task].values():
+        for metrics in getattr(comparison, task).values():
             value, low, high = (100 * metrics[measure + end] for end in ("", "_low", "_high"))
             assert f"{value:.2f} [{low:.2f}, {high:.2f}]" in parsed.text
 
@@ -96,7 +101,7 @@ def test_hardness_categories_and_causes_are_all_there(parsed, made):
         for level, entry in metrics["by_hardness"].items():
             assert level in parsed.text and f"{100 * entry['execution_accuracy']:.1f} [" in parsed.text
         for cause, number in metrics["causes"].items():
-            assert not number or html_report.words(cause) in parsed.text
+            assert not number or numbers.words(cause) in parsed.text
     for name in ("STEM", "Humanities", "Social sciences"):
         assert name in parsed.text
     links = {attributes.get("href") for tag, attributes in parsed.elements if tag == "a"}
@@ -104,9 +109,9 @@ def test_hardness_categories_and_causes_are_all_there(parsed, made):
 
 
 def test_every_comparison_is_listed_with_its_adjusted_p(parsed, comparison):
-    assert f"All {len(comparison['comparisons'])} comparisons" in parsed.text
-    for entry in comparison["comparisons"]:
-        assert html_report.p_value(entry["p_holm"]) in parsed.text
+    assert f"All {len(comparison.rows)} comparisons" in parsed.text
+    for entry in comparison.rows:
+        assert numbers.p_value(entry.p_holm) in parsed.text
 
 
 def test_it_says_how_it_was_made(parsed, made):
@@ -114,7 +119,7 @@ def test_it_says_how_it_was_made(parsed, made):
     for text in ("0123456789abcdef0123456789abcdef01234567", "2.13.0", "900150983cd24fb0d6963f7d28e17f72.dir"):
         assert text in parsed.text
     for timing in made.timings.values():
-        assert html_report.duration(timing["seconds"]) in parsed.text
+        assert numbers.duration(timing["seconds"]) in parsed.text
         assert f"{timing['peak_memory_gb']:.2f}" in parsed.text
     assert "GPU memory" not in parsed.text
 
@@ -200,7 +205,7 @@ def test_a_lone_surrogate_neither_breaks_the_file_nor_changes_the_answer(made, c
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_json_in_a_script_element_cannot_end_it(text):
-    written = html_report.script_json({text: text})
+    written = explorer.script_json({text: text})
     assert not set("<>&\u2028\u2029") & set(written)
     assert json.loads(written) == {text: text}
 
@@ -215,7 +220,7 @@ def test_the_whole_dev_split_stays_below_5_mb():
 
 def test_long_answers_and_wide_results_are_cut_to_fit(made, monkeypatch):
     # A quarter of the dev split and of the room, to save time.
-    monkeypatch.setattr(html_report, "MOST_EXAMPLE_BYTES", html_report.MOST_EXAMPLE_BYTES // 4)
+    monkeypatch.setattr(explorer, "MOST_EXAMPLE_BYTES", explorer.MOST_EXAMPLE_BYTES // 4)
 
     def wide(seed: str) -> dict:
         return {
@@ -233,8 +238,8 @@ def test_long_answers_and_wide_results_are_cut_to_fit(made, monkeypatch):
         ]
         for model in ("base", "m1", "m2")
     }  # fmt: skip
-    data = html_report.explorer_data(verdicts, made.schemas)
-    assert len(html_report.script_json(data).encode("utf-8")) <= html_report.MOST_EXAMPLE_BYTES
+    data = explorer.explorer_data(made.models, verdicts, made.schemas)
+    assert len(explorer.script_json(data).encode("utf-8")) <= explorer.MOST_EXAMPLE_BYTES
     assert len(data["examples"]) == 258
     answer = data["examples"][0]["answers"][0]
     assert answer["cut"] == 2500 - len(data["texts"][answer["sql"]])
@@ -251,25 +256,25 @@ def test_long_answers_and_wide_results_are_cut_to_fit(made, monkeypatch):
      (2**63 - 1, str(2**63 - 1)), (1e-7, "1e-07"), ("Ana", "Ana"), ("x" * 300, "x" * 59 + "…")],
 )  # fmt: skip
 def test_a_cell_looks_like_its_value_and_no_other(value, shown):
-    result = html_report.shown_result({"columns": ["a"], "rows": [[value]], "row_count": 1}, 120)
+    result = explorer.shown_result({"columns": ["a"], "rows": [[value]], "row_count": 1}, 120)
     assert result["rows"] == [[shown]]
 
 
 @pytest.mark.parametrize(
     "text, expected",
     [
-        (html_report.percent(0.07253), "7.25"),
+        (numbers.in_percent(0.07253), "7.25"),
         (html_report.points(3.772), "+3.77"),
         (html_report.points(-2), "−2.00"),
         (html_report.points(-0.001), "0.00"),
-        (html_report.p_value(0.00001), "< 0.0001"),
-        (html_report.p_value(0.012), "0.012"),
-        (html_report.count(1034), "1,034"),
-        (html_report.duration(9.94), "9.9 s"),
-        (html_report.duration(1705.8), "28 min 26 s"),
-        (html_report.duration(5025), "1 h 23 min"),
-        (html_report.minus("from -2.00 to +3.00, Holm-adjusted"), "from −2.00 to +3.00, Holm-adjusted"),
-        (html_report.words("not_sql"), "not SQL"),
+        (numbers.p_value(0.00001), "< 0.0001"),
+        (numbers.p_value(0.012), "0.012"),
+        (numbers.count(1034), "1,034"),
+        (numbers.duration(9.94), "9.9 s"),
+        (numbers.duration(1705.8), "28 min 26 s"),
+        (numbers.duration(5025), "1 h 23 min"),
+        (numbers.true_minus("from -2.00 to +3.00, Holm-adjusted"), "from −2.00 to +3.00, Holm-adjusted"),
+        (numbers.words("not_sql"), "not SQL"),
     ],
 )
 def test_numbers_read_well(text, expected):
@@ -280,22 +285,22 @@ def test_numbers_read_well(text, expected):
     "values", [[0.0348, 0.0725], [0, 1], [0.5], [0.6, 0.61], [-12.5, 3], [0, 0], [1e-9, 2e-9], [0.999, 1.0], [0, 875]]
 )
 def test_an_axis_holds_its_values_between_round_ticks(values):
-    axis = html_report.Axis.over(values)
+    axis = charts.Axis.over(values)
     assert axis.low <= min(values) and axis.high >= max(values)
     assert 2 <= len(axis.ticks) <= 12
     assert all(0 <= axis.at(place) <= 100 for place in (*values, *axis.ticks))
 
 
 def test_an_axis_of_shares_ends_at_0_and_1():
-    axis = html_report.Axis.over([0.03, 0.97], least=0.0, most=1.0)
+    axis = charts.Axis.over([0.03, 0.97], least=0.0, most=1.0)
     assert (axis.low, axis.high) == (0.0, 1.0)
-    assert html_report.Axis.over([1.0, 1.0], least=0.0, most=1.0).high == 1.0
+    assert charts.Axis.over([1.0, 1.0], least=0.0, most=1.0).high == 1.0
 
 
 def test_a_loss_that_is_not_a_number_is_left_out(made, comparison):
     rows = [{"step": 1.0, "loss": 2.0}, {"step": 2.0, "loss": float("nan")}, {"step": 3.0, "loss": 1.0}]
-    plot = html_report.loss_plot({"m1": rows, "m2": []})
-    assert list(plot["lines"]) == ["m1"] and "nan" not in plot["lines"]["m1"]["raw"]
+    plot = charts.loss_plot({"m1": rows, "m2": []})
+    assert list(plot.lines) == ["m1"] and "nan" not in plot.lines["m1"].raw
     page = Parsed(report_page.page(made, comparison=comparison, loss_curves={"m1": [], "m2": []}))
     assert "Training loss" not in page.text
 
@@ -311,7 +316,15 @@ def test_text_has_the_contrast_that_wcag_asks_for():
 
     for theme in (0, 1):
         value = {name: luminance(pair.split(", ")[theme]) for name, pair in colours.items()}
-        texts = ("ink", "muted", "link", "right", "wrong", "base", "m1", "m2")
+        texts = (
+            "ink",
+            "muted",
+            "link",
+            "right",
+            "wrong",
+            "open",
+            *(f"model-{place}" for place in range(explorer.STYLES)),
+        )
         pairs = [(text, ground) for text in texts for ground in ("paper", "surface", "selected")]
         for text, ground in [*pairs, ("ink", "added"), ("ink", "sunken"), ("muted", "sunken")]:
             light, dark = max(value[text], value[ground]), min(value[text], value[ground])
@@ -319,12 +332,51 @@ def test_text_has_the_contrast_that_wcag_asks_for():
 
 
 def test_a_great_many_examples_leave_some_out_and_say_so(made, comparison, monkeypatch):
-    assert [html_report.explorer_step(count) for count in (1, 5000, 5001, 20_000)] == [1, 1, 2, 4]
+    assert [explorer.explorer_step(count) for count in (1, 5000, 5001, 20_000)] == [1, 1, 2, 4]
     assert "at equal steps" not in report_page.page(made, comparison=comparison)
     third = {model: lines[::3] for model, lines in made.spider_verdicts.items()}
     page = report_page.page(made, comparison=comparison, verdicts=third)
     assert "14 of 40 examples, at equal steps" in page
-    monkeypatch.setattr(html_report, "MOST_EXAMPLE_BYTES", 9000)
-    data = html_report.explorer_data(made.spider_verdicts, made.schemas)
+    monkeypatch.setattr(explorer, "MOST_EXAMPLE_BYTES", 9000)
+    data = explorer.explorer_data(made.models, made.spider_verdicts, made.schemas)
     assert 0 < len(data["examples"]) < 40
-    assert len(html_report.script_json(data)) <= 9000
+    assert len(explorer.script_json(data)) <= 9000
+
+
+class TestFourModels:
+    """Titles, colours and marks come from the table of models, by place."""
+
+    @pytest.fixture(scope="class")
+    def page(self):
+        return Parsed(report_page.page(synthetic.results(models=synthetic.FOUR_MODELS)))
+
+    def test_the_third_tuned_model_is_everywhere(self, page):
+        assert "and three LoRA adapters of it" in page.text
+        for text in ("Third − Start", "First − Third", "Third and Start", "First and Third", "Third on Spider"):
+            assert text in page.text
+        links = {attributes.get("href") for tag, attributes in page.elements if tag == "a"}
+        assert "#base=wrong&m3=right" in links
+        ids = {attributes.get("id") for _, attributes in page.elements}
+        assert {"filter-m3", "mark-m3"} <= ids
+        assert [attributes["data-model"] for _, attributes in page.elements if "data-model" in attributes] == [
+            "m1", "m2", "m3",
+        ]  # fmt: skip
+
+    def test_each_has_a_colour_and_a_mark_of_its_own(self, page):
+        assert [model["style"] for model in page.data()["models"]] == ["model-0", "model-1", "model-2", "model-3"]
+        assert [model["label"] for model in page.data()["models"]] == ["Start", "First", "Second", "Third"]
+        assert all(len(example["answers"]) == 4 for example in page.data()["examples"])
+        paths = {attributes["d"] for tag, attributes in page.elements if tag == "path"}
+        assert {"M0-5 5 0 0 5-5 0Z", "M-4-4H4V4H-4Z"} <= paths
+
+    def test_a_name_that_is_a_class_of_the_style_sheet_changes_nothing(self):
+        table = ModelTable({"wrong": "A", "card": "B", "number": "C"})
+        made = synthetic.results(models=table)
+        params = load_params(synthetic.PARAMS).model_dump(by_alias=True)
+        page = Parsed(report_page.page(made, params=params))
+        assert "#wrong=right&card=wrong" in {attributes.get("href") for tag, attributes in page.elements if tag == "a"}
+        assert [model["style"] for model in page.data()["models"]] == ["model-0", "model-1", "model-2"]
+
+    def test_after_the_last_colour_the_tuned_models_repeat_theirs(self):
+        places = [explorer.style_class(place) for place in range(8)]
+        assert places[5:] == ["model-5", "model-1", "model-2"] and len(set(places[:6])) == explorer.STYLES

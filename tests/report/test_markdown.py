@@ -1,16 +1,17 @@
 """The Markdown report: this run beside the paper, tables that stay tables, dashes where nothing is known."""
 
+import dataclasses
 import re
 from types import SimpleNamespace
 
 import pytest
 
-from testkit import synthetic
-from tests.comparison.test_compare import LIMITS, inputs
-from text2sql.comparison.compare import compare
+from testkit import report_page, synthetic
 from text2sql.core.params import load_params
 from text2sql.data.mmlu import SUBJECT_CATEGORY
 from text2sql.report import markdown as report
+from text2sql.report.numbers import number
+from text2sql.report.sentences import gate_lines, sentences
 
 
 @pytest.fixture(scope="module")
@@ -19,13 +20,18 @@ def made():
 
 
 @pytest.fixture(scope="module")
-def found(made):
-    return compare(inputs(made), LIMITS)
+def run(made):
+    return report_page.run_of(made)
 
 
 @pytest.fixture(scope="module")
-def text(made, found):
-    return report.markdown(found, load_params(synthetic.PARAMS), made.train_metrics, made.timings)
+def found(run):
+    return run.comparison
+
+
+@pytest.fixture(scope="module")
+def text(run):
+    return report.markdown(run)
 
 
 def rows(text):
@@ -44,7 +50,7 @@ def test_table_1_has_this_run_beside_the_papers(text, made):
         params.model.base,
         "unsloth/Llama-3.2-3B",
     ]
-    rates = [report.number(params.train_for(model).lr) for model in ("m1", "m2")]
+    rates = [number(params.train_for(model).lr) for model in ("m1", "m2")]
     assert row(text, "lr") == ["lr", rates[0], "2e-4", rates[1], "2e-8"]
     assert row(text, "seed")[2::2] == ["3407", "8000"]
     assert row(text, "batch_size")[2::2] == ["2", "4"]
@@ -79,26 +85,26 @@ def test_the_mmlu_table_prints_a_dash_where_the_paper_prints_nothing(found):
 
 
 def test_the_mmlu_table_has_points_and_relative_change(found):
-    one = next(e for e in found["comparisons"] if (e["model"], e["measure"], e["scope"]) == ("m1", "accuracy", "stem"))
+    one = found.against_base("m1", "accuracy", "stem")
     cells = rows(report.mmlu_table(found))[5]
     assert cells[1] == "Model 1"
-    assert cells[4].startswith(f"{one['difference_pts']:+.2f} (")
-    relative = 100 * (one["accuracy"] - one["accuracy_against"]) / one["accuracy_against"]
+    assert cells[4].startswith(f"{one.difference_pts:+.2f} (")
+    relative = 100 * (one.accuracy - one.accuracy_against) / one.accuracy_against
     assert cells[5] == f"{relative:+.2f} %"
 
 
 def test_relative_change_against_nothing_is_a_dash():
-    assert report.relative_change({"accuracy_against": 0.0, "difference_pts": 4.0}) == "-"
+    assert report.relative_change(SimpleNamespace(accuracy_against=0.0, difference_pts=4.0)) == "-"
 
 
 def test_verdicts_limits_families_and_agreement_are_in_it(text, found):
-    for sentence in found["sentences"].values():
+    for sentence in sentences(found.summary).values():
         assert f"- {sentence}" in text
-    for family in found["families"].values():
+    for family in found.families.values():
         assert family in text
     assert "at most 5 wanted" in text
-    shares = found["agreement"]["m2"]
-    assert row(text, "Model 2 and Base")[1] == f"{100 * shares['outputs']:.2f} %"
+    shares = found.agreement["m2", "base"]
+    assert row(text, "Model 2 and Base")[1] == f"{100 * shares.outputs:.2f} %"
     assert "not distinguishable" in row(text, "MMLU", "Model 2 against Base")
 
 
@@ -108,8 +114,8 @@ def test_durations_are_listed_with_their_machine(text):
     assert row(text, "Model 2")[0] == "Model 2"
 
 
-def test_missing_timings_show_as_dashes(made, found):
-    text = report.markdown(found, load_params(synthetic.PARAMS), made.train_metrics, {})
+def test_missing_timings_show_as_dashes(run):
+    text = report.markdown(dataclasses.replace(run, timings={}))
     assert "No durations were recorded." in text
     assert row(text, "training time") == ["training time", "-", "28.43 minutes", "-", "63.30 minutes"]
 
@@ -118,15 +124,15 @@ def test_subjects_are_listed_where_there_are_more_of_them_than_categories(text):
     assert "## MMLU by subject" not in text
     subjects = tuple(list(SUBJECT_CATEGORY)[:6])
     made = synthetic.results(examples=8, questions=6, subjects=subjects)
-    text = report.markdown(compare(inputs(made), LIMITS), load_params(synthetic.PARAMS), made.train_metrics, {})
+    text = report.markdown(report_page.run_of(made))
     assert "## MMLU by subject" in text
     assert len(row(text, subjects[0].replace("_", " "))) == 6
 
 
-def test_every_row_of_a_table_has_its_columns_whatever_the_text(made, found):
+def test_every_row_of_a_table_has_its_columns_whatever_the_text(run):
     params = load_params(synthetic.PARAMS)
     hostile = params.model_copy(update={"model": SimpleNamespace(base="a|b\nc\u2028d")})
-    table = report.table_1(hostile, made.train_metrics, made.timings)
+    table = report.table_1(dataclasses.replace(run, params=hostile))
     assert {len(cells) for cells in rows(table)} == {5}
     assert row(table, "base")[1] == "a\\|b c d"
 
@@ -137,4 +143,28 @@ def test_every_row_of_a_table_has_its_columns_whatever_the_text(made, found):
      (16, "16"), ("adamw_8bit", "adamw_8bit"), (True, "True")],
 )  # fmt: skip
 def test_numbers_read_as_people_write_them(value, text):
-    assert report.number(value) == text
+    assert number(value) == text
+
+
+def test_four_models_have_their_rows_and_the_paper_prints_nothing_of_the_fourth():
+    made = synthetic.results(examples=60, questions=12, models=synthetic.FOUR_MODELS)
+    params = load_params(synthetic.PARAMS)
+    recipes = {"m1": params.train, "m2": params.train, "m3": params.train.model_copy(update={"lr": 0.003})}
+    run = report_page.run_of(
+        made, params=SimpleNamespace(train_for=recipes.get, model=params.model, compare=params.compare)
+    )
+    text = report.markdown(run)
+    assert text.startswith("# Start, First, Second and Third\n")
+    for line in [*sentences(run.comparison.summary).values(), *gate_lines(run.trade_off, run.models)]:
+        assert f"- {line}\n" in text
+    metrics = made.spider_metrics["m3"]
+    assert row(text, "Third", "60")[2] == str(metrics["successes"]) and row(text, "Third", "60")[-1] == "-"
+    assert row(text, "Second", "60")[-1].startswith("62 of 1,034")
+    mmlu = rows(report.mmlu_table(run.comparison))[1:5]
+    assert [cells[-1] for cells in mmlu] == ["-", "-2.00", "-2.00", "-"]
+    assert [cells[1] for cells in mmlu] == ["Start", "First", "Second", "Third"]
+    assert row(text, "lr")[-2:] == ["0.003", "-"] and len(row(text, "seed")) == 7
+    for pair in ("Third and Start", "First and Third"):
+        assert row(text, pair)[1].endswith(" %")
+    assert row(text, "MMLU", "First against Third")
+    assert row(text, "train_m3")[1] == f"{made.timings['train_m3']['seconds'] / 60:.2f}"

@@ -11,14 +11,20 @@ import pytest
 
 from stages import compare
 from testkit import synthetic
-from text2sql.comparison.compare import MODELS, NAMES, TUNED, gate_lines, points, read_flat, sentences, trade_off
+from text2sql.comparison.flat import read_numbers, read_summary
+from text2sql.comparison.gate import trade_off
 from text2sql.core.errors import RunError, UserError
 from text2sql.core.files import read_json, write_json
 from text2sql.core.intervals import wilson_interval
+from text2sql.core.models import PAPER_MODELS, ModelTable
 from text2sql.core.params import load_params
 from text2sql.report import paper, results_table
 from text2sql.report import result_sets as results
 from text2sql.report.markdown import accuracy
+from text2sql.report.numbers import points
+from text2sql.report.sentences import gate_lines, sentences
+
+MODELS, TUNED, NAMES = PAPER_MODELS.names, PAPER_MODELS.tuned, PAPER_MODELS.titles
 
 
 @pytest.fixture
@@ -194,11 +200,10 @@ def test_committed_sets_are_whole_and_their_figures_are_their_reports(repository
 def figures_agree(folder: Path) -> None:
     """Hold each figure of metrics/ that the headline names against report.md beside it."""
     report = (folder / "report.md").read_text(encoding="utf-8")
-    flat = read_flat(folder / "metrics/compare.json")
-    for line in [
-        *sentences(flat).values(),
-        *gate_lines(trade_off(flat, load_params(folder / "params.yaml", older=True).compare)),
-    ]:
+    params = load_params(folder / "params.yaml", older=True)
+    summary = read_summary(folder / "metrics/compare.json", params.model_table)
+    gate = trade_off(summary, params.compare)
+    for line in [*sentences(summary).values(), *gate_lines(gate, params.model_table)]:
         assert f"- {line}\n" in report
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in report.splitlines() if line.startswith("|")]
     for model in MODELS:
@@ -215,9 +220,11 @@ def figures_agree(folder: Path) -> None:
 # ---------------------------------------------------------------- the README's table
 
 
-def make_set(folder: Path, form: str, seed: int = 0, mmlu_all: bool = False) -> synthetic.Results:
+def make_set(
+    folder: Path, form: str, seed: int = 0, mmlu_all: bool = False, models: ModelTable = PAPER_MODELS
+) -> synthetic.Results:
     """Leave an invented run in `folder` as a set: its schema's form, and one database called `wta_1`."""
-    made = synthetic.results(seed=seed, examples=120, questions=40 if mmlu_all else 12)
+    made = synthetic.results(seed=seed, examples=120, questions=40 if mmlu_all else 12, models=models)
     for lines in (*made.spider_verdicts.values(), *made.predictions.values()):
         for line in lines:
             line["db_id"] = line["db_id"].replace("concert_1", "wta_1")
@@ -306,7 +313,7 @@ def share(right: list[bool]) -> str:
 def test_a_star_marks_what_chance_does_not_explain(sets):
     _, _, *rows = rows_of(results_table.results_table(results_table.read_sets(Path("results"))))
     for place, name in ((3, "z-none"), (6, "a-ddl")):
-        flat = read_flat(Path("results") / name / "metrics/compare.json")
+        flat = read_numbers(Path("results") / name / "metrics/compare.json", PAPER_MODELS)
         for row, model in zip(rows[place + 1 : place + 3], TUNED):
             assert row[2].endswith(" *") == (flat[f"spider_p_holm_{model}"] <= 0.05)
             assert row[5].endswith(" *") == (flat[f"mmlu_p_holm_{model}"] <= 0.05)
@@ -335,7 +342,7 @@ def test_findings_count_outputs_that_differ_and_what_remains_of_the_loss(sets):
     text = results_table.mmlu_findings(read)
     (line,) = [line for line in text.splitlines() if line.startswith("- z-none, Model 1")]
     for part, folder, total in zip(line.partition(": ")[2].split("; "), ("", "mmlu_all"), (36, 120)):
-        flat = read_flat(Path("results/z-none") / folder / "metrics/compare.json")
+        flat = read_numbers(Path("results/z-none") / folder / "metrics/compare.json", PAPER_MODELS)
         assert f"{total} questions: {points(-flat['mmlu_loss_pts_m1'])} points" in part
 
 
@@ -356,6 +363,16 @@ def test_table_writes_and_checks_the_readme(sets, capsys):
     Path("README.md").write_text(text.replace("<!-- end of results -->", ""))
     with pytest.raises(UserError, match=r"README.md: wanted one block from <!-- results: "):
         results.main(["table", "--write"])
+
+
+def test_a_set_has_a_row_for_each_of_its_own_models(tmp_path):
+    made = make_set(tmp_path / "results/four", "tables", models=synthetic.FOUR_MODELS)
+    _, _, *rows = rows_of(results_table.results_table(results_table.read_sets(tmp_path / "results")))
+    assert [row[1] for row in rows] == [*NAMES.values(), *synthetic.FOUR_MODELS.titles.values()]
+    right = [line["execution_accuracy"] for line in made.spider_verdicts["m3"]]
+    assert rows[-1][2].removesuffix(" *") == share(right)
+    assert rows[-1][8] == f"{made.timings['train_m3']['seconds'] / 60:.1f}"
+    assert "- four, Third: 36 questions: " in results_table.mmlu_findings(results_table.read_sets(tmp_path / "results"))
 
 
 def test_without_sets_only_the_paper_is_there(tmp_path):

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from testkit import synthetic
-from tests.comparison.test_compare import LIMITS, inputs
-from text2sql.comparison.compare import compare, flatten
+from testkit import report_page, synthetic
+from text2sql.comparison.flat import flatten, limit_keys
 from text2sql.core.files import read_json, write_json
+from text2sql.core.models import PAPER_MODELS
 from text2sql.core.params import load_params
 from text2sql.report import review
 from text2sql.report.lock import md5
-from text2sql.report.markdown import number
+from text2sql.report.numbers import number
+from text2sql.report.sentences import sentences
 
 WORKFLOWS = Path(__file__).parents[2] / ".github/workflows"
 ENVIRONMENT = {
@@ -45,15 +46,16 @@ def reviewed(folder, base="main", code=0):
     return done
 
 
-def write_metrics(folder, seed):
+def invented(seed, models=PAPER_MODELS):
+    return synthetic.results(seed=seed, examples=60, questions=12, models=models)
+
+
+def write_metrics(folder, made):
     """Write what a run commits to git: metrics alone, no data, no reports."""
-    made = synthetic.results(seed=seed, examples=60, questions=12)
-    for model in synthetic.MODELS:
+    for model in made.models.names:
         write_json(folder / f"metrics/spider/{model}.json", made.spider_metrics[model])
         write_json(folder / f"metrics/mmlu/{model}.json", made.mmlu_metrics[model])
-    found = compare(inputs(made), LIMITS)
-    write_json(folder / "metrics/compare.json", flatten(found))
-    return found
+    write_json(folder / "metrics/compare.json", flatten(report_page.compared(made)))
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +66,14 @@ def project(tmp_path_factory, repository):
     shell(folder, sys.executable, "-m", "dvc", "init", "-q")
     shutil.copy(repository / "dvc.yaml", folder)
     shutil.copy(repository / "params.yaml", folder)
-    write_metrics(folder, seed=0)
+    write_metrics(folder, invented(seed=0))
     shell(folder, "git", "add", "-A")
     shell(folder, "git", "commit", "-q", "-m", "The experiment")
     shell(folder, "git", "checkout", "-q", "-b", "slower")
     params = (folder / "params.yaml").read_text(encoding="utf-8")
     # As `dvc exp run -S train.lr=2e-8` writes it.
     (folder / "params.yaml").write_text(re.sub(r"\n  lr: \S+", "\n  lr: 2e-08", params, count=1), encoding="utf-8")
-    write_metrics(folder, seed=5)
+    write_metrics(folder, invented(seed=5))
     shell(folder, "git", "commit", "-q", "-a", "-m", "A far lower learning rate")
     return folder
 
@@ -88,16 +90,72 @@ def test_it_shows_the_changed_param(comment, repository):
     assert cells == [["`train.lr`", number(before), "2e-8", f"{2e-8 - before:+.6g}"]]
 
 
-def test_it_shows_changed_metrics_with_all_their_digits(project, comment):
+def metric_rows(table):
+    """{metric: (before, now)} of a table of the comment; metrics of other files are named with theirs."""
+    found = {}
+    for line in table.strip().splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) >= 4 and "`" in line:
+            *name, before, now, _ = cells
+            found[" ".join(name).removeprefix("compare.json ").replace("`", "")] = (float(before), float(now))
+    return found
+
+
+def test_every_number_of_the_comparison_that_changed_is_there_with_all_its_digits(project, comment):
     old = json.loads(shell(project, "git", "show", "main:metrics/compare.json").stdout)
     new = read_json(project / "metrics/compare.json")
-    table = comment.partition("### Metrics")[2].partition("<details>")[0]
-    shown = {}
-    for line in table.strip().splitlines()[2:]:
-        key, before, now, _ = (cell.strip().strip("`") for cell in line.split("|")[1:-1])
-        shown[key] = (float(before), float(now))
-    assert shown == {key: (old[key], new[key]) for key in new if old[key] != new[key]}
-    assert list(shown) == [key for key in new if key in shown]
+    shown = metric_rows(comment.partition("### Metrics")[2])
+    changed = {key: (old[key], new[key]) for key in new if old[key] != new[key]}
+    assert {key: values for key, values in shown.items() if key in new} == changed
+
+
+def test_the_gates_numbers_and_what_moved_beyond_its_interval_are_not_folded(project, comment):
+    old = json.loads(shell(project, "git", "show", "main:metrics/compare.json").stdout)
+    new = read_json(project / "metrics/compare.json")
+    shown = metric_rows(comment.partition("### Metrics")[2].partition("<details>")[0])
+    gate = [key for key in new if key in limit_keys(PAPER_MODELS) and old[key] != new[key]]
+    assert [key for key in shown if key in gate] == gate
+    for key in ("spider_p_holm_m1", "agreement_identical_outputs_m1", "spider_smallest_detectable_pts_m1"):
+        assert key not in shown
+    moved = {}
+    before, now = (invented(seed).spider_metrics["m1"]["by_hardness"] for seed in (0, 5))
+    for level, metrics in before.items():
+        after = now[level]["execution_accuracy"]
+        within = metrics["execution_accuracy_low"] <= after <= metrics["execution_accuracy_high"]
+        moved[f"spider/m1.json by_hardness.{level}.execution_accuracy"] = not within
+    assert {name: name in shown for name in moved} == moved
+    pair = "spider_gain_pts_m1_m2"
+    within = old["spider_gain_pts_low_m1_m2"] <= new[pair] <= old["spider_gain_pts_high_m1_m2"]
+    assert (pair in shown) == (not within)
+
+
+def test_a_metric_moves_beyond_the_interval_that_it_had_whether_or_not_that_changed():
+    path = "metrics/spider/m1.json"
+
+    def moved(now, low=0.1, high=0.2, low_now=0.1):
+        rows = [(path, "accuracy", 0.15, now), (path, "accuracy_low", low, low_now), (path, "accuracy_high", high, 0.9)]
+        return [row.key for row in review.moved_beyond_interval([review.Row(*row) for row in rows])]
+
+    assert moved(0.21) == moved(0.09) == ["accuracy"]
+    assert moved(0.2) == moved(0.1) == moved(None) == moved(0.5, low=None) == []
+    points = [("spider_gain_pts_m1", 2, 9), ("spider_gain_pts_low_m1", 1, 8), ("spider_gain_pts_high_m1", 3, 10)]
+    rows = [review.Row("metrics/compare.json", *row) for row in points]
+    assert [row.key for row in review.moved_beyond_interval(rows)] == ["spider_gain_pts_m1"]
+
+
+def test_a_third_tuned_model_of_the_params_has_its_verdict_and_its_limits(project, tmp_path):
+    folder = tmp_path / "four"
+    shutil.copytree(project, folder)
+    made = invented(seed=5, models=synthetic.FOUR_MODELS)
+    synthetic.write_params(folder / "params.yaml", made.models)
+    write_metrics(folder, made)
+    text = reviewed(folder).stdout
+    for sentence in sentences(report_page.compared(made).summary).values():
+        assert f"- {sentence}" in text
+    assert text.count(" wanted\n") == 6 and ": Third, loss on MMLU: " in text
+    assert "`models.m3.title`" in text
+    table = text.partition("### Metrics")[2].partition("<details>")[0]
+    assert "| `mmlu_loss_pts_m3`" in table and "| `spider_gain_pts_low_m3`" in table
 
 
 def test_all_other_metrics_are_folded_away(comment):
@@ -108,8 +166,7 @@ def test_all_other_metrics_are_folded_away(comment):
 
 
 def test_it_has_the_verdicts_and_the_limits(project, comment):
-    found = compare(inputs(synthetic.results(seed=5, examples=60, questions=12)), LIMITS)
-    for sentence in found["sentences"].values():
+    for sentence in sentences(report_page.compared(invented(seed=5)).summary).values():
         assert f"- {sentence}" in comment
     assert re.search(r"### Limits: (kept|inconclusive|broken)\n", comment)
     assert comment.count(" wanted\n") == 4

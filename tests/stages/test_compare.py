@@ -14,6 +14,8 @@ from stages import compare
 from testkit import synthetic
 from text2sql.core.errors import UserError
 from text2sql.core.files import read_json, write_json
+from text2sql.core.models import PAPER_MODELS
+from text2sql.report.run import read_timings
 
 COMMITTED = ("metrics/compare.json", "metrics/plots/accuracy.csv", "metrics/plots/mmlu_by_category.csv")
 
@@ -138,7 +140,7 @@ def test_gate_exit_codes_are_the_scripts_own(project, repository):
 
 def test_gate_and_review_need_none_of_the_heavy_libraries(repository):
     code = (
-        "import sys, stages.compare, text2sql.report.review, text2sql.comparison.compare as c\n"
+        "import sys, stages.compare, text2sql.report.review, text2sql.comparison.gate\n"
         "print([name for name in ('numpy', 'scipy', 'statsmodels', 'pandas', 'torch', 'jinja2', 'pyarrow', 'dvc')"
         " if name in sys.modules])"
     )
@@ -147,7 +149,7 @@ def test_gate_and_review_need_none_of_the_heavy_libraries(repository):
 
 
 def test_timings_are_listed_in_the_pipelines_order(project):
-    names = list(compare.read_timings(Path("data/timings")))
+    names = list(read_timings(Path("data/timings"), PAPER_MODELS))
     assert names[:4] == ["prepare", "train_m1", "train_m2", "predict_spider_base"]
     assert names[-1] == "eval_mmlu_m2"
 
@@ -161,3 +163,19 @@ def test_the_data_checksums_are_those_that_dvc_recorded(project):
     )
     compare.main([])
     assert "abc.dir" in Path("reports/report.html").read_text(encoding="utf-8")
+
+
+def test_a_third_tuned_model_of_the_params_is_compared_reported_and_gated(tmp_path, monkeypatch, capsys):
+    synthetic.results(examples=60, questions=12, models=synthetic.FOUR_MODELS).write(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert compare.main([]) == 0
+    flat = read_json("metrics/compare.json")
+    assert {"spider_gain_pts_m3", "mmlu_loss_pts_m1_m3", "spider_execution_accuracy_m3"} <= set(flat)
+    for name in ("accuracy", "mmlu_by_category"):
+        with open(f"metrics/plots/{name}.csv", encoding="utf-8", newline="") as file:
+            assert [row["model"] for row in csv.DictReader(file)][:4] == ["Start", "First", "Second", "Third"]
+    assert "| Third and Start " in Path("reports/report.md").read_text(encoding="utf-8")
+    assert "Third" in Path("reports/report.html").read_text(encoding="utf-8")
+    capsys.readouterr()
+    compare.main(["--gate"])
+    assert capsys.readouterr().out.count(": Third, ") == 2

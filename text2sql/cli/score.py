@@ -21,6 +21,7 @@ from text2sql.core.errors import ArgumentParser, UserError, run
 from text2sql.core.files import read_jsonl, user_cache, write_jsonl
 from text2sql.data.spider import SPLIT_FILES, Example, open_spider
 from text2sql.execution.executor import Limits
+from text2sql.report.numbers import in_percent, percent, words
 from text2sql.scoring.failures import CAUSE_GROUPS, CAUSES
 from text2sql.scoring.verdicts import Verdict, score_examples, summarise
 
@@ -187,23 +188,19 @@ def _accuracy_table(metrics: dict) -> str:
 
 
 def _accuracy_cells(entry: dict, name: str, right: int) -> list:
-    share = f"{100 * entry[name]:.2f} %" if entry["total"] else "-"
-    return [share, right, f"{100 * entry[f'{name}_low']:.2f} - {100 * entry[f'{name}_high']:.2f}"]
+    share = percent(entry[name]) if entry["total"] else "-"
+    return [share, right, f"{in_percent(entry[f'{name}_low'])} - {in_percent(entry[f'{name}_high'])}"]
 
 
 def _cause_table(metrics: dict) -> str:
     """Return the counts of the causes that occur, then of all groups of causes, by hardness and in all."""
     columns = [*metrics["causes_by_hardness"].values(), metrics["causes"]]
-    rows = [[_words(cause), *(column[cause] for column in columns)] for cause in CAUSES if metrics["causes"][cause]]
+    rows = [[words(cause), *(column[cause] for column in columns)] for cause in CAUSES if metrics["causes"][cause]]
     if rows:
         rows.append(SEPARATING_LINE)
     for group, causes in CAUSE_GROUPS.items():
-        rows.append([_words(group), *(sum(column[cause] for cause in causes) for column in columns)])
+        rows.append([words(group), *(sum(column[cause] for cause in causes) for column in columns)])
     return _table(rows, ["cause of failure", *metrics["causes_by_hardness"], "all"])
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ").replace("sql", "SQL")
 
 
 def _table(rows: Iterable[Sequence], headers: Sequence[str]) -> str:

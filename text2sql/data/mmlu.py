@@ -20,7 +20,8 @@ from text2sql.core.errors import UserError, shown
 from text2sql.core.files import atomic_file
 from text2sql.data.archives import Archive, open_archive
 
-CATEGORIES = ("stem", "humanities", "social_sciences", "other")
+CATEGORY_NAMES = {"stem": "STEM", "humanities": "Humanities", "social_sciences": "Social sciences", "other": "Other"}
+CATEGORIES = tuple(CATEGORY_NAMES)
 
 _SUBJECTS = {
     "stem": (

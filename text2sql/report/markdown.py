@@ -1,73 +1,58 @@
 """`reports/report.md`: the comparison as tables that read well in a terminal and in a pull request.
 
-Nothing here computes a metric: the comparison (see `text2sql.comparison.compare`) and what the stages recorded come
-in, text goes out. This run stands beside the paper; where the paper prints no figure, there is a dash.
+Nothing here computes a metric: a run comes in, text goes out. It stands beside the paper; where the paper prints no
+figure, there is a dash.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from text2sql.comparison.compare import (
-    MODELS,
-    NAMES,
-    PAIRS,
-    TUNED,
-    categories,
-    cost,
-    entry,
-    gate_lines,
-    p_text,
-    pair_name,
-    points,
-)
+from text2sql.comparison.cost import costs
+from text2sql.comparison.result import ACCURACY, ALL, EXECUTION, OFFICIAL, Comparison, Difference, PairComparison
+from text2sql.data.mmlu import CATEGORY_NAMES
 from text2sql.report import paper
+from text2sql.report.markdown_text import DASH, bullets, table
+from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, p_value, percent, points
+from text2sql.report.run import Run
+from text2sql.report.sentences import gate_lines, listed, sentences
 
-CATEGORY_NAMES = {"stem": "STEM", "humanities": "Humanities", "social_sciences": "Social sciences", "other": "Other"}
 MEASURE_NAMES = {
-    "execution_accuracy": "Spider, execution accuracy",
-    "official_execution_accuracy": "Spider, official execution accuracy",
-    "accuracy": "MMLU",
+    EXECUTION: "Spider, execution accuracy",
+    OFFICIAL: "Spider, official execution accuracy",
+    ACCURACY: "MMLU",
 }
-DASH = "-"
 
 
-def markdown(
-    comparison: Mapping[str, Any],
-    params: Any,
-    training: Mapping[str, Mapping[str, Any]],
-    timings: Mapping[str, Mapping[str, Any]],
-) -> str:
-    """Return the whole report.
-
-    params: the validated `Params`. training: {"m1": the dictionary of metrics/train/m1.json, "m2": …}.
-    timings: {"train_m1": the dictionary of data/timings/train_m1.json, …}; what is missing there shows as a dash.
-    """
+def markdown(run: Run) -> str:
+    """Return the whole report."""
+    comparison = run.comparison
     sections = [
-        "# Base, Model 1 and Model 2",
-        headline(comparison),
+        f"# {listed(run.models.titles.values())}",
+        headline(run),
         "## Pairs of models, question by question",
         pairs_table(comparison),
         *by_subject(comparison),
         "## Hyperparameters (the paper's Table I)",
-        table_1(params, training, timings),
+        table_1(run),
         "## Agreement",
         agreement_table(comparison),
         "## What a point on Spider cost",
-        cost_table(comparison, timings),
+        cost_table(run),
         "## Durations",
-        durations_table(timings),
+        durations_table(run.timings),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def headline(comparison: Mapping[str, Any]) -> str:
+def headline(run: Run) -> str:
     """Return the verdicts, the trade-off, Table II and the MMLU table."""
-    families = "; ".join(comparison["families"].values())
+    comparison = run.comparison
+    families = "; ".join(comparison.families.values())
     return "\n\n".join(
         [
-            bullets(comparison["sentences"].values()),
+            bullets(sentences(comparison.summary).values()),
             "Trade-off against the limits in `params.yaml` (`compare`):",
-            bullets(gate_lines(comparison["trade_off"])),
+            bullets(gate_lines(run.trade_off, run.models)),
             "## Spider (the paper's Table II)",
             table_2(comparison),
             "## MMLU",
@@ -78,27 +63,21 @@ def headline(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def table_1(params: Any, training: Mapping[str, Mapping], timings: Mapping[str, Mapping]) -> str:
+def table_1(run: Run) -> str:
     """Return the hyperparameters of this run beside the paper's."""
-    ours = {model: _recipe(params, model, training, timings) for model in TUNED}
-    theirs = {
-        model: _formatted(paper.TABLE_1[model])
-        | {
-            "training time": f"{paper.TRAINING_MINUTES[model]:.2f} minutes",
-            "trainable parameters": percent(paper.TRAINABLE_SHARE),
-        }
-        for model in TUNED
-    }
+    tuned = run.models.tuned
+    ours = {model: _recipe(run, model) for model in tuned}
+    theirs = {model: _papers_recipe(model) for model in tuned}
     return table(
-        ["", *(heading for model in TUNED for heading in (NAMES[model], "the paper's"))],
-        [[key, *(side[model].get(key, DASH) for model in TUNED for side in (ours, theirs))] for key in ours["m1"]],
+        ["", *(heading for model in tuned for heading in (run.models.titles[model], "the paper's"))],
+        [[key, *(side[model].get(key, DASH) for model in tuned for side in (ours, theirs))] for key in ours[tuned[0]]],
     )
 
 
-def _recipe(params: Any, model: str, training: Mapping, timings: Mapping) -> dict[str, str]:
-    recipe = params.train_for(model)
+def _recipe(run: Run, model: str) -> dict[str, str]:
+    recipe = run.params.train_for(model)
     values = {
-        "base": params.model.base,
+        "base": run.params.model.base,
         "lora.r": recipe.lora.r,
         "lora.alpha": recipe.lora.alpha,
         "lora.target_modules": recipe.lora.target_modules,
@@ -110,10 +89,19 @@ def _recipe(params: Any, model: str, training: Mapping, timings: Mapping) -> dic
         "optim": recipe.optim,
         "seed": recipe.seed,
     }
-    timing = timings.get(f"train_{model}")
+    timing, training = run.timings.get(f"train_{model}"), run.training.get(model)
     return _formatted(values) | {
-        "training time": f"{timing['seconds'] / 60:.2f} minutes" if timing else DASH,
-        "trainable parameters": percent(training[model]["trainable_share"]) if model in training else DASH,
+        "training time": f"{minutes(timing['seconds'])} minutes" if timing else DASH,
+        "trainable parameters": percent(training["trainable_share"]) if training else DASH,
+    }
+
+
+def _papers_recipe(model: str) -> dict[str, str]:
+    if model not in paper.TABLE_1:
+        return {}
+    return _formatted(paper.TABLE_1[model]) | {
+        "training time": f"{paper.TRAINING_MINUTES[model]:.2f} minutes",
+        "trainable parameters": percent(paper.TRAINABLE_SHARE),
     }
 
 
@@ -124,64 +112,70 @@ def _formatted(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def table_2(comparison: Mapping[str, Any]) -> str:
+def table_2(comparison: Comparison) -> str:
     """Return the tests on Spider, this run beside the paper's."""
     rows = []
-    for model in MODELS:
-        metrics, successes = comparison["spider"][model], paper.SPIDER_SUCCESSES[model]
+    for model, title in comparison.models.titles.items():
+        metrics, successes = comparison.spider[model], paper.SPIDER_SUCCESSES.get(model)
         rows.append(
             [
-                NAMES[model],
+                title,
                 metrics["total"],
                 metrics["successes"],
                 metrics["failures"],
-                accuracy(metrics, "execution_accuracy"),
-                accuracy(metrics, "official_execution_accuracy"),
-                f"{successes} of {paper.SPIDER_TOTAL:,}: {percent(successes / paper.SPIDER_TOTAL)}",
+                accuracy(metrics, EXECUTION),
+                accuracy(metrics, OFFICIAL),
+                DASH
+                if successes is None
+                else f"{successes} of {count(paper.SPIDER_TOTAL)}: {percent(successes / paper.SPIDER_TOTAL)}",
             ]
         )
     headings = ["Model", "Tests", "Successes", "Failures", "Execution accuracy", "Official execution accuracy"]
     return table([*headings, "The paper's"], rows)
 
 
-def mmlu_table(comparison: Mapping[str, Any]) -> str:
+def mmlu_table(comparison: Comparison) -> str:
     """Return the accuracies on MMLU, in all and by category, with what each tuned model lost or gained."""
-    rows = []
-    for scope in ["all", *categories(comparison)]:
-        for model in MODELS:
-            metrics = comparison["mmlu"][model]
-            metrics = metrics if scope == "all" else metrics["by_category"][scope]
-            name = ("Overall" if scope == "all" else CATEGORY_NAMES[scope]) if model == "base" else ""
-            row = [name, NAMES[model], f"{metrics['correct']} of {metrics['total']}", accuracy(metrics, "accuracy")]
-            if model == "base":
+    models, rows = comparison.models, []
+    for scope in [ALL, *comparison.categories]:
+        for model, title in models.titles.items():
+            metrics = comparison.mmlu[model]
+            metrics = metrics if scope == ALL else metrics["by_category"][scope]
+            name = ("Overall" if scope == ALL else CATEGORY_NAMES[scope]) if model == models.base else ""
+            row = [name, title, f"{metrics['correct']} of {metrics['total']}", accuracy(metrics, ACCURACY)]
+            if model == models.base:
                 row += [DASH] * 4
             else:
-                found = entry(comparison, model, "base", "accuracy", scope)
-                theirs = paper.MMLU_DIFFERENCE_PTS.get(scope)
-                theirs = DASH if theirs is None else points(theirs)
-                row += [difference(found), relative_change(found), p_value(found["p_holm"]), theirs]
+                found = comparison.against_base(model, ACCURACY, scope)
+                theirs = paper.mmlu_difference_pts(model, scope)
+                theirs_shown = DASH if theirs is None else points(theirs)
+                row += [difference(found), relative_change(found), p_value(found.p_holm), theirs_shown]
             rows.append(row)
     headings = ["", "Model", "Correct", "Accuracy", "Difference in points", "Relative", "Adjusted p"]
     return table([*headings, "The paper's points"], rows)
 
 
-def pairs_table(comparison: Mapping[str, Any]) -> str:
+def pairs_table(comparison: Comparison) -> str:
     """Return the overall comparisons: which questions changed hands, and whether that is more than chance."""
+    titles = comparison.models.titles
     rows = []
-    for found in comparison["comparisons"]:
-        if found["level"] != "overall":
+    for found in comparison.rows:
+        if found.level != "overall":
             continue
-        detectable = found["smallest_detectable_pts"]
+        detectable = found.smallest_detectable_pts
         rows.append(
             [
-                MEASURE_NAMES[found["measure"]],
-                f"{NAMES[found['model']]} against {NAMES[found['against']]}",
-                *(found[key] for key in ("gained", "lost", "both_right", "both_wrong")),
+                MEASURE_NAMES[found.measure],
+                f"{titles[found.model]} against {titles[found.against]}",
+                found.gained,
+                found.lost,
+                found.both_right,
+                found.both_wrong,
                 difference(found),
-                p_value(found["p"]),
-                p_value(found["p_holm"]),
+                p_value(found.p),
+                p_value(found.p_holm),
                 DASH if detectable is None else f"{detectable:.2f}",
-                found["verdict"],
+                found.verdict,
             ]
         )
     headings = ["", "Pair", "Gained", "Lost", "Both right", "Both wrong", "Difference in points", "p", "Adjusted p"]
@@ -191,49 +185,50 @@ def pairs_table(comparison: Mapping[str, Any]) -> str:
     )
 
 
-def by_subject(comparison: Mapping[str, Any]) -> list[str]:
+def by_subject(comparison: Comparison) -> list[str]:
     """Return the section of MMLU's subjects, where there are more of them than categories."""
-    subjects = list(comparison["mmlu"]["base"]["by_subject"])
-    if len(subjects) <= len(categories(comparison)):
+    models = comparison.models
+    subjects = comparison.mmlu[models.base]["by_subject"]
+    if len(subjects) <= len(comparison.categories):
         return []
     rows = []
-    for subject in subjects:
-        row = [subject.replace("_", " "), accuracy(comparison["mmlu"]["base"]["by_subject"][subject], "accuracy")]
-        for model in TUNED:
-            found = entry(comparison, model, "base", "accuracy", subject)
-            row += [difference(found), p_value(found["p_holm"])]
+    for subject, metrics in subjects.items():
+        row = [subject.replace("_", " "), accuracy(metrics, ACCURACY)]
+        for model in models.tuned:
+            found = comparison.against_base(model, ACCURACY, subject)
+            row += [difference(found), p_value(found.p_holm)]
         rows.append(row)
-    headings = [heading for model in TUNED for heading in (f"{NAMES[model]}, points", "Adjusted p")]
-    return ["## MMLU by subject", table(["", "Base", *headings], rows)]
+    headings = [heading for model in models.tuned for heading in (f"{models.titles[model]}, points", "Adjusted p")]
+    return ["## MMLU by subject", table(["", models.titles[models.base], *headings], rows)]
 
 
-def agreement_table(comparison: Mapping[str, Any]) -> str:
+def agreement_table(comparison: Comparison) -> str:
     """Return the shares of identical outputs, verdicts and choices, pair by pair."""
-    rows = []
-    for model, against in PAIRS:
-        shares = comparison["agreement"][pair_name(model, against)]
-        rows.append(
-            [f"{NAMES[model]} and {NAMES[against]}"]
-            + [percent(shares[key]) for key in ("outputs", "spider_verdicts", "mmlu_choices")]
-        )
+    titles = comparison.models.titles
+    rows = [
+        [f"{titles[model]} and {titles[against]}"]
+        + [percent(share) for share in (same.outputs, same.spider_verdicts, same.mmlu_choices)]
+        for (model, against), same in comparison.agreement.items()
+    ]
     headings = ["Identical outputs on Spider", "Identical verdicts on Spider", "Identical choices on MMLU"]
     return table(["", *headings], rows)
 
 
-def cost_table(comparison: Mapping[str, Any], timings: Mapping[str, Mapping]) -> str:
+def cost_table(run: Run) -> str:
     """Return the cost of each tuned model (the paper's section III.C)."""
-    columns = ("training_minutes", "minutes_per_spider_point", "mmlu_points_per_spider_point")
     rows = []
-    for model, found in cost(comparison, timings).items():
-        gain = points(entry(comparison, model, "base", "execution_accuracy")["difference_pts"])
-        rows.append([NAMES[model], gain, *(DASH if found[key] is None else f"{found[key]:.2f}" for key in columns)])
+    for found in costs(run.comparison, run.timings):
+        gain = points(run.comparison.against_base(found.model, EXECUTION).difference_pts)
+        values = (found.training_minutes, found.minutes_per_spider_point, found.mmlu_points_per_spider_point)
+        shown = [DASH if value is None else f"{value:.2f}" for value in values]
+        rows.append([run.models.titles[found.model], gain, *shown])
     headings = ["Points gained on Spider", "Training minutes", "Minutes a point gained"]
     return table(["", *headings, "MMLU points lost a point gained"], rows) + (
         "\n\nA dash: no gain that can be told from chance, or no time recorded."
     )
 
 
-def durations_table(timings: Mapping[str, Mapping]) -> str:
+def durations_table(timings: Mapping[str, Mapping[str, Any]]) -> str:
     """Return what each stage took, and on what."""
     rows = []
     for name, timing in timings.items():
@@ -241,10 +236,10 @@ def durations_table(timings: Mapping[str, Mapping]) -> str:
         rows.append(
             [
                 name,
-                f"{timing['seconds'] / 60:.2f}",
-                f"{timing['tokens_per_second']:,.0f}" if timing.get("tokens_per_second") else DASH,
-                f"{timing['peak_memory_gb']:.2f}" if timing.get("peak_memory_gb") else DASH,
-                f"{gpu_memory:.2f}" if gpu_memory else DASH,
+                minutes(timing["seconds"]),
+                count(timing["tokens_per_second"]) if timing.get("tokens_per_second") else DASH,
+                gigabytes(timing["peak_memory_gb"]) if timing.get("peak_memory_gb") else DASH,
+                gigabytes(gpu_memory) if gpu_memory else DASH,
                 timing.get("gpu") or f"{timing.get('device', 'cpu')}, {timing.get('cpus', '?')} cores",
             ]
         )
@@ -253,52 +248,19 @@ def durations_table(timings: Mapping[str, Mapping]) -> str:
     return table(["Stage", "Minutes", "Tokens a second", "Memory, GB", "GPU memory, GB", "On"], rows)
 
 
-def percent(share: float) -> str:
-    """Return a share as `7.25 %`."""
-    return f"{100 * share:.2f} %"
-
-
-def p_value(p: float) -> str:
-    """Return a p value for a table's column: `0.012`, `< 0.0001`."""
-    return p_text(p).removeprefix("p = ").removeprefix("p ")
-
-
 def accuracy(metrics: Mapping[str, Any], measure: str) -> str:
     """Return an accuracy with its interval: `7.25 % (5.83 to 8.99)`."""
-    value, low, high = (100 * metrics[key] for key in (measure, f"{measure}_low", f"{measure}_high"))
-    return f"{value:.2f} % ({low:.2f} to {high:.2f})"
+    low, high = (in_percent(metrics[f"{measure}_{end}"]) for end in ("low", "high"))
+    return f"{percent(metrics[measure])} ({interval(low, high)})"
 
 
-def difference(found: Mapping[str, Any]) -> str:
-    """Return a comparison's difference in points with its interval: `-2.00 (-6.67 to +2.67)`."""
-    return f"{points(found['difference_pts'])} ({points(found['low_pts'])} to {points(found['high_pts'])})"
+def difference(found: Difference) -> str:
+    """Return a difference in points with its interval: `-2.00 (-6.67 to +2.67)`."""
+    return f"{points(found.difference_pts)} ({interval(points(found.low_pts), points(found.high_pts))})"
 
 
-def relative_change(found: Mapping[str, Any]) -> str:
+def relative_change(found: PairComparison) -> str:
     """Return a comparison's difference as a share of the accuracy compared with; a dash where that is 0."""
-    if not found["accuracy_against"]:
+    if not found.accuracy_against:
         return DASH
-    return f"{points(found['difference_pts'] / found['accuracy_against'])} %"
-
-
-def number(value: Any) -> str:
-    """Return a value as people write it: `2e-4`, `16`, `0.05`."""
-    if not isinstance(value, float):
-        return str(value)
-    if value == 0 or abs(value) >= 0.001:
-        return f"{value:.10g}"
-    mantissa, _, exponent = f"{value:.10e}".partition("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-
-
-def bullets(lines: Iterable[str]) -> str:
-    """Return `lines` as a Markdown list."""
-    return "\n".join(f"- {line}" for line in lines)
-
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a Markdown table; a `|` or a line's end within a cell stays text."""
-    from tabulate import tabulate
-
-    cells = [[" ".join(str(cell).splitlines()).replace("|", "\\|") for cell in row] for row in rows]
-    return tabulate(cells, headers=headings, tablefmt="github", disable_numparse=True)
+    return f"{points(found.difference_pts / found.accuracy_against)} %"

@@ -1,6 +1,7 @@
 """What the paper prints: "TP4 Análise Quantitativa", Igor Lima, Universidade Federal do Amazonas.
 
-Its Table III (MMLU) is not printed: of MMLU only the differences in the text are known.
+Its Table III (MMLU) is not printed: of MMLU only the differences in the text are known. Its models are those of
+`core.models.PAPER_MODELS`, by name; of any other model it prints nothing.
 """
 
 # Table I, by the names of this project's params; the text names the base with "-Instruct-bnb-4bit".
@@ -28,3 +29,8 @@ SPIDER_SUCCESSES = {"base": 36, "m1": 75, "m2": 62}
 # Section II.C, in points against base, the same for both models: four of 50 questions of philosophy, one of 50 of
 # computer science, three of 150 in all.
 MMLU_DIFFERENCE_PTS = {"humanities": -8.00, "stem": 2.00, "all": -2.00}
+
+
+def mmlu_difference_pts(model: str, scope: str) -> float | None:
+    """Return the points against base that the paper prints for a tuned model on a category or "all"; None: nothing."""
+    return MMLU_DIFFERENCE_PTS.get(scope) if model in TABLE_1 else None

@@ -149,7 +149,8 @@ def other_run(whole: Path, mmlu_root: Path) -> Iterator[str]:
     """Say what makes the run in `mmlu_root` another experiment than the set `whole`, but for MMLU's questions."""
     yield from differences(whole / "params.yaml", mmlu_root / "params.yaml", (*PLACES, *MMLU_KEYS))
     ours, theirs = (lock.written(lock.read_stages(root / "dvc.lock")) for root in (whole, mmlu_root))
-    for adapter in ("models/m1", "models/m2"):
+    tuned = load_params(whole / "params.yaml", older=True).model_table.tuned
+    for adapter in (f"models/{model}" for model in tuned):
         if ours.get(adapter) != theirs.get(adapter):
             yield f"{adapter} is not the adapter of {whole}"
 

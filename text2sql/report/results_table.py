@@ -7,13 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from text2sql.comparison.compare import MODELS, NAMES, TUNED, points, read_flat, verdict
+from text2sql.comparison.flat import read_summary
+from text2sql.comparison.result import Difference, Summary, Verdict
 from text2sql.core.errors import UserError
 from text2sql.core.files import read_json, write_text
 from text2sql.core.intervals import wilson_interval
+from text2sql.core.models import PAPER_MODELS, ModelTable
 from text2sql.core.params import Params, load_params
 from text2sql.report import paper
-from text2sql.report.markdown import DASH, bullets, number, p_value, percent, table
+from text2sql.report.markdown_text import DASH, bullets, table
+from text2sql.report.numbers import count, in_percent, interval, minutes, number, p_equation, percent, points
 
 LEFT_OUT = "wta_1"  # the database of Spider's dev split with the largest tables by far
 SCHEMAS = ("none", "name", "tables", "ddl")
@@ -24,16 +27,17 @@ MMLU_ALL = "mmlu_all"  # within a set: the same adapters on all of MMLU
 class ResultSet:
     """What the table needs of one folder below `results/`.
 
-    compared: the numbers of metrics/compare.json; compared_all and mmlu_all: those of the run on all of MMLU, or None.
+    compared: what metrics/compare.json says; compared_all and mmlu_all: of the run on all of MMLU, or None.
     """
 
     name: str
+    models: ModelTable
     params: Params
     timings: dict[str, dict]
     spider: dict[str, dict]
-    compared: dict[str, float]
+    compared: Summary
     mmlu: dict[str, dict]
-    compared_all: dict[str, float] | None
+    compared_all: Summary | None
     mmlu_all: dict[str, dict] | None
 
 
@@ -49,18 +53,22 @@ def read_sets(results: Path) -> list[ResultSet]:
 
 
 def _read_set(folder: Path) -> ResultSet:
+    params = load_params(folder / "params.yaml", older=True)
+    models = params.model_table
+
     def of_models(task: str, root: Path) -> dict[str, dict]:
-        return {model: read_json(root / f"metrics/{task}/{model}.json") for model in MODELS}
+        return {model: read_json(root / f"metrics/{task}/{model}.json") for model in models.names}
 
     second = folder / MMLU_ALL if (folder / MMLU_ALL).is_dir() else None
     return ResultSet(
         name=folder.name,
-        params=load_params(folder / "params.yaml", older=True),
+        models=models,
+        params=params,
         timings={path.stem: read_json(path) for path in (folder / "timings").glob("*.json")},
         spider=of_models("spider", folder),
-        compared=read_flat(folder / "metrics/compare.json"),
+        compared=read_summary(folder / "metrics/compare.json", models),
         mmlu=of_models("mmlu", folder),
-        compared_all=read_flat(second / "metrics/compare.json") if second else None,
+        compared_all=read_summary(second / "metrics/compare.json", models) if second else None,
         mmlu_all=of_models("mmlu", second) if second else None,
     )
 
@@ -108,42 +116,41 @@ HEADINGS = (
 
 def results_table(sets: Sequence[ResultSet]) -> str:
     """Return one row a set and model below the paper's, and what the columns mean."""
-    rows = [_paper_row(model) for model in MODELS]
-    for found in sets:
-        for model in MODELS:
-            metrics, rest, compared = found.spider[model], _without(found, model), found.compared
-            tuned = model in TUNED
-            told = _told(compared[f"spider_gain_pts_{model}"], compared[f"spider_p_holm_{model}"]) if tuned else ""
-            rows.append(
-                [
-                    # Named once, as a reader's eye wants it.
-                    found.name if model == MODELS[0] else "",
-                    NAMES[model],
-                    _accuracy(metrics["successes"], metrics["total"]) + told,
-                    _accuracy(rest["successes"], rest["total"]),
-                    f"{100 * metrics['official_successes'] / metrics['total']:.2f}",
-                    _mmlu(found.mmlu, compared, model),
-                    _mmlu(found.mmlu_all, found.compared_all, model),
-                    f"{100 * compared[f'agreement_identical_outputs_{model}']:.2f}" if tuned else DASH,
-                    f"{found.timings[f'train_{model}']['seconds'] / 60:.1f}" if tuned else DASH,
-                ]
-            )
+    rows = [_paper_row(model) for model in PAPER_MODELS.names]
+    rows += [_row(found, model) for found in sets for model in found.models.names]
     shown = table(HEADINGS, rows)
     return f"{shown}\n\n{bullets(_notes(sets))}" if sets else shown
 
 
-def _paper_row(model: str) -> list[str]:
-    tuned = model in TUNED
+def _row(found: ResultSet, model: str) -> list[str]:
+    metrics, rest = found.spider[model], _without(found, model)
+    pair = found.compared.against_base(model) if model in found.models.tuned else None
     return [
-        "the paper" if model == MODELS[0] else "",
-        NAMES[model],
+        # Named once, as a reader's eye wants it.
+        found.name if model == found.models.base else "",
+        found.models.titles[model],
+        _accuracy(metrics["successes"], metrics["total"]) + (_told(pair.spider) if pair else ""),
+        _accuracy(rest["successes"], rest["total"]),
+        in_percent(metrics["official_successes"] / metrics["total"]),
+        _mmlu(found.mmlu, found.compared, model),
+        _mmlu(found.mmlu_all, found.compared_all, model),
+        in_percent(pair.agreement.outputs) if pair else DASH,
+        minutes(found.timings[f"train_{model}"]["seconds"], 1) if pair else DASH,
+    ]
+
+
+def _paper_row(model: str) -> list[str]:
+    difference = paper.mmlu_difference_pts(model, "all")
+    return [
+        "the paper" if model == PAPER_MODELS.base else "",
+        PAPER_MODELS.titles[model],
         _accuracy(paper.SPIDER_SUCCESSES[model], paper.SPIDER_TOTAL),
         DASH,
         DASH,
-        points(paper.MMLU_DIFFERENCE_PTS["all"]) if tuned else DASH,
+        DASH if difference is None else points(difference),
         DASH,
         DASH,
-        f"{paper.TRAINING_MINUTES[model]:.1f}" if tuned else DASH,
+        f"{paper.TRAINING_MINUTES[model]:.1f}" if model in paper.TRAINING_MINUTES else DASH,
     ]
 
 
@@ -151,15 +158,16 @@ def _notes(sets: Sequence[ResultSet]) -> list[str]:
     """Return what the columns mean, with the numbers of questions and the machines that the sets themselves name."""
 
     def numbers(values: Iterable[int]) -> str:
-        return " or ".join(f"{value:,}" for value in sorted(set(values))) or "no"
+        return " or ".join(count(value) for value in sorted(set(values))) or "no"
 
+    rest = numbers(_without(found, found.models.base)["total"] for found in sets)
     return [
         f"Spider: execution accuracy in percent, with its 95 % interval (Wilson's), over the "
-        f"{numbers(found.spider['base']['total'] for found in sets)} questions of the dev split. "
-        f"Without `{LEFT_OUT}`: over the {numbers(_without(found, 'base')['total'] for found in sets)} on other "
-        "databases. Official: by the official evaluator's definition, over all.",
-        f"MMLU: Base's accuracy in percent over {numbers(found.mmlu['base']['total'] for found in sets)} and "
-        f"{numbers(found.mmlu_all['base']['total'] for found in sets if found.mmlu_all)} questions; then points "
+        f"{numbers(found.compared.spider_total for found in sets)} questions of the dev split. "
+        f"Without `{LEFT_OUT}`: over the {rest} on other databases. "
+        "Official: by the official evaluator's definition, over all.",
+        f"MMLU: Base's accuracy in percent over {numbers(found.compared.mmlu_total for found in sets)} and "
+        f"{numbers(found.compared_all.mmlu_total for found in sets if found.compared_all)} questions; then points "
         "gained or lost against Base, with a paired bootstrap 95 % interval.",
         "`*`: differs from Base by more than chance (exact McNemar p, Holm-adjusted within the run, at most 5 %).",
         "As Base: percent of the answers on Spider that are Base's own, character by character.",
@@ -172,7 +180,7 @@ def _machines(sets: Sequence[ResultSet]) -> str:
     names = {
         timing.get("gpu") or f"{timing['cpus']} CPU cores"
         for found in sets
-        for timing in (found.timings[f"train_{model}"] for model in TUNED)
+        for timing in (found.timings[f"train_{model}"] for model in found.models.tuned)
     }
     return " or ".join(sorted(names))
 
@@ -185,50 +193,42 @@ def _without(found: ResultSet, model: str) -> dict[str, int]:
 
 
 def _accuracy(right: int, total: int) -> str:
-    low, high = (100 * end for end in wilson_interval(right, total))
-    return f"{100 * right / total:.2f} ({low:.1f} to {high:.1f})"
+    low, high = (in_percent(end, 1) for end in wilson_interval(right, total))
+    return f"{in_percent(right / total)} ({interval(low, high)})"
 
 
-def _mmlu(metrics: Mapping[str, dict] | None, compared: Mapping[str, float] | None, model: str) -> str:
+def _mmlu(metrics: Mapping[str, dict] | None, compared: Summary | None, model: str) -> str:
     if metrics is None or compared is None:
         return DASH
-    if model == "base":
-        return f"{100 * metrics['base']['accuracy']:.2f}"
-    difference, low, high, p = _mmlu_difference(compared, model)
-    return f"{points(difference)} ({_short(low)} to {_short(high)}){_told(difference, p)}"
+    if model == compared.models.base:
+        return in_percent(metrics[model]["accuracy"])
+    found = compared.against_base(model).mmlu
+    bounds = interval(points(found.low_pts, 1), points(found.high_pts, 1))
+    return f"{points(found.difference_pts)} ({bounds}){_told(found)}"
 
 
-def _short(difference: float) -> str:
-    text = f"{difference:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
-
-
-def _told(difference: float, p: float) -> str:
-    return "" if verdict(difference, p) == "not distinguishable" else " *"
-
-
-def _mmlu_difference(compared: Mapping[str, float], model: str) -> tuple[float, float, float, float]:
-    """Return the difference to base in points, its interval, and the adjusted p: gains count up here."""
-    loss, low, high = (compared[f"mmlu_loss_pts{end}_{model}"] for end in ("", "_low", "_high"))
-    return 0.0 - loss, 0.0 - high, 0.0 - low, compared[f"mmlu_p_holm_{model}"]
+def _told(found: Difference) -> str:
+    return "" if found.verdict is Verdict.NOT_DISTINGUISHABLE else " *"
 
 
 # ---------------------------------------------------------------- findings
 
 
 def model_2_findings(sets: Sequence[ResultSet]) -> str:
-    """Return what Model 2's training changed at all: outputs that differ, and points on Spider."""
-    rate, share = number(paper.TABLE_1["m2"]["lr"]), paper.SPIDER_SUCCESSES["m2"] / paper.SPIDER_TOTAL
+    """Return what training the paper's Model 2 changed at all: outputs that differ, and points on Spider."""
+    model = "m2"
+    rate, share = number(paper.TABLE_1[model]["lr"]), paper.SPIDER_SUCCESSES[model] / paper.SPIDER_TOTAL
     lines = []
     for found in sets:
-        recipe, compared, total = found.params.train_for("m2"), found.compared, found.spider["m2"]["total"]
-        differ = round((1 - compared["agreement_identical_outputs_m2"]) * total)
-        gain, low, high, p = (
-            compared[f"spider_{key}_m2"] for key in ("gain_pts", "gain_pts_low", "gain_pts_high", "p_holm")
-        )
+        if model not in found.models.tuned:
+            continue
+        recipe, pair = found.params.train_for(model), found.compared.against_base(model)
+        total = found.compared.spider_total
+        differ = round((1 - pair.agreement.outputs) * total)
         lines.append(
-            f"{found.name} (rate {number(recipe.lr)}, epochs {number(recipe.epochs)}): {differ:,} of {total:,} "
-            f"outputs differ ({percent(differ / total)}); {_difference('execution accuracy', gain, low, high, p)}."
+            f"{found.name} (rate {number(recipe.lr)}, epochs {number(recipe.epochs)}): {count(differ)} of "
+            f"{count(total)} outputs differ ({percent(differ / total)}); "
+            f"{_difference('execution accuracy', pair.spider)}."
         )
     return (
         f"**What Model 2 learns.** The paper reads its {percent(share)} as an effect of training at a rate of {rate}. "
@@ -241,13 +241,13 @@ def mmlu_findings(sets: Sequence[ResultSet]) -> str:
     """Return what remains of the paper's loss on MMLU, on its few questions and on all."""
     lines = []
     for found in sets:
-        for model in TUNED:
+        for model in found.models.tuned:
             parts = [
-                _difference(f"{metrics['base']['total']:,} questions", *_mmlu_difference(compared, model))
-                for metrics, compared in ((found.mmlu, found.compared), (found.mmlu_all, found.compared_all))
-                if metrics is not None and compared is not None
+                _difference(f"{count(compared.mmlu_total)} questions", compared.against_base(model).mmlu)
+                for compared in (found.compared, found.compared_all)
+                if compared is not None
             ]
-            lines.append(f"{found.name}, {NAMES[model]}: {'; '.join(parts)}.")
+            lines.append(f"{found.name}, {found.models.titles[model]}: {'; '.join(parts)}.")
     return (
         "**What remains of the loss on MMLU.** The paper reports "
         f"{points(paper.MMLU_DIFFERENCE_PTS['all'])} points for both models: three questions of 150. Here, against "
@@ -255,9 +255,6 @@ def mmlu_findings(sets: Sequence[ResultSet]) -> str:
     )
 
 
-def _difference(what: str, difference: float, low: float, high: float, p: float) -> str:
-    text = p_value(p)
-    return (
-        f"{what}: {points(difference)} points ({points(low)} to {points(high)}, adjusted p "
-        f"{text if text.startswith('<') else f'= {text}'}): {verdict(difference, p)}"
-    )
+def _difference(what: str, found: Difference) -> str:
+    bounds = f"{interval(points(found.low_pts), points(found.high_pts))}, adjusted {p_equation(found.p_holm)}"
+    return f"{what}: {points(found.difference_pts)} points ({bounds}): {found.verdict}"

@@ -3,8 +3,9 @@
     python -m text2sql.report.review --base main        print it (`make review BASE=main`)
 
 Compares the working tree with the commit at which it left `--base`, by `dvc params diff` and `dvc metrics diff`. Needs
-neither a GPU nor any data: verdicts and the gate follow from metrics/compare.json and params.yaml. Exits 0 wherever it
-could write the comment; `python -m stages.compare --gate` is what fails.
+neither a GPU nor any data: verdicts and the gate follow from metrics/compare.json and params.yaml. Of the metrics it
+shows the gate's, and those that moved beyond the 95 % interval that they had before; all others are folded away. Exits
+0 wherever it could write the comment; `python -m stages.compare --gate` is what fails.
 """
 
 import json
@@ -12,18 +13,32 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from text2sql.comparison import compare as comparison
+from text2sql.comparison import flat
+from text2sql.comparison.gate import gate_outcome, trade_off
 from text2sql.core.errors import ArgumentParser, RunError, UserError, run
-from text2sql.core.files import read_yaml
+from text2sql.core.files import read_json, read_yaml
+from text2sql.core.models import ModelTable
 from text2sql.core.params import load_params
 from text2sql.report import lock
-from text2sql.report.markdown import bullets, number, table
+from text2sql.report.markdown_text import bullets, table
+from text2sql.report.numbers import number
+from text2sql.report.sentences import gate_lines, sentences
 
 MARKER = "<!-- text2sql review -->"  # by which the workflow finds its comment again
 HEADLINE = "metrics/compare.json"
 MOST_CHARACTERS = 60_000  # GitHub takes 65,536
+MOST_MOVED = 40  # rows that are not folded, beside the gate's
+
+
+class Row(NamedTuple):
+    """One metric or param, before and now; None where it is not there."""
+
+    path: str
+    key: str
+    old: Any
+    new: Any
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -38,35 +53,66 @@ def comment(base: str) -> str:
 
     Raises UserError where `base` is no commit here or metrics/compare.json is missing, RunError where DVC fails.
     """
-    start = merge_base(base)
+    start, now = merge_base(base), load_params()
+    models = now.model_table
     params = dvc_diff("params", start)
-    metrics = dvc_diff("metrics", start)
-    flat = comparison.read_flat(HEADLINE)
-    trade_offs = comparison.trade_off(flat, load_params().compare)
+    metrics = dvc_diff("metrics", start, everything=True)
+    summary = flat.read_summary(HEADLINE, models)
+    trade_offs = trade_off(summary, now.compare)
     stale = list(stale_parts(Path("dvc.lock")))
-    order = list(flat)
-    headline = sorted(
-        (row for row in metrics if row[0] == HEADLINE),
-        key=lambda row: order.index(row[1]) if row[1] in flat else len(order),
-    )
-    others = [row for row in metrics if row[0] != HEADLINE]
     sections = [
         MARKER,
         f"## Review against {base} ({start[:7]})",
         *(["**These metrics do not belong to this commit:**\n\n" + bullets(stale)] if stale else []),
         "### Verdict",
-        bullets(comparison.sentences(flat).values()),
-        f"### Limits: {comparison.gate_outcome(trade_offs)}",
-        bullets(comparison.gate_lines(trade_offs)),
+        bullets(sentences(summary).values()),
+        f"### Limits: {gate_outcome(trade_offs)}",
+        bullets(gate_lines(trade_offs, models)),
         "### Params",
         _table(params, "Param") if params else "No param changed.",
         "### Metrics",
-        _table(headline, "Metric") if headline else f"No number in {HEADLINE} changed.",
     ]
-    if others:
-        room = MOST_CHARACTERS - sum(len(section) + 2 for section in sections)
-        sections.append(_details(others, room))
-    return "\n\n".join(sections)
+    room = MOST_CHARACTERS - sum(len(section) + 2 for section in sections)
+    return "\n\n".join([*sections, *metrics_section(metrics, models, room)])
+
+
+def metrics_section(metrics: Sequence[Row], models: ModelTable, room: int) -> list[str]:
+    """Return the gate's numbers that changed and what moved beyond its interval, then the others, folded away."""
+    changed = [row for row in metrics if row.old != row.new]
+    place = {key: place for place, key in enumerate(read_json(HEADLINE))}
+    headline = sorted((row for row in changed if row.path == HEADLINE), key=lambda row: place.get(row.key, len(place)))
+    of_gate = [row for row in headline if row.key in flat.limit_keys(models)]
+    moved = [row for row in moved_beyond_interval(metrics) if row not in of_gate]
+    shown = [*of_gate, *moved[:MOST_MOVED]]
+    folded = [row for row in (*headline, *(row for row in changed if row.path != HEADLINE)) if row not in shown]
+    if shown:
+        cut = f" (the first {MOST_MOVED} of {len(moved)})" if len(moved) > MOST_MOVED else ""
+        sections = [f"Those of the limits, and what moved beyond its 95 % interval{cut}:", _table(shown, "Metric")]
+    elif headline:
+        sections = ["No number of a limit changed, and none moved beyond its 95 % interval."]
+    else:
+        sections = [f"No number in {HEADLINE} changed."]
+    if folded:
+        sections.append(_details(folded, room - sum(len(section) + 2 for section in sections)))
+    return sections
+
+
+def moved_beyond_interval(metrics: Sequence[Row]) -> list[Row]:
+    """Return the metrics that lie outside the 95 % interval that stood beside them before.
+
+    One stands beside each accuracy (`accuracy_low`, `accuracy_high`) and beside the points of a pair. `metrics` holds
+    those that did not change, too, since a bound may be among them.
+    """
+    before = {(row.path, row.key): row.old for row in metrics}
+    moved = []
+    for row in metrics:
+        ends = flat.interval_keys(row.key) if row.path == HEADLINE else (f"{row.key}_low", f"{row.key}_high")
+        values = (*(before.get((row.path, key)) for key in ends or ()), row.new)
+        if len(values) == 3 and all(isinstance(value, (int, float)) for value in values):
+            low, high, now = values
+            if not low <= now <= high:
+                moved.append(row)
+    return moved
 
 
 def merge_base(base: str) -> str:
@@ -78,15 +124,15 @@ def merge_base(base: str) -> str:
     return found.stdout.strip()
 
 
-def dvc_diff(what: str, revision: str) -> list[tuple[str, str, Any, Any]]:
-    """Return what `dvc params diff` or `dvc metrics diff` finds changed: rows of file, key, old and new value."""
+def dvc_diff(what: str, revision: str, everything: bool = False) -> list[Row]:
+    """Return what `dvc params diff` or `dvc metrics diff` finds changed; with `everything`, what did not change too."""
     # JSON, since the tables that DVC prints are rounded.
-    command = [sys.executable, "-m", "dvc", what, "diff", "--json", revision]
+    command = [sys.executable, "-m", "dvc", what, "diff", "--json", *(["--all"] if everything else []), revision]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise RunError(f"`{' '.join(command[1:])}` failed: {' '.join(done.stderr.split())}")
     return [
-        (path, key, value.get("old"), value.get("new"))
+        Row(path, key, value.get("old"), value.get("new"))
         for path, keys in sorted(json.loads(done.stdout or "{}").items())
         for key, value in sorted(keys.items())
     ]
@@ -109,8 +155,13 @@ def stale_parts(lock_file: Path) -> Iterator[str]:
             yield f"{path} is not what stage {stage} wrote; `dvc repro` writes it again"
 
 
-def _table(rows: Sequence[tuple[str, str, Any, Any]], what: str) -> str:
-    return table([what, "Before", "Now", "Change"], [[f"`{key}`", *_values(old, new)] for _, key, old, new in rows])
+def _table(rows: Sequence[Row], what: str) -> str:
+    return table([what, "Before", "Now", "Change"], [[_name(row), *_values(row.old, row.new)] for row in rows])
+
+
+def _name(row: Row) -> str:
+    file = "" if row.path in (HEADLINE, "params.yaml") else f"{row.path.removeprefix('metrics/')} "
+    return f"{file}`{row.key}`"
 
 
 def _details(rows: Sequence[tuple[str, str, Any, Any]], room: int) -> str:

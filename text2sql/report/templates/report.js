@@ -292,7 +292,7 @@ function modelBlock(example, model, i, gold) {
   }
   const twin = models.findIndex((_, j) => j < i && example.answers[j].sql === answer.sql);
   if (twin >= 0) notes.push(`same answer as ${models[twin].label}`);
-  const heading = element("h4", { class: model.name }, element("span", {}, mark(model.name), model.label),
+  const heading = element("h4", { class: model.style }, element("span", {}, mark(model.name), model.label),
     element("span", { class: right ? "right" : "wrong" }, `${right ? "✓ right" : "✗ wrong"}` +
       (right || answer.outcome === "correct" ? "" : `: ${words(answer.outcome)}`)),
     notes.length ? element("span", { class: "muted" }, notes.join("; ")) : null);

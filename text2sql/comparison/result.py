@@ -1,0 +1,171 @@
+"""What a comparison found, typed. `compare` makes a `Comparison`; gate, cost and reports read its fields.
+
+Nothing here depends on time or machine. All differences are in points (100 points are a share of 1), and count up
+where `model` is better than `against`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from text2sql.core.models import ModelTable
+
+SIGNIFICANCE = 0.05
+EXECUTION, OFFICIAL, ACCURACY = "execution_accuracy", "official_execution_accuracy", "accuracy"
+SPIDER_MEASURES = (EXECUTION, OFFICIAL)
+HEADLINE, BY_CATEGORY, BY_SUBJECT = "headline", "mmlu_categories", "mmlu_subjects"
+ALL = "all"  # the scope of an overall comparison
+
+
+class Verdict(StrEnum):
+    """Whether a difference is more than chance."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    NOT_DISTINGUISHABLE = "not distinguishable"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """`model` less `against` in points, with its paired bootstrap 95 % interval.
+
+    p_holm: the exact two-sided McNemar p, adjusted by Holm's method within its family.
+    smallest_detectable_pts: the smallest difference that so many questions show with 80 % power at the observed
+        discordance and an unadjusted level of 5 %; None where there is none.
+    """
+
+    difference_pts: float
+    low_pts: float
+    high_pts: float
+    p_holm: float
+    smallest_detectable_pts: float | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict: from the adjusted p alone, with the difference's sign."""
+        if self.p_holm > SIGNIFICANCE or not self.difference_pts:
+            return Verdict.NOT_DISTINGUISHABLE
+        return Verdict.BETTER if self.difference_pts > 0 else Verdict.WORSE
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairComparison(Difference):
+    """One row: two models on one measure of one set of questions, the same ones for both.
+
+    task, measure: "spider" with "execution_accuracy" or "official_execution_accuracy", "mmlu" with "accuracy".
+    level, scope: "overall" and "all", "category" or "subject" and its name.
+    family: the key in `Comparison.families` of the comparisons that p is adjusted for.
+    accuracy, accuracy_against: shares from 0 to 1.
+    gained, lost, both_right, both_wrong: questions that `model` alone, `against` alone, both or neither answer.
+    p: the exact two-sided McNemar p before adjustment.
+    """
+
+    task: str
+    measure: str
+    level: str
+    scope: str
+    family: str
+    model: str
+    against: str
+    total: int
+    accuracy: float
+    accuracy_against: float
+    gained: int
+    lost: int
+    both_right: int
+    both_wrong: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Shares from 0 to 1: identical raw outputs on Spider, execution-accuracy verdicts, choices on MMLU."""
+
+    outputs: float
+    spider_verdicts: float
+    mmlu_choices: float
+
+
+@dataclass(frozen=True)
+class PairSummary:
+    """Two models overall: execution accuracy on Spider, accuracy on MMLU, and how alike their answers are."""
+
+    model: str
+    against: str
+    spider: Difference
+    mmlu: Difference
+    agreement: Agreement
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The overall results of a comparison: what the verdicts and the gate follow from, without any other file.
+
+    spider_total, mmlu_total: numbers of questions. pairs: in the order of `models.pairs`.
+    """
+
+    models: ModelTable
+    spider_total: int
+    mmlu_total: int
+    pairs: tuple[PairSummary, ...]
+
+    def against_base(self, model: str) -> PairSummary:
+        """Return the pair of a tuned model and the base. Raises KeyError where there is none."""
+        for pair in self.pairs:
+            if (pair.model, pair.against) == (model, self.models.base):
+                return pair
+        raise KeyError(model)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every pair of models on every measure.
+
+    spider, mmlu: {model: the content of metrics/spider/<model>.json, metrics/mmlu/<model>.json}.
+    rows: measure by measure, and within one pair by pair, in the order of `models.pairs`.
+    families: {family: its description, with the number of comparisons in it}.
+    agreement: by (model, against).
+    """
+
+    models: ModelTable
+    spider: Mapping[str, Mapping[str, Any]]
+    mmlu: Mapping[str, Mapping[str, Any]]
+    rows: tuple[PairComparison, ...]
+    families: Mapping[str, str]
+    agreement: Mapping[tuple[str, str], Agreement]
+
+    def row(self, model: str, against: str, measure: str, scope: str = ALL) -> PairComparison:
+        """Return the one row of this pair, measure and scope. Raises KeyError where there is none.
+
+        A subject and a category never share a name, so that `scope` tells them apart.
+        """
+        for row in self.rows:
+            if (row.model, row.against, row.measure, row.scope) == (model, against, measure, scope):
+                return row
+        raise KeyError((model, against, measure, scope))
+
+    def against_base(self, model: str, measure: str, scope: str = ALL) -> PairComparison:
+        """Return the row of a tuned model and the base."""
+        return self.row(model, self.models.base, measure, scope)
+
+    @property
+    def categories(self) -> list[str]:
+        """The MMLU categories that were asked, in order."""
+        return list(dict.fromkeys(row.scope for row in self.rows if row.level == "category"))
+
+    @property
+    def summary(self) -> Summary:
+        """The overall results alone."""
+        pairs = [
+            PairSummary(
+                model,
+                against,
+                spider=self.row(model, against, EXECUTION),
+                mmlu=self.row(model, against, ACCURACY),
+                agreement=self.agreement[model, against],
+            )
+            for model, against in self.models.pairs
+        ]
+        base = self.models.base
+        return Summary(self.models, self.spider[base]["total"], self.mmlu[base]["total"], tuple(pairs))

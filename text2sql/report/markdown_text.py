@@ -1,0 +1,19 @@
+"""Markdown's lists and tables."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+DASH = "-"
+
+
+def bullets(lines: Iterable[str]) -> str:
+    """Return `lines` as a Markdown list."""
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a Markdown table; a `|` or a line's end within a cell stays text."""
+    from tabulate import tabulate
+
+    cells = [[" ".join(str(cell).splitlines()).replace("|", "\\|") for cell in row] for row in rows]
+    return tabulate(cells, headers=headings, tablefmt="github", disable_numparse=True)

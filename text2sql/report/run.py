@@ -1,0 +1,162 @@
+"""What one run left for the reports: metrics, verdicts, timings, loss curves and provenance, read and compared."""
+
+import csv
+import itertools
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from text2sql.comparison.compare import ModelResults, compare
+from text2sql.comparison.gate import TradeOff, trade_off
+from text2sql.comparison.result import Comparison
+from text2sql.core import paths
+from text2sql.core.errors import UserError
+from text2sql.core.files import iter_jsonl, read_json, read_object
+from text2sql.core.models import ModelTable
+from text2sql.core.params import Params
+from text2sql.report import lock
+from text2sql.report.explorer import explorer_step
+
+# What is read here of each line and file. The rest of them is their own stage's affair.
+VERDICT = {
+    "index": int, "db_id": str, "hardness": str, "question": str, "gold": str, "sql": str,
+    "execution_accuracy": bool, "official_execution_accuracy": bool, "outcome": str,
+}  # fmt: skip
+CHOICE = {"subject": str, "category": str, "index": int, "choice": int, "correct": bool}
+PREDICTION = {"index": int, "db_id": str, "raw": str}
+SPIDER_METRICS = {
+    "execution_accuracy": float, "official_execution_accuracy": float, "successes": int, "official_successes": int,
+    "total": int, "by_hardness": dict, "causes": dict, "causes_by_hardness": dict, "sqlite_version": str,
+}  # fmt: skip
+MMLU_METRICS = {"accuracy": float, "correct": int, "total": int, "by_category": dict, "by_subject": dict}
+TRAINING = {"final_loss": float, "steps": int, "examples": int, "trainable_parameters": int}
+TIMING = {"stage": str, "seconds": float, "versions": dict}
+TIMED_STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "compare")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the reports show.
+
+    training: {tuned model: the content of metrics/train/<model>.json}.
+    timings: {file name without its ending, such as "train_m1": the content of data/timings/<name>.json}, in the order
+        in which they shall be listed; what is missing shows as a dash.
+    loss_curves: {tuned model: the rows of metrics/train/<model>_loss.csv, with numbers as numbers}.
+    verdicts: {model: lines of data/verdicts/spider/<model>.jsonl}, the same examples in the same order for all; all of
+        them or, where `explorer.explorer_step` says so, every n-th.
+    schemas: {db_id: schema} as in data/prepared/spider/schemas.json; more than the verdicts name are fine.
+    provenance: {heading: value, or a mapping of any depth}, such as {"git": {"revision": …}, "data": {path: md5}}.
+    """
+
+    params: Params
+    comparison: Comparison
+    training: Mapping[str, Mapping[str, Any]]
+    timings: Mapping[str, Mapping[str, Any]]
+    loss_curves: Mapping[str, Sequence[Mapping[str, Any]]]
+    verdicts: Mapping[str, Sequence[Mapping[str, Any]]]
+    schemas: Mapping[str, Mapping[str, Any]]
+    provenance: Mapping[str, Any]
+
+    @property
+    def models(self) -> ModelTable:
+        """The models that are compared."""
+        return self.comparison.models
+
+    @property
+    def trade_off(self) -> tuple[TradeOff, ...]:
+        """How each tuned model stands against the limits of the params."""
+        return trade_off(self.comparison.summary, self.params.compare)
+
+
+def read_run(params: Params) -> Run:
+    """Read what the stages before `compare` left in the current folder, and compare the models.
+
+    Raises UserError that names the file that is missing, damaged or of another run than the others.
+    """
+    models = params.model_table
+    verdict_lines = {model: paths.VERDICTS / f"spider/{model}.jsonl" for model in models.names}
+    found = compare(
+        {model: _read_results(model, verdict_lines[model]) for model in models.names}, params.compare, models
+    )
+    training = {model: read_object(paths.METRICS / f"train/{model}.json", TRAINING) for model in models.tuned}
+    timings = read_timings(paths.TIMINGS, models)
+    # Read again, since the explorer shows not all of a great many.
+    step = explorer_step(found.summary.spider_total)
+    return Run(
+        params=params,
+        comparison=found,
+        training=training,
+        timings=timings,
+        loss_curves={model: read_loss_curve(paths.METRICS / f"train/{model}_loss.csv") for model in models.tuned},
+        verdicts={
+            model: list(itertools.islice(iter_jsonl(path), 0, None, step)) for model, path in verdict_lines.items()
+        },
+        schemas=read_json(paths.SCHEMAS),
+        provenance=provenance(timings, found),
+    )
+
+
+def _read_results(model: str, spider_verdicts: Path) -> ModelResults:
+    return ModelResults(
+        spider_metrics=read_object(paths.METRICS / f"spider/{model}.json", SPIDER_METRICS),
+        mmlu_metrics=read_object(paths.METRICS / f"mmlu/{model}.json", MMLU_METRICS),
+        spider_verdicts=iter_jsonl(spider_verdicts, VERDICT),
+        mmlu_verdicts=iter_jsonl(paths.VERDICTS / f"mmlu/{model}.jsonl", CHOICE),
+        predictions=iter_jsonl(paths.PREDICTIONS / f"{model}.jsonl", PREDICTION),
+    )
+
+
+def read_timings(folder: Path, models: ModelTable) -> dict[str, dict[str, Any]]:
+    """Return {file's stem: its content} in the pipeline's order, and within a stage in that of `models`."""
+    timings = {path.stem: read_object(path, TIMING) for path in folder.glob("*.json")}
+
+    def place(stem: str) -> tuple[int, int, str]:
+        stage, model = timings[stem]["stage"], timings[stem].get("model")
+        return (
+            TIMED_STAGES.index(stage) if stage in TIMED_STAGES else len(TIMED_STAGES),
+            models.names.index(model) if model in models.names else len(models.names),
+            stem,
+        )
+
+    return {stem: timings[stem] for stem in sorted(timings, key=place)}
+
+
+def read_loss_curve(path: Path) -> list[dict[str, float]]:
+    """Return the rows of a loss curve as numbers."""
+    rows = []
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                rows.append({name: float(value) for name, value in row.items()})
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}, line {reader.line_num}: wanted numbers alone: {error}") from None
+    return rows
+
+
+def provenance(timings: Mapping[str, Mapping[str, Any]], found: Comparison) -> dict[str, Any]:
+    """Return what the run was made of: git's revision, library versions, and the raw data's checksums by DVC."""
+    versions = {"sqlite": found.spider[found.models.base]["sqlite_version"]}
+    for timing in timings.values():
+        versions |= timing["versions"]
+    return {"git": _git_revision(), "versions": versions, "data": _data_checksums(Path("dvc.lock"))}
+
+
+def _git_revision() -> dict[str, str]:
+    try:
+        revision = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return {"revision": "not in a git repository"}
+    return {"revision": revision.stdout.strip()}
+
+
+def _data_checksums(lock_file: Path) -> dict[str, str]:
+    """Return {raw data path: md5} as `prepare` found it: DVC writes its lock after each stage."""
+    if not lock_file.is_file():
+        return {}
+    dependencies = lock.read(lock.read_stages(lock_file, own=True))
+    return {path: md5 for stage, path, md5 in dependencies if stage == "prepare" and not path.endswith(".py")}

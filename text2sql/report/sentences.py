@@ -1,0 +1,54 @@
+"""The verdicts in words: one sentence a pair of models, and one line a limit of the gate."""
+
+from collections.abc import Iterable
+
+from text2sql.comparison.gate import TradeOff
+from text2sql.comparison.result import Difference, Summary, Verdict
+from text2sql.core.models import ModelTable
+from text2sql.report.numbers import count, interval, p_equation, points
+
+_AGAINST_BASE = {Verdict.BETTER: "improved on", Verdict.WORSE: "regressed from"}
+_AGAINST_TUNED = {Verdict.BETTER: "is better than", Verdict.WORSE: "is worse than"}
+
+
+def sentences(summary: Summary) -> dict[tuple[str, str], str]:
+    """Return one sentence for each pair (model, against).
+
+    "improved" and "regressed" stand only where the Holm-adjusted p reaches 5 %.
+    """
+    titles = summary.models.titles
+    found = {}
+    for pair in summary.pairs:
+        words = _AGAINST_BASE if pair.against == summary.models.base else _AGAINST_TUNED
+        spider = _clause(words, f"{titles[pair.against]} on Spider", pair.spider, summary.spider_total)
+        mmlu = _clause(words, f"{titles[pair.against]} on MMLU", pair.mmlu, summary.mmlu_total)
+        found[pair.model, pair.against] = f"{titles[pair.model]} {spider} and {mmlu}."
+    return found
+
+
+def _clause(words: dict[Verdict, str], other_on_task: str, found: Difference, total: int) -> str:
+    word = words.get(found.verdict, "is not distinguishable from")
+    bounds = interval(points(found.low_pts), points(found.high_pts))
+    numbers = f"{points(found.difference_pts)} points, 95 % interval {bounds}, Holm-adjusted {p_equation(found.p_holm)}"
+    detectable = found.smallest_detectable_pts
+    shown = "" if detectable is None else f"; smallest detectable: {detectable:.2f} on {count(total)} questions"
+    return f"{word} {other_on_task} ({numbers}{shown})"
+
+
+def gate_lines(trade_offs: Iterable[TradeOff], models: ModelTable) -> list[str]:
+    """Say one line a tuned model and limit: its verdict, the points with their interval, and the limit."""
+    return [
+        f"{limit.verdict}: {models.titles[found.model]}, {name}: {points(limit.points)} points "
+        f"({interval(points(limit.low_pts), points(limit.high_pts))}), {bound} {limit.limit_pts:g} wanted"
+        for found in trade_offs
+        for limit, name, bound in (
+            (found.spider, "gain on Spider", "at least"),
+            (found.mmlu, "loss on MMLU", "at most"),
+        )
+    ]
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as a sentence lists them: `Base, Model 1 and Model 2`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
