@@ -6,30 +6,11 @@ from types import SimpleNamespace
 import pytest
 
 from testkit import synthetic
+from testkit.compared import LIMITS, inputs
 from text2sql.comparison import compare as comparison
 from text2sql.comparison import significance as statistics
-from text2sql.comparison.compare import MODELS, ModelResults, compare, entry, flatten, sentences, trade_off
+from text2sql.comparison.compare import MODELS, compare, entry, flatten, sentences, trade_off
 from text2sql.core.errors import UserError
-
-LIMITS = SimpleNamespace(max_mmlu_loss_pts=5.0, min_spider_gain_pts=0.0, bootstrap_samples=2000, seed=0)
-
-
-def inputs(made, **changes):
-    """The three models' results; `changes` replace a field of one model: `m1__predictions=[…]`."""
-    found = {
-        model: {
-            "spider_metrics": made.spider_metrics[model],
-            "mmlu_metrics": made.mmlu_metrics[model],
-            "spider_verdicts": made.spider_verdicts[model],
-            "mmlu_verdicts": made.mmlu_verdicts[model],
-            "predictions": made.predictions[model],
-        }
-        for model in MODELS
-    }
-    for name, value in changes.items():
-        model, field = name.split("__")
-        found[model][field] = value
-    return {model: ModelResults(**fields) for model, fields in found.items()}
 
 
 def with_outcomes(spider, mmlu):

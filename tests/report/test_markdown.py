@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from testkit import synthetic
-from tests.comparison.test_compare import LIMITS, inputs
+from testkit.compared import LIMITS, inputs
 from text2sql.comparison.compare import compare
 from text2sql.core.params import load_params
 from text2sql.data.mmlu import SUBJECT_CATEGORY

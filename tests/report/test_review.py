@@ -12,7 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from testkit import synthetic
-from tests.comparison.test_compare import LIMITS, inputs
+from testkit.compared import LIMITS, inputs
 from text2sql.comparison.compare import compare, flatten
 from text2sql.core.files import read_json, write_json
 from text2sql.core.params import load_params

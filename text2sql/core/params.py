@@ -275,9 +275,7 @@ def _problem(problem: dict, form: type[BaseModel]) -> str:
     if problem["type"] == "invalid_key":
         return f"{key}: unknown key; the keys here are texts"
     if problem["type"] == "missing" and key == "version":
-        return (
-            f"version: missing: a file of an earlier form; takes {VERSION} and its keys, as in recipes/"
-        )
+        return f"version: missing: a file of an earlier form; takes {VERSION} and its keys, as in recipes/"
     if problem["type"] == "missing":
         return f"{key}: missing"
     if problem["type"] == "value_error":
