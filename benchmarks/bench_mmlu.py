@@ -27,12 +27,12 @@ from benchmarks.material import (
     numbers,
     params,
     plain_model,
-    save_random_adapter,
     sizes,
     spread,
 )
 from benchmarks.measuring import OURS, Side, best_of, bound, compared, in_turns, nearly_same, result, same
 from benchmarks.results import save, show
+from testkit.random_models import save_random_adapter
 from text2sql.core.dependencies import Key
 from text2sql.core.errors import UserError
 from text2sql.core.journal import Journal

@@ -27,13 +27,13 @@ from benchmarks.material import (
     numbers,
     params,
     plain_model,
-    save_random_adapter,
     sizes,
     spider_prompts,
     spread,
 )
 from benchmarks.measuring import OURS, Side, Worker, best_of, bound, compared, in_turns, nearly_same, result, same
 from benchmarks.results import save, show
+from testkit.random_models import save_random_adapter
 from text2sql.core.dependencies import Key
 from text2sql.core.journal import Journal
 from text2sql.core.params import ModelParams

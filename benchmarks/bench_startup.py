@@ -19,9 +19,9 @@ from pathlib import Path
 from benchmarks.machine import has
 from benchmarks.material import REPOSITORY
 from benchmarks.measuring import Side, Unavailable, compared, in_turns, result
-from benchmarks.random_base import write_random_base
 from benchmarks.results import show
 from testkit.project import Project
+from testkit.random_models import write_random_base
 from testkit.warm import warm_python
 
 EVAL, EMPTY = "eval_spider base", "an empty Python"

@@ -38,11 +38,11 @@ from benchmarks.material import (
     params,
     plain_base,
     sizes,
-    source_folder,
     spider_questions,
 )
 from benchmarks.measuring import OURS, result
 from benchmarks.results import save, show
+from testkit.random_models import source_folder
 from text2sql.core.params import ModelParams, TrainParams
 from text2sql.model.bases import EMBEDDED_BASE
 from text2sql.prompts.messages import bare_messages, spider_messages

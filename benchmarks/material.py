@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import dtype_name
-from text2sql.core.params import LoraParams, ModelParams, Params, load_params
+from testkit.random_models import source_folder
+from text2sql.core.params import ModelParams, Params, load_params
 from text2sql.data.schema import Schema, schema_from_sqlite
 from text2sql.data.spider import open_spider
-from text2sql.model.bases import EMBEDDED_BASE, embedded_base
+from text2sql.model.bases import EMBEDDED_BASE
 from text2sql.prompts.messages import FewShot, load_few_shot, spider_messages
 
 REPOSITORY = Path(__file__).parent.parent
@@ -83,48 +84,6 @@ def spider_prompts(
         model.chat_ids(spider_messages(question, schemas[db_id], schema, shots)) for db_id, question, _, _ in questions
     ]
     return prompts, shots
-
-
-def source_folder(base: str) -> str:
-    """Return the folder of the base's files."""
-    return str(embedded_base()) if base == EMBEDDED_BASE else str(base)
-
-
-def save_random_adapter(base: str, folder: str | Path, lora: LoraParams | None = None, seed: int = 0) -> Path:
-    """Write a LoRA adapter for `base` whose weights are small random numbers, so that it changes answers.
-
-    A fresh one would change nothing: its second matrices are zero.
-    """
-    import torch
-    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
-    from safetensors.torch import save_file
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    lora = lora or params().train.lora
-    config = AutoConfig.from_pretrained(source_folder(base))
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    # Shapes alone: nothing is allocated on the device "meta".
-    with torch.device("meta"):
-        model = get_peft_model(
-            AutoModelForCausalLM.from_config(config),
-            LoraConfig(
-                task_type="CAUSAL_LM",
-                r=lora.r,
-                lora_alpha=lora.alpha,
-                lora_dropout=lora.dropout,
-                target_modules=list(lora.target_modules),
-            ),
-        )
-    generator = torch.Generator().manual_seed(seed)
-    weights = {
-        name: torch.randn(value.shape, generator=generator) * 0.02
-        for name, value in sorted(get_peft_model_state_dict(model, save_embedding_layers=False).items())
-    }
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    save_file(weights, Path(folder) / "adapter_model.safetensors", metadata={"format": "pt"})
-    model.peft_config["default"].save_pretrained(folder)
-    return Path(folder)
 
 
 def plain_base(model: ModelParams) -> tuple[Any, Any]:

@@ -17,8 +17,9 @@ def main(base: str, quantization: str, dtype: str, adapter: str, longest: str) -
     from safetensors.torch import load_file
 
     from benchmarks.machine import wait
-    from benchmarks.material import generate_batch, in_batches, source_folder
+    from benchmarks.material import generate_batch, in_batches
     from benchmarks.measuring import Worker
+    from testkit.random_models import source_folder
 
     model, _ = FastLanguageModel.from_pretrained(
         model_name=source_folder(base),

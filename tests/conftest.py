@@ -37,31 +37,9 @@ def repository() -> Path:
 @pytest.fixture(scope="session")
 def micro_model(tmp_path_factory) -> Path:
     """A Llama of two small layers with SmolLM2's tokenizer and chat template, random but fixed: real parts, quick."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from testkit.random_models import write_micro_model
 
-    from text2sql.model.bases import embedded_base
-
-    source = embedded_base()
-    folder = tmp_path_factory.mktemp("micro") / "model"
-    config = AutoConfig.from_pretrained(source)
-    config.update(
-        {
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "head_dim": 16,
-            # Untied and far from uniform: answers then differ from question to question.
-            "tie_word_embeddings": False,
-            "initializer_range": 0.2,
-        }
-    )
-    torch.manual_seed(0)
-    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-    return folder
+    return write_micro_model(tmp_path_factory.mktemp("micro") / "model")
 
 
 @pytest.fixture(scope="session")

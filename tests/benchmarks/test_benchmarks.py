@@ -9,9 +9,9 @@ import pytest
 from benchmarks import __main__ as benchmarks_main
 from benchmarks import bench_growth, bench_load, bench_mmlu, bench_predict, bench_startup, bench_train, results
 from benchmarks.machine import machine, rates
-from benchmarks.material import save_random_adapter, spider_questions, spread
+from benchmarks.material import spider_questions, spread
 from benchmarks.measuring import OURS, Side, Worker, best_of, compared, in_turns, markdown, result
-from benchmarks.random_base import write_random_base
+from testkit.random_models import save_random_adapter, write_random_base
 
 REPEATS = {"repeats": 1}
 

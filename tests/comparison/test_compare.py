@@ -1,54 +1,17 @@
 """The comparison: what it counts, and when it speaks of a difference."""
 
-import dataclasses
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from testkit import synthetic
+from testkit.compared import LIMITS, compared, outcomes, with_outcomes
 from text2sql.comparison import significance as statistics
 from text2sql.comparison.compare import compare
 from text2sql.comparison.flat import flatten, summary_of
 from text2sql.core.errors import UserError
 from text2sql.core.models import PAPER_MODELS, ModelTable
 from text2sql.report.sentences import sentences
-
-LIMITS = SimpleNamespace(max_mmlu_loss_pts=5.0, min_spider_gain_pts=0.0, bootstrap_samples=2000, seed=0)
-
-
-def inputs(made, **changes):
-    """Each model's results; `changes` replace a field of one model: `m1__predictions=[…]`."""
-    found = {model: made.of_model(model) for model in made.models.names}
-    for name, value in changes.items():
-        model, field = name.split("__")
-        found[model] = dataclasses.replace(found[model], **{field: value})
-    return found
-
-
-def compared(made, **changes):
-    return compare(inputs(made, **changes), LIMITS, made.models)
-
-
-def with_outcomes(spider, mmlu):
-    """Results where base and m1 answer as given, [(base, m1), …] a task; m2 answers as base does."""
-    made = synthetic.results(examples=len(spider), questions=len(mmlu), subjects=("philosophy",), hostile=False)
-    for place, model in enumerate(("base", "m1", "base")):
-        name = made.models.names[place]
-        for line, pair in zip(made.spider_verdicts[name], spider):
-            right = pair[model == "m1"]
-            line |= {"execution_accuracy": right, "official_execution_accuracy": right}
-            line["outcome"] = "correct" if right else "wrong_rows"
-        made.spider_verdicts[name] = [dict(line) for line in made.spider_verdicts[name]]
-        for line, pair in zip(made.mmlu_verdicts[name], mmlu):
-            line["correct"] = pair[model == "m1"]
-        made.spider_metrics[name] = synthetic.spider_metrics(made.spider_verdicts[name])
-        made.mmlu_metrics[name] = synthetic.mmlu_metrics(made.mmlu_verdicts[name])
-    return made
-
-
-def outcomes(both=0, gained=0, lost=0, neither=0):
-    return [(True, True)] * both + [(False, True)] * gained + [(True, False)] * lost + [(False, False)] * neither
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from testkit import synthetic
-from tests.comparison.test_compare import LIMITS, compared, outcomes, with_outcomes
+from testkit.compared import LIMITS, compared, outcomes, with_outcomes
 from text2sql.comparison import flat as flat_file
 from text2sql.comparison.flat import flatten
 from text2sql.comparison.gate import trade_off

@@ -1,6 +1,5 @@
 """MMLU's two layouts: the questions that come out, and what is said where they are not right."""
 
-import csv
 import io
 import zipfile
 from collections import Counter
@@ -11,32 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from testkit.raw_data import ROWS, csv_text, mmlu_folder
 from text2sql.core.errors import UserError
 from text2sql.data import mmlu
 from text2sql.data.mmlu import CATEGORIES, SUBJECT_CATEGORY, Question, open_mmlu, read_parquet, write_parquet
 
-ROWS = [
-    ['What is "justice", says\nPlato?', "Harmony", "Power", "Law, or custom", "Pleasure", "A"],
-    ["Who wrote the Ethics?", "Kant", "Spinoza", "Hume", "Mill", "B"],
-]
 QUESTIONS = [
     Question("philosophy", 0, ROWS[0][0], tuple(ROWS[0][1:5]), 0),
     Question("philosophy", 1, ROWS[1][0], tuple(ROWS[1][1:5]), 1),
 ]
-
-
-def csv_text(rows):
-    text = io.StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue()
-
-
-def csv_folder(folder, test=ROWS, dev=ROWS):
-    for split, rows in (("test", test), ("dev", dev)):
-        (folder / split).mkdir(parents=True)
-        data = rows if isinstance(rows, bytes) else (rows if isinstance(rows, str) else csv_text(rows)).encode()
-        (folder / split / f"philosophy_{split}.csv").write_bytes(data)
-    return folder
 
 
 def hub_table(questions=QUESTIONS, **changes):
@@ -65,7 +47,7 @@ def test_the_57_subjects_fall_into_hendrycks_categories():
     assert SUBJECT_CATEGORY["anatomy"] == "other"
 
 
-@pytest.mark.parametrize("layout", [csv_folder, hub_folder])
+@pytest.mark.parametrize("layout", [mmlu_folder, hub_folder])
 @pytest.mark.parametrize("form", ["folder", "below a top folder", "zip", "zip with a top folder"])
 def test_both_layouts_give_the_same_questions(tmp_path, layout, form):
     folder = layout(tmp_path / "data" / "mmlu")
@@ -111,7 +93,7 @@ def test_parquet_in_several_parts_is_read_in_their_order(tmp_path):
     ],
 )
 def test_csv_that_is_not_right_is_named_with_its_line(tmp_path, test, message):
-    with open_mmlu(csv_folder(tmp_path / "mmlu", test=test)) as source, pytest.raises(UserError) as error:
+    with open_mmlu(mmlu_folder(tmp_path / "mmlu", test=test)) as source, pytest.raises(UserError) as error:
         source.questions("philosophy", "test")
     assert message in str(error.value)
     assert str(error.value).startswith(f"{tmp_path}/mmlu/test/philosophy_test.csv")

@@ -13,17 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from testkit.raw_data import GOOD, SQL, spider_folder
 from text2sql.core.errors import UserError
 from text2sql.data import databases, spider
 from text2sql.data.schema import Column, ForeignKey, Schema, Table, schema_from_sqlite, schema_from_tables_entry
 from text2sql.data.spider import Example, open_spider
 
-SQL = """
-CREATE TABLE team (id INTEGER PRIMARY KEY, "home town" TEXT);
-CREATE TABLE player (name VARCHAR(20), team_id INT REFERENCES team, goals, PRIMARY KEY (name, team_id),
-    FOREIGN KEY (team_id) REFERENCES team (id));
-INSERT INTO team VALUES (1, 'Brno');
-"""
 SCHEMA = Schema(
     "league",
     (
@@ -36,16 +31,6 @@ SCHEMA = Schema(
     ),
     (ForeignKey("player", "team_id", "team", "id"), ForeignKey("player", "team_id", "team", "id")),
 )
-GOOD = {"db_id": "league", "question": "How many teams?", "query": "SELECT count(*) FROM team"}
-
-
-def layout(folder: Path, train=(GOOD,), dev=(GOOD,), tables=()) -> Path:
-    """Write Spider's layout with the one database `league`, as text."""
-    (folder / "database/league").mkdir(parents=True)
-    (folder / "database/league/league.sql").write_text(SQL)
-    for name, value in [("train_spider.json", train), ("dev.json", dev), ("tables.json", tables)]:
-        (folder / name).write_text(value if isinstance(value, str) else json.dumps(value))
-    return folder
 
 
 def zipped(folder: Path, top: str = "") -> Path:
@@ -59,7 +44,7 @@ def zipped(folder: Path, top: str = "") -> Path:
 
 @pytest.mark.parametrize("form", ["folder", "folder with a top folder", "zip", "zip with a top folder"])
 def test_folder_and_zip_give_the_same_examples_and_databases(tmp_path, form):
-    folder = layout(tmp_path / "data" / "spider_data", dev=[GOOD, {**GOOD, "sql": {"from": []}}])
+    folder = spider_folder(tmp_path / "data" / "spider_data", dev=[GOOD, {**GOOD, "sql": {"from": []}}])
     path = {
         "folder": lambda: folder,
         "folder with a top folder": lambda: folder.parent,
@@ -132,7 +117,7 @@ def test_a_tables_entry_gives_the_schema_it_describes():
     ],
 )
 def test_a_split_that_is_not_right_is_named_with_its_place(tmp_path, dev, message):
-    with open_spider(layout(tmp_path / "spider", dev=dev)) as source, pytest.raises(UserError) as error:
+    with open_spider(spider_folder(tmp_path / "spider", dev=dev)) as source, pytest.raises(UserError) as error:
         source.examples("dev")
     assert message in str(error.value)
     assert str(error.value).startswith(f"{tmp_path}/spider/dev.json")
@@ -140,7 +125,7 @@ def test_a_split_that_is_not_right_is_named_with_its_place(tmp_path, dev, messag
 
 
 def test_a_split_that_is_not_utf8_or_missing_is_named(tmp_path):
-    folder = layout(tmp_path / "spider")
+    folder = spider_folder(tmp_path / "spider")
     (folder / "dev.json").write_bytes(json.dumps([GOOD]).replace("How", "H\xf6w").encode("latin-1"))
     (folder / "train_spider.json").unlink()
     with open_spider(folder) as source:
@@ -171,7 +156,7 @@ def sqlite_bytes(tmp_path: Path, script: str) -> bytes:
     ],
 )
 def test_a_file_that_is_no_sound_database_is_named_and_leaves_nothing(tmp_path, damage, message):
-    folder = layout(tmp_path / "spider")
+    folder = spider_folder(tmp_path / "spider")
     rows = "CREATE TABLE t (a); " + "INSERT INTO t VALUES (hex(randomblob(2000)));" * 20
     (folder / "database/league/league.sqlite").write_bytes(damage(sqlite_bytes(tmp_path, rows)))
     with open_spider(folder) as source:
@@ -184,7 +169,7 @@ def test_a_file_that_is_no_sound_database_is_named_and_leaves_nothing(tmp_path, 
 
 
 def test_a_rows_value_that_the_schema_forbids_is_no_damage(tmp_path):
-    folder = layout(tmp_path / "spider")
+    folder = spider_folder(tmp_path / "spider")
     script = """CREATE TABLE t (a); INSERT INTO t VALUES (NULL); PRAGMA writable_schema = 1;
         UPDATE sqlite_master SET sql = 'CREATE TABLE t (a NOT NULL)';"""
     (folder / "database/league/league.sqlite").write_bytes(sqlite_bytes(tmp_path, script))
@@ -208,7 +193,7 @@ def test_a_rows_value_that_the_schema_forbids_is_no_damage(tmp_path):
 def test_a_script_reaches_no_other_file_and_has_to_end(tmp_path, monkeypatch, script, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(databases, "_MAX_BUILD_STEPS", 3_000_000)
-    folder = layout(tmp_path / "spider")
+    folder = spider_folder(tmp_path / "spider")
     (folder / "database/league/league.sql").write_text(script)
     with open_spider(folder) as source, pytest.raises(UserError, match=message):
         source.extract_database("league", tmp_path / "out.sqlite")
@@ -216,7 +201,7 @@ def test_a_script_reaches_no_other_file_and_has_to_end(tmp_path, monkeypatch, sc
 
 
 def test_a_full_disk_is_not_taken_for_a_fault_of_the_script(tmp_path):
-    folder = layout(tmp_path / "spider")
+    folder = spider_folder(tmp_path / "spider")
     script = "PRAGMA max_page_count = 2; CREATE TABLE t (a); INSERT INTO t VALUES (zeroblob(100000));"
     (folder / "database/league/league.sql").write_text(script)
     with open_spider(folder) as source, pytest.raises(OSError) as error:
@@ -226,7 +211,7 @@ def test_a_full_disk_is_not_taken_for_a_fault_of_the_script(tmp_path):
 
 
 def test_tables_json_is_read_by_database(tmp_path):
-    folder = layout(tmp_path / "spider", tables=[{"db_id": "a"}, {"db_id": "b"}])
+    folder = spider_folder(tmp_path / "spider", tables=[{"db_id": "a"}, {"db_id": "b"}])
     with open_spider(folder) as source:
         assert source.tables_json() == {"a": {"db_id": "a"}, "b": {"db_id": "b"}}
     (folder / "tables.json").write_text('[{"db_id": "a"}, {"db_id": 3}]')
@@ -239,7 +224,7 @@ def test_tables_json_is_read_by_database(tmp_path):
 
 def test_a_long_split_streams_through_in_little_memory(tmp_path):
     examples = [{**GOOD, "question": f"{number} " + "é" * 300} for number in range(20_000)]
-    path = zipped(layout(tmp_path / "spider", train=examples))
+    path = zipped(spider_folder(tmp_path / "spider", train=examples))
     with open_spider(path) as source:
         tracemalloc.start()
         indices = [example.index for example in source.iter_examples("train")]
@@ -309,7 +294,7 @@ def test_any_split_gives_records_or_a_message(tmp_path_factory, data):
 def test_any_database_text_gives_a_database_or_a_message(tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp() / "fuzzed_database"
     shutil.rmtree(folder, ignore_errors=True)
-    layout(folder)
+    spider_folder(folder)
     (folder / "database/league/league.sql").write_bytes(data)
     destination = folder / "out.sqlite"
     with open_spider(folder) as source:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.execution import test_executor as attacks
+from testkit import attacks
 from text2sql.execution.executor import Executor, Limits
 
 KINDS = {"sqlite", "limit", "too_large", "forbidden", "crash", "empty", "multiple", "invalid_text"}

@@ -39,7 +39,7 @@ class Work:
             pytest.skip(f"{', '.join(missing)} not installed")
         (self.folder / f"{name}.json").write_text(json.dumps(work))
         log = (self.folder / f"{name}.log").open("w")
-        command = [sys.executable, *launcher, "-m", "tests.gpu.work", str(self.folder / f"{name}.json")]
+        command = [sys.executable, *launcher, "-m", "testkit.gpu_work", str(self.folder / f"{name}.json")]
         # Each with its own place for the code that unsloth generates.
         environment = {**os.environ, "UNSLOTH_COMPILE_LOCATION": str(self.folder / f"{name}-unsloth")}
         self._processes[name] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
@@ -237,7 +237,7 @@ def test_recorded_decoding_answers_as_transformers_generate(work):
 
 
 def test_prefixes_that_are_computed_once_change_no_answer(tmp_path, monkeypatch):
-    from benchmarks.material import save_random_adapter
+    from testkit.random_models import save_random_adapter
     from testkit.train_once import model_params
     from text2sql.model import prefill
     from text2sql.model.language_model import LanguageModel
@@ -259,7 +259,7 @@ def test_prefixes_that_are_computed_once_change_no_answer(tmp_path, monkeypatch)
 
 
 def test_an_adapter_is_evaluated_in_the_dtype_of_its_products_in_training(tmp_path):
-    from benchmarks.material import save_random_adapter
+    from testkit.random_models import save_random_adapter
     from testkit.train_once import model_params
     from text2sql.model.language_model import LanguageModel
 
@@ -273,8 +273,8 @@ def test_an_adapter_is_evaluated_in_the_dtype_of_its_products_in_training(tmp_pa
 def test_a_model_that_cannot_be_recorded_answers_alike_and_leaves_the_gpu_in_order(capsys):
     import torch
 
+    from testkit.gpu_work import look_at_numbers
     from testkit.train_once import model_params
-    from tests.gpu.work import look_at_numbers
     from text2sql.model.language_model import LanguageModel
     from text2sql.prompts.messages import bare_messages
 
@@ -329,8 +329,8 @@ def llama_shape(tmp_path_factory) -> Path:
     import torch
     from transformers import AutoTokenizer
 
-    from benchmarks.random_base import write_random_base
     from testkit.llama_3 import as_llama_3
+    from testkit.random_models import write_random_base
     from testkit.train_once import model_params
     from text2sql.model.loading import load_base
 

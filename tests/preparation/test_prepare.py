@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from tests.data.test_mmlu import ROWS, csv_folder
-from tests.data.test_spider import GOOD, layout
+from testkit.raw_data import GOOD, ROWS, mmlu_folder, spider_folder
 from text2sql.core.errors import RunError, UserError
 from text2sql.core.files import read_jsonl
 from text2sql.core.params import load_params
@@ -36,7 +35,7 @@ def params(repository):
 @pytest.fixture
 def raw(tmp_path):
     """A small Spider and a small MMLU."""
-    return layout(tmp_path / "spider"), csv_folder(tmp_path / "mmlu")
+    return spider_folder(tmp_path / "spider"), mmlu_folder(tmp_path / "mmlu")
 
 
 PHILOSOPHY = {"humanities": ["philosophy"]}

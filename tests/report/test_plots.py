@@ -3,7 +3,7 @@
 import pytest
 
 from testkit import synthetic
-from tests.comparison.test_compare import compared
+from testkit.compared import compared
 from text2sql.report.plots import accuracy_rows, category_rows
 
 

@@ -76,8 +76,6 @@ def _temporary_prefix(path: Path) -> str:
 
 
 def _is_running(process: int) -> bool:
-    if os.name == "nt":
-        return True  # asking there would end it
     try:
         os.kill(process, 0)
     except ProcessLookupError:

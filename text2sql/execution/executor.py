@@ -24,8 +24,7 @@ Not covered
 - Values above 250 kB, patterns above 250 bytes and queries above 100 kB, which a plain connection would take (older
   builds of SQLite turn a `printf` that is too long into NULL, here as above their own limit); full-text tables.
 - Other builds of SQLite: they count steps and bytes a little differently, so that a query at the very edge of a limit
-  may fall on either side; builds without memory statistics ignore the heap limit. Without POSIX alarms and resource
-  limits (Windows), a worker stops only where SQLite asks.
+  may fall on either side; builds without memory statistics ignore the heap limit.
 """
 
 import contextlib
@@ -34,6 +33,7 @@ import itertools
 import os
 import pickle
 import queue
+import resource
 import selectors
 import signal
 import sqlite3
@@ -47,11 +47,6 @@ from pathlib import Path
 
 from text2sql.core.errors import RunError
 from text2sql.execution.sandbox import ANY_PURPOSE, MAX_HEAP_BYTES, Limits, Purpose, Result, Sandbox, failure
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
 
 __all__ = ["Executor", "Limits", "Purpose", "Result", "run_query"]
 
@@ -253,9 +248,9 @@ class _Worker:
         code = self.process.returncode
         seconds = self._limits.timeout_s
         kind = "limit"
-        if hasattr(signal, "SIGPROF") and code == -signal.SIGPROF:
+        if code == -signal.SIGPROF:
             message = f"{seconds:g} seconds of processor time were not enough"
-        elif hasattr(signal, "SIGALRM") and code == -signal.SIGALRM:
+        elif code == -signal.SIGALRM:
             message = f"{CLOCK_FACTOR * seconds:g} seconds on the clock were not enough"
         else:
             kind, message = "crash", f"the worker process ended (exit code {code})"
@@ -274,9 +269,8 @@ class _Worker:
 def _serve() -> None:
     """Be a worker process: read limits and then queries from standard input, write results to standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    if hasattr(signal, "setitimer"):
-        for alarm in (signal.SIGPROF, signal.SIGALRM):
-            signal.signal(alarm, signal.SIG_DFL)  # a program that was started with a signal ignored hands that down
+    for alarm in (signal.SIGPROF, signal.SIGALRM):
+        signal.signal(alarm, signal.SIG_DFL)  # a program that was started with a signal ignored hands that down
     messages: queue.SimpleQueue = queue.SimpleQueue()
     threading.Thread(target=_read_messages, args=(messages,), daemon=True).start()
     limits = messages.get()
@@ -302,8 +296,6 @@ def _write_answers(answers: list[bytes]) -> None:
 
 def _confine(limits: Limits) -> None:
     """Take from this process what running queries does not need, as far as the system knows how."""
-    if resource is None:
-        return
     memory = MAX_HEAP_BYTES + 1_000_000_000 + int(8_000_000 * limits.max_megabytes)
     for what, value in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
         with contextlib.suppress(ValueError, OSError):
@@ -333,9 +325,8 @@ class _Server:
     @staticmethod
     def _set_alarms(processor_s: float, clock_s: float) -> None:
         """Have this process ended, by the default action of the alarms' signals, also amid a call inside SQLite."""
-        if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_PROF, processor_s)
-            signal.setitimer(signal.ITIMER_REAL, clock_s)
+        signal.setitimer(signal.ITIMER_PROF, processor_s)
+        signal.setitimer(signal.ITIMER_REAL, clock_s)
 
     def _run(self, database: str, sql: str, purpose: Purpose) -> Result:
         started = time.monotonic()

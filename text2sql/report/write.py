@@ -52,7 +52,7 @@ def show() -> None:
     try:
         print(MARKDOWN.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{MARKDOWN}: no such file; `dvc repro` writes it, `dvc pull` fetches it") from None
+        raise UserError(f"{MARKDOWN}: no such file; `dvc repro` writes it (`dvc pull` where a remote has it)") from None
     print(f"Metrics: {FLAT}, metrics/spider/, metrics/mmlu/, metrics/train/ (`dvc metrics show`)")
     print(f"Plots:   {PLOTS}/ (`dvc plots show`)")
     print(f"Reports: {MARKDOWN}, {HTML}")

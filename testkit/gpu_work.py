@@ -1,4 +1,4 @@
-"""One training or generation on a GPU in a process of its own: `python -m tests.gpu.work FILE` (see test_gpu).
+"""One training or generation on a GPU in a process of its own: `python -m testkit.gpu_work FILE` (see tests/gpu).
 
 unsloth patches transformers for the whole process, so the two loaders never share one.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-SAMPLE = Path(__file__).parents[2] / "data/sample/spider"
+SAMPLE = Path(__file__).parents[1] / "data/sample/spider"
 
 
 def records(split: str) -> list[dict]:
