@@ -68,3 +68,19 @@ def test_a_step_is_cut_into_parts_of_so_many_padded_tokens():
     assert cut([9, 8, 3], 8) == [range(0, 1), range(1, 2), range(2, 3)]  # one example at least
     assert cut([5, 4, 3, 3, 3, 1, 1], 15, powers_of_two=True) == [range(0, 2), range(2, 6), range(6, 7)]
     assert cut([3, 8, 9], 27) == [range(0, 3)] and cut([3, 8, 9], 26) == [range(0, 2), range(2, 3)]
+
+
+def test_a_step_moves_to_a_device_whole(smollm2):
+    """As accelerate's data loader moves it: a tensor left behind would fail on a GPU alone."""
+    from accelerate.utils import send_to_device
+
+    from text2sql.training.parts import Collator
+
+    rows = [vars(example) for example in encode(smollm2, PAIRS, 512)[0]]
+    step = Collator(smollm2.pad_token_id, 120)(rows)
+    moved = send_to_device(step, "meta", non_blocking=True)
+    assert moved["labels"].device.type == "meta" and len(moved["parts"]) == len(step["parts"])
+    for part, before in zip(moved["parts"], step["parts"], strict=True):
+        shapes = {name: value.shape for name, value in before.model_inputs().items()}
+        assert len(shapes) == 5 and {name: value.shape for name, value in part.model_inputs().items()} == shapes
+        assert {value.device.type for value in part.model_inputs().values()} == {"meta"}
