@@ -585,7 +585,7 @@ def sound(repository, micro_model, tmp_path_factory):
         made.write(folder)
         (folder / "params.yaml").write_bytes(params)
         importlib.import_module("stages.prepare").main([])
-        for model in synthetic.MODELS:
+        for model in made.models.names:
             write_jsonl(
                 f"data/predictions/{model}.jsonl",
                 [{"index": one["index"], "db_id": one["db_id"], "question": one["question"], "gold": one["query"],

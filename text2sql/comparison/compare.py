@@ -1,7 +1,4 @@
-"""What a fine-tune gained, what it cost, and whether either is more than chance: verdict lines in, `Comparison` out.
-
-found = compare({"base": ModelResults(…), "m1": …, "m2": …}, params.compare, models)
-"""
+"""What a fine-tune gained, what it cost, and whether either is more than chance: verdict lines in, `Comparison` out."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
