@@ -236,7 +236,7 @@ def test_recorded_decoding_answers_as_transformers_generate(work):
         assert answer == reference[0, len(prompt) :].tolist()
 
 
-def test_beginnings_that_are_read_once_change_no_answer(tmp_path, monkeypatch):
+def test_shared_prefixes_change_no_answer(tmp_path, monkeypatch):
     from testkit.random_models import save_random_adapter
     from testkit.train_once import model_params
     from text2sql.model import prefill

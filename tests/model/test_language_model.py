@@ -256,7 +256,7 @@ def test_prompts_are_grouped_by_what_they_begin_with():
     assert shared_prefix([first]) == first[:96] and shared_prefix([[1, 2], [1, 3]]) == []
 
 
-def test_beginnings_are_read_once_where_that_saves_tokens():
+def test_shared_prefixes_are_read_once_where_that_saves_tokens():
     from text2sql.model.prefill import groups_by_prefix, padded_tokens
 
     prompts = [[*([schema] * 160), question, question] for schema in range(3) for question in range(10)]
@@ -273,7 +273,7 @@ def prompts_with_schemas(model):
     ]
 
 
-def test_prompts_with_several_shared_beginnings_are_answered_as_alone(model, prompts_with_schemas):
+def test_prompts_with_several_shared_prefixes_are_answered_as_alone(model, prompts_with_schemas):
     prompts = prompts_with_schemas
     assert model.generate(prompts, 12) == [model.generate([prompt], 12)[0] for prompt in prompts]
     likelihoods = model.option_log_likelihoods(prompts, OPTIONS)
@@ -281,8 +281,8 @@ def test_prompts_with_several_shared_beginnings_are_answered_as_alone(model, pro
         assert row == pytest.approx(model.option_log_likelihoods([prompt], OPTIONS)[0], abs=1e-4)
 
 
-def test_beginnings_of_different_lengths_are_read_in_one_pass(model, prompts_with_schemas):
-    """As on a GPU; one of the prompts shares its beginning with no other."""
+def test_prefixes_of_different_lengths_are_read_in_one_pass(model, prompts_with_schemas):
+    """As on a GPU; one of the prompts shares its prefix with no other."""
     import torch
 
     from text2sql.model.decoding import decode

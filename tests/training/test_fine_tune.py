@@ -539,7 +539,7 @@ def test_a_loss_that_is_read_later_is_the_same(train, monkeypatch, tmp_path):
     assert often.loss_curve == expected
 
 
-def test_where_memory_does_not_suffice_a_step_starts_again_in_smaller_parts(train, monkeypatch, capsys, tmp_path):
+def test_a_step_that_runs_out_of_memory_starts_again_in_smaller_parts(train, monkeypatch, capsys, tmp_path):
     import torch
 
     from text2sql.training.trainer import AdapterTrainer
@@ -625,7 +625,7 @@ def test_layers_that_are_computed_twice_drop_the_same_the_second_time(train, mon
         ("CUDA error: device-side assert triggered", False),
     ],
 )
-def test_memory_that_does_not_suffice_is_told_from_other_errors(message, memory):
+def test_out_of_memory_is_told_from_other_errors(message, memory):
     from text2sql.core.errors import is_out_of_memory
 
     assert is_out_of_memory(RuntimeError(message)) is memory
@@ -658,7 +658,7 @@ def test_a_shape_that_did_not_fit_into_memory_is_not_recorded_the_next_time(monk
 
 
 def test_passes_for_little_memory_have_the_loss_and_gradients_of_all_others(micro_model, monkeypatch):
-    """CUDA graphs need a GPU: here each replay computes anew what the recording would hold."""
+    """CUDA graphs need a GPU: here each replay recomputes what the recording would hold."""
     import torch
 
     import text2sql.training.passes
