@@ -54,7 +54,7 @@ def run(name: str, arguments: dict) -> dict:
 
 
 def scoring(found: dict) -> dict:
-    """Return what `bench_scoring` measures in the form of the others: gold results computed anew, and kept."""
+    """Return what `bench_scoring` measures in the form of the others: gold results computed, and cached."""
     kept = f"{OURS}, gold kept"
     peer = found["peer"]
     names = {OURS: "cold", kept: "cached", peer: "official"}

@@ -126,7 +126,7 @@ def _scoring(count: int, folder: Path) -> Callable:
     for number in range(count * TIMES[-1]):
         example = held[number % len(held)]
         query = example.query.rstrip("; ")
-        # Other texts each time: nothing is found in a cache.
+        # Other texts each time, so that no cache hits.
         gold = f"SELECT * FROM ({query}) AS answer_{number}"
         examples.append(Example(number, example.db_id, example.question, gold))
         predictions.append(f"SELECT * FROM ({query}) AS prediction_{number}")
@@ -143,7 +143,7 @@ def _scoring(count: int, folder: Path) -> Callable:
 def process_scaling(
     model: str, quantization: str, dtype: str, questions: int, new_tokens: int, repeats: int, short: bool = False
 ) -> dict:
-    """Return the seconds of prediction in one process and in two, or why there are none."""
+    """Return the seconds of prediction in one process and in two, or why they are missing."""
     if on_gpu():
         import torch
 
@@ -207,7 +207,7 @@ def _launch(count: int, threads: int | None, plan: dict) -> float:
 
 
 def worker(plan: dict) -> None:
-    """Answer this process's share of the questions, again and again; the main process says the median seconds."""
+    """Answer this process's share of the questions repeatedly; the main process reports the median seconds."""
     from text2sql.core.processes import current_processes
 
     processes = current_processes()

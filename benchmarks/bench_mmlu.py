@@ -104,7 +104,7 @@ def measure(
                 notes.append(f"The paper's four prompts: {sides[PAPER].note}.")
         if "b" in peers and has("lm_eval"):
             harness = Harness(plain, tokenizer)
-            harness.choices(texts[:2], 2)  # what is loaded at the first call
+            harness.choices(texts[:2], 2)  # lazy loading at the first call
             searched = [texts[position] for position in some]
             best, seconds, tried = best_of(
                 peer_batch_sizes, lambda size: Side("", lambda: harness.choices(searched, size)).run(), most=len(some)
@@ -242,7 +242,7 @@ class Harness:
 
 
 def least_tokens(questions: Sequence[Question], ids: Sequence[list[int]]) -> int:
-    """Return how many tokens have to be read at least: what a subject's prompts share, once."""
+    """Return how many tokens have to be read at least: a subject's shared prefix once."""
     tokens = 0
     for subject in {question.subject for question in questions}:
         members = [one for one, question in zip(ids, questions, strict=True) if question.subject == subject]

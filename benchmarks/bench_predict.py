@@ -116,7 +116,7 @@ def measure(
             def in_batches_of(size: int) -> list[list[int]]:
                 return in_batches(prompts, size, lambda batch: generate_batch(plain, batch, new_tokens, ends, pad))
 
-            generate_batch(plain, prompts[:2], 2, ends, pad)  # what is loaded at the first call
+            generate_batch(plain, prompts[:2], 2, ends, pad)  # lazy loading at the first call
             best, seconds, tried = best_of(
                 peer_batch_sizes, lambda size: Side("", lambda: in_batches_of(size)).run(), most=questions
             )
@@ -216,7 +216,7 @@ def our_answers(
 def least_seconds(
     base: str, quantization: str, dtype: str, prompts: Sequence[list[int]], answers: Sequence[list[int]]
 ) -> float:
-    """Return the seconds that the hardware needs at least: arithmetic, or reading weights and caches."""
+    """Return the lower bound in seconds: arithmetic, or reading weights and caches."""
     size, rate = sizes(base, quantization, dtype), rates(dtype)
     shared = len(os.path.commonprefix(list(prompts)))
     read = shared + sum(len(prompt) - shared for prompt in prompts)

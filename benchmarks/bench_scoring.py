@@ -2,8 +2,8 @@
 
     python -m benchmarks.bench_scoring [--spider PATH --predictions FILE] [--official FOLDER] [--repeats N]
 
-The method: for each prediction a new connection, gold run anew, then the prediction, in one process, and results
-compared under every order of the columns that their values allow. It is written anew here, or, with `--official`, is
+The method: for each prediction a new connection, gold run again, then the prediction, in one process, and results
+compared under every order of the columns that their values allow. It is reimplemented here, or, with `--official`, is
 the real `exec_eval.py` in a checkout of taoyds/test-suite-sql-eval (its interpreter needs sqlparse and tqdm: name one
 with `--official-python`). Both sides score the same predictions in turns, and the verdicts have to agree. Times are
 medians, without start-up of the interpreter and without reading files, but with the start of this project's workers;

@@ -1,4 +1,4 @@
-"""Start-up: what a command costs before it has anything to do, against what nobody can do without.
+"""Start-up: what a command costs before it has anything to do, against the least it needs.
 
     python -m benchmarks.bench_startup [--repeats N] [--save]
 
@@ -32,7 +32,7 @@ MOST_SECONDS = 1.5
 
 
 def measure(short: bool = False, repeats: int = 5, project: Path | None = None) -> dict:
-    """Return the times of the commands; `project` is a prepared copy, made anew by default."""
+    """Return the times of the commands; `project` is a prepared copy, created by default."""
     if not has("dvc") or shutil.which("git") is None:
         raise Unavailable("start-up needs dvc and git")
     repeats = 1 if short else repeats
@@ -92,7 +92,7 @@ def prepare(folder: Path, base: Path) -> Project:
     project.commit("the project")
     with warm_python() as project.python:
         project.run(sys.executable, "-m", "dvc", "repro")
-    return Project(folder)  # what is measured starts as ever
+    return Project(folder)  # the measured commands start without the warm server
 
 
 def _command(project: Project, *arguments: str) -> Callable[[], str]:

@@ -12,7 +12,7 @@ checkpointing. What differs from them: the seed's shuffle is done beforehand, so
 step logs; on a CPU float32 instead of bfloat16, which is slower there, and the model's own loss, since
 TRL's has kernels for GPUs. `trl_no_checkpointing` is the same without gradient checkpointing, for who has the memory.
 
-This project takes more of a GPU's memory where there is more; `--gpu-memory GB` leaves it so much and no more, while
+This project uses more of a GPU's memory if there is more; `--gpu-memory GB` leaves it so much and no more, while
 the peers take what they take.
 """
 

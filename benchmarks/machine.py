@@ -1,4 +1,4 @@
-"""What this machine is, and how fast it multiplies and copies: the ground of every physical bound."""
+"""What this machine is, and how fast it multiplies and copies: on which the physical bounds rest."""
 
 import importlib.util
 import os
@@ -79,7 +79,7 @@ def rates(dtype: str, size: int | None = None) -> dict[str, float]:
 
 
 def wait() -> None:
-    """Wait until the GPU has done what it was given, so that a clock read afterwards is right."""
+    """Synchronize the GPU, so that a clock read afterwards is right."""
     import torch
 
     if torch.cuda.is_available():

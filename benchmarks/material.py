@@ -54,7 +54,7 @@ def spider_questions(
 ) -> tuple[list[tuple[str, str, str, int]], dict[str, Schema]]:
     """Return `count` tuples (db_id, question, query, round) of a split, and the schemas.
 
-    Where the split holds fewer, it is gone through again, its questions numbered so that no two are alike.
+    A smaller split is repeated, its questions numbered so that no two are alike.
     """
     with open_spider(path) as source, tempfile.TemporaryDirectory() as folder:
         examples = source.examples(split)

@@ -1,4 +1,4 @@
-"""Runs of several sides in turns, and the comparison that comes of them."""
+"""Alternating runs of several sides, and their comparison."""
 
 import json
 import math
@@ -48,7 +48,7 @@ class Side:
         return statistics.median(self.seconds)
 
     def to_dict(self) -> dict:
-        """Return repeats, median and warm-up in seconds, and what there is to say."""
+        """Return repeats, median and warm-up in seconds, and notes."""
         return {
             "seconds": [round(value, 4) for value in self.seconds],
             "median": round(self.median, 4),
@@ -117,7 +117,7 @@ def same(found: Sequence, expected: Sequence) -> str:
 
 
 def nearly_same(found: Sequence, expected: Sequence) -> bool:
-    """Whether at most a tenth of `found`, or one, is not as `expected`: rounding decides between equals."""
+    """Whether at most a tenth of `found`, or one, is not as `expected`: rounding breaks ties."""
     differ = sum(one != other for one, other in zip(found, expected, strict=True))
     return differ <= max(1, len(expected) // 10)
 
@@ -235,7 +235,7 @@ class Worker:
 
     @classmethod
     def serve(cls, answer: Callable[[Any], Any]) -> None:
-        """In the worker: say that it is ready, then answer requests until there are no more."""
+        """In the worker: announce that it is ready, then answer requests until the input ends."""
         cls.tell("ready")
         for line in sys.stdin:
             cls.tell(answer(json.loads(line)))

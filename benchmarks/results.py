@@ -1,4 +1,4 @@
-"""`benchmarks/results/<machine>.json` and `.md`: later runs replace what they measured anew and keep the rest."""
+"""`benchmarks/results/<machine>.json` and `.md`: a later run replaces what it measured and keeps the rest."""
 
 from collections.abc import Iterable
 from pathlib import Path

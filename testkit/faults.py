@@ -25,7 +25,7 @@ class At:
     kind: str = KILLED
 
     def __call__(self) -> None:
-        """Put a function that counts in its place."""
+        """Replace the function by one that counts."""
         module = importlib.import_module(self.function.rpartition(".")[0])
         name = self.function.rpartition(".")[2]
         function, calls = getattr(module, name), 0
@@ -55,10 +55,10 @@ class FilesUpTo:
 
 @dataclass(frozen=True)
 class ClockGoesBack:
-    """The time of day is an hour less at each look; the monotonic clock is not concerned."""
+    """The time of day is an hour less at each look; the monotonic clock is not affected."""
 
     def __call__(self) -> None:
-        """Put clocks that run backwards in their place."""
+        """Replace the clocks by ones that run backwards."""
         looks = 0
 
         def back(clock: Callable, hour: int) -> Callable:

@@ -1,4 +1,4 @@
-"""Stages in processes of their own that start in no time: forked from a server that has loaded the libraries before.
+"""Stages in processes of their own that start at once: forked from a server with the libraries preloaded.
 
 with stages_ready(cache):
     killed = Stage("train m1", folder).kill_after(0.3)
@@ -26,7 +26,7 @@ OURS = (
     "text2sql.preparation.prepare", "text2sql.report.html", "text2sql.report.markdown",
 )  # fmt: skip
 PRELOADED = [*LIBRARIES, *OURS, *(f"stages.{stage}" for stage in STAGES)]
-# Checkpoints after each of four steps, and small batches: as many places to be cut as there can be.
+# Checkpoints after each of four steps, and small batches: as many places to be killed at as possible.
 SETTINGS = {
     "data": {"train_limit": 16},
     "train": {"checkpoint_minutes": 1e-6},
@@ -64,7 +64,7 @@ def stages_ready(cache: Path):
     try:
         forkserver.ensure_running()
     finally:
-        # The server has it, and hands it down. Other tests' processes have as many threads as their reference had.
+        # The server has it, and its children inherit it. Other tests' processes keep their number of threads.
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
     try:
@@ -106,7 +106,7 @@ class Stage:
 
 def _run(name: str, arguments: list[str], folder: str, output: str, fault: Callable | None) -> None:
     os.setsid()
-    gc.freeze()  # or each collection would copy all that the server has loaded
+    gc.freeze()  # else each collection would copy the server's pages
     with open(output, "wb", buffering=0) as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)

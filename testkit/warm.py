@@ -1,10 +1,10 @@
-"""A `python` whose stages start in no time, for commands that run many of them, such as `dvc repro`.
+"""A `python` whose stages start at once, for commands that run many of them, such as `dvc repro`.
 
     with warm_python() as folder:  # put it first in PATH: it holds `python`
         …
 
 `python -m stages.…` is then forked from a server that has the libraries loaded, but nothing of this project: the code
-is that of the folder in which it runs, as ever. Anything else is done by the real Python.
+is that of the folder in which it runs, as usual. Anything else is run by the real Python.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ def warm_python() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="warm-") as name, socket.socket(socket.AF_UNIX) as listening:
         folder = Path(name)
         listening.bind(str(folder / "server"))
-        listening.listen()  # who asks before the libraries are loaded waits
+        listening.listen()  # clients wait until the libraries are loaded
         client = folder / "python"
         client.write_text(CLIENT.format(python=sys.executable, address=str(folder / "server")))
         client.chmod(0o755)
@@ -78,8 +78,8 @@ def serve(listening: socket.socket) -> None:
     sys.path.pop(0)  # this repository: each stage has its own folder there
     for library in LIBRARIES:
         importlib.import_module(library)
-    gc.freeze()  # or each collection would copy all that is loaded
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here
+    gc.freeze()  # else each collection would copy what is loaded
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are not waited for here
     while True:
         asking, _ = listening.accept()
         if os.fork() == 0:

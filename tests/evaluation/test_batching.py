@@ -1,4 +1,4 @@
-"""Batches and journals: a run that is killed goes on where it was, and nothing depends on how it was cut."""
+"""Batches and journals: a killed run resumes where it stopped, and no result depends on how the work was split."""
 
 import pytest
 

@@ -98,7 +98,7 @@ def test_all_of_mmlu_goes_beside_the_set_whose_adapters_it_asked(project, capsys
     found = results.set_problems(second.parent)
     assert any("mmlu.shots is 4 in results/micro/params.yaml and 3 in" in problem for problem in found)
     (second / "params.yaml").write_text(params)
-    # Exported anew, as it was committed, the set keeps it.
+    # A second export of the committed set keeps it.
     project.run("git", "checkout", "--", ".")
     project.run("dvc", "checkout")
     results.main(["export", "micro", "--replace"])

@@ -60,7 +60,7 @@ def test_strip_distinct_takes_any_text_and_invents_nothing(sql):
 
 
 def test_strip_distinct_is_quick_on_long_hostile_text():
-    # A search for an end that each of these begins anew would take minutes.
+    # A search for an end that restarts at each of these would take minutes.
     for text in ("'", "/* ", "\\'", "[", "$a$ ", "$_1$ $", "(", "1", "-", "`´"):
         repeated = text * (90_000 // len(text))
         assert len(strip_distinct(repeated + " distinct ")) in (len(repeated) + 2, len(repeated) + 10)

@@ -324,7 +324,7 @@ def test_kept_results_are_used(score, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"x": 1}', '{"x": {"rows": [1]}}', "\0", "[" * 100_000])
-def test_a_damaged_cache_is_made_anew(score, tmp_path, content):
+def test_a_damaged_cache_is_rebuilt(score, tmp_path, content):
     score((NAMES, NAMES), cache_dir=tmp_path)
     (file,) = tmp_path.iterdir()
     whole = set(json.loads(file.read_text()))

@@ -1,4 +1,4 @@
-"""Whatever kills a stage, the next run goes on and ends with the same bytes.
+"""Whatever kills a stage, the next run resumes and ends with the same bytes.
 
 Each stage runs in a process group of its own and is killed with SIGKILL, at moments spread over its life (seeded) and
 at each call by which an output comes to be; then it runs to its end, and what it leaves is compared with what an

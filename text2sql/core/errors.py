@@ -1,4 +1,4 @@
-"""The two ways in which a command ends badly, and how it says so.
+"""The two kinds of error that end a command, and how they are reported.
 
 Every command of this project (`python -m stages.…`, `python -m text2sql.…`) runs its `main` through `run`.
 """
@@ -12,9 +12,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-# A disk that is full, a quota that is used up, a limit on the size of files.
+# Disk full, quota exceeded, file size limit.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# How plain errors of PyTorch tell of memory: its allocator for CPUs, CUDA outside of its allocator, and cuBLAS.
+# Out of memory in PyTorch's plain RuntimeErrors: its CPU allocator, CUDA outside its allocator, cuBLAS.
 NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 DEBUG_VARIABLE = "TEXT2SQL_DEBUG"
 
@@ -22,7 +22,7 @@ DEBUG_VARIABLE = "TEXT2SQL_DEBUG"
 class UserError(Exception):
     """The user's mistake: a param, a file, an argument. Exit code 2.
 
-    The message is one line that names the file, line or key, what was found, and what is wanted.
+    The message is one line that names the file, line or key, what was found, and what was expected.
     """
 
 
@@ -33,7 +33,7 @@ class RunError(Exception):
 class ArgumentParser(argparse.ArgumentParser):
     """Arguments as argparse reads them; one that is wrong or missing is a `UserError`, one line like all others.
 
-    Options are never abbreviated: a script goes on meaning the same when a new option arrives.
+    Options cannot be abbreviated: a new option then never changes what an old script means.
     """
 
     def __init__(self, *positional: object, **options: object) -> None:
@@ -60,13 +60,13 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         os.environ[DEBUG_VARIABLE] = "1"
     try:
         code = main(arguments) or 0
-        gc.freeze()  # the process ends sooner where it need not look through all that libraries left
+        gc.freeze()  # exits faster: the garbage collector skips what libraries left
         sys.exit(code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
-        # The reader of our output (`| head`) went away: nothing to report, and nothing left to flush.
+        # The reader of our output (`| head`) has closed it: nothing to report, nothing to flush.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
@@ -78,7 +78,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
 
 
 def shown(value: Any) -> str:
-    """Return how messages show a value: as it is written, cut where it is long, with its type."""
+    """Return how messages show a value: its repr, truncated if long, with its type."""
     if value is None:
         return "null"
     text = repr(value)
@@ -86,7 +86,7 @@ def shown(value: Any) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Say what `error` is in one line: its message, with its type in front where that is not ours."""
+    """Return `error` as one line: its message, prefixed with its type unless it is one of ours."""
     message = " ".join(str(error).split())
     if isinstance(error, (UserError, RunError)):
         return message
@@ -97,7 +97,7 @@ def one_line(error: BaseException) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` says that a GPU's or the machine's memory does not suffice."""
+    """Whether `error` is out of memory, on the GPU or the host."""
     import torch
 
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in NO_MEMORY)

@@ -15,9 +15,9 @@ from text2sql.core.errors import UserError, shown
 
 @contextlib.contextmanager
 def atomic_file(path: str | Path, mode: str = "w") -> Iterator[Any]:
-    """Open a temporary file beside `path`, which takes its place once the block ends without an error.
+    """Open a temporary file beside `path`, which replaces it when the block ends without an error.
 
-    Text is UTF-8 with `\\n` line ends on every system. The data reach the disk before the rename.
+    Text is UTF-8 with `\\n` line ends. The data are synced to disk before the rename.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,10 +37,9 @@ def atomic_file(path: str | Path, mode: str = "w") -> Iterator[Any]:
 
 @contextlib.contextmanager
 def atomic_directory(path: str | Path) -> Iterator[Path]:
-    """Yield an empty temporary folder beside `path`, which takes its place once the block ends without an error.
+    """Yield an empty temporary folder beside `path`, which replaces it when the block ends without an error.
 
-    A folder that was there before is moved aside first and then deleted: what stands under the name `path` is always
-    whole.
+    An existing folder is moved aside first, then deleted: `path` is never half-written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +64,7 @@ def atomic_directory(path: str | Path) -> Iterator[Path]:
 
 
 def _temporary_prefix(path: Path) -> str:
-    """Return how this process's temporary names beside `path` begin; delete those of processes that were killed."""
+    """Return the prefix of this process's temporary names beside `path`; delete leftovers of killed processes."""
     start = f".{path.name}.{platform.node()}-"
     for name in os.listdir(path.parent):
         process = name.removeprefix(start).split(".")[0]
@@ -129,7 +128,10 @@ def read_json(path: str | Path) -> Any:
 
 
 def read_object(path: str | Path, fields: Mapping[str, type]) -> dict:
-    """Return the JSON object in `path`. Raises UserError as `read_json` does, or where one of `fields` is not right."""
+    """Return the JSON object in `path`.
+
+    Raises UserError as `read_json` does, or where one of `fields` is missing or of another type.
+    """
     value = read_json(path)
     if not isinstance(value, dict):
         raise UserError(f"{path}: found {_kind(value)}, wanted an object")
@@ -183,21 +185,21 @@ def _check_fields(record: dict, fields: Mapping[str, type], place: str) -> None:
         if name not in record:
             raise UserError(f"{place}: has no field {name!r}, wanted {_KINDS[wanted]}")
         value = record[name]
-        # JSON's whole numbers are numbers too; Python's truth values are whole numbers, and JSON's are not.
+        # An int is fine for a float; a bool, although Python's bool is an int, is not.
         if type(value) is not wanted and not (wanted is float and type(value) is int):
             raise UserError(f"{place}: found {_kind(value)} as {name!r}, wanted {_KINDS[wanted]}")
 
 
 def read_yaml(path: str | Path, own: bool = False) -> dict:
-    """Return the mapping that the YAML file `path` holds. Raises UserError where it is missing or something else.
+    """Return the mapping that the YAML file `path` holds. Raises UserError where it is missing or not a mapping.
 
-    `own`: a program wrote the file for this project, and ruamel's parser in C may read it, which is faster.
+    `own`: the file was written by a program for this project; it is read by ruamel's faster C parser.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
-        # ruamel's parser in C says less of what is wrong, and a file nested deeply enough ends the process.
+        # ruamel's C parser has poorer error messages, and deep nesting crashes it.
         value = YAML(typ="safe", pure=not own).load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
@@ -214,5 +216,5 @@ def read_yaml(path: str | Path, own: bool = False) -> dict:
 
 
 def user_cache() -> Path:
-    """Return the folder for what is computed once a user: `$XDG_CACHE_HOME/text2sql`, or `~/.cache/text2sql`."""
+    """Return the user's cache folder: `$XDG_CACHE_HOME/text2sql`, or `~/.cache/text2sql`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "text2sql"

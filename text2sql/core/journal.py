@@ -1,4 +1,4 @@
-"""A journal of finished work, so that a killed run goes on where it was.
+"""A journal of finished work, from which a killed run resumes.
 
 Each finished batch is appended as whole lines and reaches the disk before the next one starts. A journal's name is a
 digest of everything that its records depend on: other params, data or code never pick it up.
@@ -33,7 +33,7 @@ class Journal:
             say_what_changed(name, key, folder.glob(f"{name}-*.key.json"))
 
     def records(self) -> dict[int, dict]:
-        """Return the finished records of all processes by `index`. A line cut short by a kill is passed over."""
+        """Return the finished records of all processes by `index`. A line truncated by a kill is skipped."""
         finished: dict[int, dict] = {}
         for path in sorted(self._folder.glob(f"{self._stem}-*.jsonl")):
             for line in path.read_bytes().splitlines(keepends=True):
@@ -47,20 +47,20 @@ class Journal:
         return finished
 
     def append(self, records: Iterable[dict]) -> None:
-        """Append `records` and wait until they are on the disk."""
+        """Append `records` and sync them to disk."""
         if not self._path.exists():
             keep_key(self._folder / f"{self._stem}.key.json", self._key)
         text = "".join(json_line(record) for record in records).encode()
         with self._path.open("ab+") as file:
             if file.tell() and not _ends_with_newline(file):
-                # A kill cut the last line short: keep it apart from what follows.
+                # A kill truncated the last line: start a new one.
                 text = b"\n" + text
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
 
     def remove(self) -> None:
-        """Delete the journal: its records have been published. Those of other keys stay, no longer spoken of."""
+        """Delete the journal, once its records are in the output. Those of other keys stay, no longer spoken of."""
         for pattern in (f"{self._stem}-*.jsonl", f"{self._name}-*.key.json"):
             for path in self._folder.glob(pattern):
                 path.unlink(missing_ok=True)

@@ -30,7 +30,7 @@ BASE_TABLE = "text2sql/model/bases.py"  # what `model.files` names for a base th
 
 
 def _number(value: Any) -> Any:
-    """Let a number through however YAML or a command line wrote it: `2e-8`, `2E-08`, `"2e-8"`, `8.0` for 8."""
+    """Accept a number in any spelling of YAML or a command line: `2e-8`, `2E-08`, `"2e-8"`, `8.0` for 8."""
     if isinstance(value, str):
         try:
             value = float(value)
@@ -100,7 +100,7 @@ class DataParams(_Section):
 
 
 class PromptParams(_Section):
-    """What the model is told besides the question (the paper: nothing; its section III.D mends that)."""
+    """What the prompt holds besides the question (the paper: nothing; its section III.D proposes the schema's name)."""
 
     schema_: Annotated[Literal["none", "name", "tables", "ddl"], Field(alias="schema")]
     few_shot: Count

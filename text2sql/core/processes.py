@@ -25,7 +25,7 @@ class Processes:
 
 
 def current_processes() -> Processes:
-    """Return what `accelerate launch` (or torchrun) made of this process, with its GPU selected."""
+    """Return this process's place under `accelerate launch` or torchrun, with its GPU selected."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
     from accelerate import PartialState

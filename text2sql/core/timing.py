@@ -1,4 +1,4 @@
-"""How long a stage took, and on what: written beside the outputs, never among the metrics."""
+"""A stage's duration and hardware: written beside the outputs, never into the metrics."""
 
 import importlib.metadata
 import os
@@ -15,7 +15,7 @@ PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "b
 
 
 class Stopwatch:
-    """Measures one stage from its construction on, on top of the seconds that an interrupted run spent before."""
+    """Measures one stage from construction, plus the seconds of an interrupted run before."""
 
     def __init__(self, already: float = 0) -> None:
         self._started = time.monotonic() - already

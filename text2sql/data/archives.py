@@ -24,8 +24,8 @@ from text2sql.core.errors import UserError
 MAX_MEMBERS = 200_000
 MAX_MEMBER_BYTES = 2 * 1024**3
 MAX_TOTAL_BYTES = 16 * 1024**3
-# Real benchmark files compress up to 100-fold, monotonous text 300-fold, a bomb 1000-fold and more. Small members may
-# do as they like.
+# Real benchmark files compress up to 100-fold, repetitive text 300-fold, a bomb 1000-fold and more. Small members are
+# exempt.
 MAX_RATIO = 500
 RATIO_APPLIES_FROM_BYTES = 16 * 1024**2
 
@@ -40,7 +40,7 @@ _ZIP_ERRORS = (
     OverflowError,
     OSError,
 )
-# What archive programs add of their own beside the data.
+# What archivers add beside the data.
 _NOISE = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
@@ -61,7 +61,7 @@ class Archive(ABC):
     def _list(self, name: str) -> list[str]: ...
 
     def describe(self, name: str) -> str:
-        """Return how messages call the file `name`: its path, with the zip's in front where it lies in one."""
+        """Return the path of the file `name` for messages, prefixed with the zip's."""
         return f"{self.path}/{self.root}{name}"
 
     def has(self, name: str) -> bool:
@@ -86,7 +86,7 @@ class Archive(ABC):
             return file.read()
 
     def copy(self, name: str, destination: Path) -> None:
-        """Copy the file `name` to `destination`; nothing is left there where that fails."""
+        """Copy the file `name` to `destination`, whole or not at all."""
         try:
             with self.open(name) as source, open(destination, "xb") as target:
                 shutil.copyfileobj(source, target, 1024**2)

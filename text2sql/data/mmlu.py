@@ -98,7 +98,7 @@ class MmluSource:
     def questions(self, subject: str, split: Literal["dev", "test"], limit: int | None = None) -> list[Question]:
         """Return the first `limit` questions of a subject's split, all by default.
 
-        Raises UserError that names file and row where one is not right, where there is none, or no such file.
+        Raises UserError that names the file and the malformed row; also if the split is empty or its file missing.
         """
         csv_name = f"{split}/{subject}_{split}.csv"
         if self._archive.has(csv_name):
@@ -122,7 +122,7 @@ class MmluSource:
 
     def _csv_questions(self, name: str, subject: str, shown: str) -> Iterator[Question]:
         with self._archive.open_text(name) as file:
-            # Strict: otherwise a quote that is never closed swallows the rest of the file without a word.
+            # Strict: otherwise an unclosed quote silently swallows the rest of the file.
             rows = csv.reader(file, strict=True)
             index = 0
             while True:
@@ -190,7 +190,7 @@ def write_parquet(path: str | Path, splits: Mapping[str, list[Question]]) -> Non
 def read_parquet(path: str | Path, split: Literal["dev", "test"], limit: int | None = None) -> list[Question]:
     """Return the first `limit` questions of a split from a file that `write_parquet` wrote, all by default.
 
-    Raises UserError where the file is missing or not right, or has no question of that split.
+    Raises UserError where the file is missing or malformed, or has no question of that split.
     """
     questions: list[Question] = []
     try:

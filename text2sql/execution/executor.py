@@ -1,4 +1,4 @@
-"""Run SQL that a language model wrote on a SQLite database, without trusting a word of it.
+"""Run SQL that a language model wrote on a SQLite database, treating it as hostile.
 
 `Executor` runs queries in worker processes, `run_query` one query in a process of its own. Both give a `Result` for
 any text at all: rows, or an error and its kind.
@@ -6,14 +6,14 @@ any text at all: rows, or an error and its kind.
 Covered
 - Writing: SQLite gets a copy of the database in memory, and knows no files; one above 128 MiB is opened read-only and
   as immutable, so that there is no lock, journal or WAL file either. An authorizer refuses whatever is not on a short
-  list of reading actions, tables and functions; what SQLite needs to put aside stays in memory; workers may not write
+  list of reading actions, tables and functions; SQLite's temporary storage stays in memory; workers may not write
   a byte to any file (RLIMIT_FSIZE).
 - Reading elsewhere: no ATTACH, no VACUUM INTO, no extension, no PRAGMA, no virtual table but json_each and json_tree
   (so no table-valued PRAGMA), no function that reaches a file, the log, or the registry of tokenizers.
-- Work: SQLite's virtual-machine steps are counted, so that a limit gives the same verdict on a busy machine. The
-  processor's time is a backstop: it stands still while the machine does. Between two steps, and while it prepares a
-  query, SQLite cannot be interrupted: limits on lengths keep most of that short, and an alarm on the processor's time
-  kills the worker half a second after the limit. The clock is the last resort, at 120 times the limit.
+- Work: SQLite's virtual-machine steps are counted, so that a limit gives the same verdict on a busy machine. CPU time
+  is the fallback: it does not advance while the machine is suspended. Between two steps, and while it prepares a
+  query, SQLite cannot be interrupted: limits on lengths keep most of that short, and a CPU-time alarm kills the
+  worker half a second after the limit. Wall-clock time is the last resort, at 120 times the limit.
 - Memory: limits on values, patterns, statements and SQLite's heap, on the rows and bytes of a result, and on the
   address space of a worker.
 - A worker that crashes or is killed costs one verdict and is replaced. Workers end with their parent, however it ends.
@@ -50,12 +50,12 @@ from text2sql.execution.sandbox import ANY_PURPOSE, MAX_HEAP_BYTES, Limits, Purp
 
 __all__ = ["Executor", "Limits", "Purpose", "Result", "run_query"]
 
-GRACE_S = 0.5  # of the processor's time: how long after the time limit a worker's alarm kills it
-CLOCK_FACTOR = 120  # how many times the time limit may pass on the clock
+GRACE_S = 0.5  # of CPU time: how long after the time limit the alarm kills a worker
+CLOCK_FACTOR = 120  # wall-clock limit, as a multiple of the CPU time limit
 MAX_FAILED_STARTS = 5
 BATCH = 32  # how many queries on a small database are sent together: a round trip takes as long as a quick query
-SMALL_BYTES = 1_000_000  # of a database where queries are quick, as a rule
-MAX_ANSWER_BYTES = 100_000  # after which a worker does not wait for the rest of its queries before it answers
+SMALL_BYTES = 1_000_000  # a database below this is small: its queries are usually quick
+MAX_ANSWER_BYTES = 100_000  # a worker flushes its answers beyond this, before its batch is done
 RESULTS_AHEAD = 8  # how many queries a worker may be ahead of the result that is asked for
 
 
@@ -75,7 +75,7 @@ def run_query(database: str | os.PathLike, sql: str, limits: Limits) -> Result:
 class Executor:
     """Worker processes that run queries, one at a time each. A context manager: the workers live as long as it.
 
-    They share nothing with this process but a pipe: they start anew (some 50 ms), whatever is loaded here.
+    They share nothing with this process but a pipe: each is a fresh interpreter (some 50 ms), whatever is loaded here.
     """
 
     def __init__(self, limits: Limits, workers: int | None = None) -> None:
@@ -142,27 +142,27 @@ class Executor:
                     worker = self._workers[place]
                     answers = worker.receive()
                     if not worker.alive:
-                        # One of these ended it. Each alone, they show which.
+                        # One of these killed it: run each alone to find which.
                         unsent.extendleft([position] for position in worker.waiting)
                         self._replace(place)
                     missing -= len(answers)
                     yield from answers
         finally:
             for place, worker in enumerate(self._workers):
-                if worker.alive and worker.waiting:  # whoever asked has gone: nobody wants these answers
+                if worker.alive and worker.waiting:  # the consumer stopped: its pending answers are discarded
                     worker.end()
                     self._replace(place)
 
     def _replace(self, position: int) -> None:
         lost = self._workers[position]
-        # Something may kill one as it starts, but not one after the other.
+        # One failed start may be chance, a row of them is not.
         self._never_started = 0 if lost.started else self._never_started + 1
         if self._never_started == MAX_FAILED_STARTS:
             raise RunError(f"worker processes for SQL queries do not start (exit code {lost.process.returncode})")
         self._workers[position] = _Worker(self._limits)
 
     def _readable(self) -> list[int]:
-        """Wait until workers have something to say; return which."""
+        """Wait until workers have output; return which."""
         with selectors.DefaultSelector() as selector:
             for position, worker in enumerate(self._workers):
                 selector.register(worker.process.stdout, selectors.EVENT_READ, position)
@@ -179,15 +179,15 @@ def _batches(queries: list[_Query]) -> Iterator[list[int]]:
 
 
 class _Worker:
-    """The parent's end of one worker process. It gets new queries once it has answered all that it has."""
+    """The parent's end of one worker process. It gets new queries once it has answered all pending ones."""
 
     def __init__(self, limits: Limits) -> None:
         program = "import sys; sys.path.append(sys.argv[1]); from text2sql.execution.executor import _serve; _serve()"
         command = [sys.executable, "-I", "-S", "-c", program, str(Path(__file__).absolute().parents[2])]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        # Unbuffered, so that what has come is what the selector sees.
+        # Unbuffered, so that the selector sees all that has arrived.
         self.process = subprocess.Popen(command, bufsize=0, **pipes)
-        self.waiting: deque[int] = deque()  # the positions of the queries it has, in their order
+        self.waiting: deque[int] = deque()  # positions of its pending queries, in order
         self.alive = True
         self.started = False
         self._limits = limits
@@ -270,7 +270,7 @@ def _serve() -> None:
     """Be a worker process: read limits and then queries from standard input, write results to standard output."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     for alarm in (signal.SIGPROF, signal.SIGALRM):
-        signal.signal(alarm, signal.SIG_DFL)  # a program that was started with a signal ignored hands that down
+        signal.signal(alarm, signal.SIG_DFL)  # an ignored signal would be inherited
     messages: queue.SimpleQueue = queue.SimpleQueue()
     threading.Thread(target=_read_messages, args=(messages,), daemon=True).start()
     limits = messages.get()
@@ -295,7 +295,7 @@ def _write_answers(answers: list[bytes]) -> None:
 
 
 def _confine(limits: Limits) -> None:
-    """Take from this process what running queries does not need, as far as the system knows how."""
+    """Set the resource limits of this process: memory, file size, core dumps."""
     memory = MAX_HEAP_BYTES + 1_000_000_000 + int(8_000_000 * limits.max_megabytes)
     for what, value in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
         with contextlib.suppress(ValueError, OSError):
@@ -303,7 +303,7 @@ def _confine(limits: Limits) -> None:
 
 
 class _Server:
-    """What a worker does with a query. It keeps the last database open, for as long as nothing went wrong there."""
+    """Runs a worker's queries. It keeps the last database open until an error."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -324,7 +324,7 @@ class _Server:
 
     @staticmethod
     def _set_alarms(processor_s: float, clock_s: float) -> None:
-        """Have this process ended, by the default action of the alarms' signals, also amid a call inside SQLite."""
+        """Let the alarms' default action kill this process, even inside a call of SQLite."""
         signal.setitimer(signal.ITIMER_PROF, processor_s)
         signal.setitimer(signal.ITIMER_REAL, clock_s)
 
@@ -349,7 +349,7 @@ class _Server:
 
 
 def _read_messages(messages: queue.SimpleQueue) -> None:
-    """Pass on what the parent sends, and end this process at once, even amid a query, when the parent has ended."""
+    """Queue the parent's messages; exit at once, even during a query, when the parent has ended."""
     try:
         while True:
             messages.put(pickle.load(sys.stdin.buffer))

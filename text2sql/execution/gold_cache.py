@@ -1,8 +1,8 @@
 """Results of gold queries, kept on disk: the second model scored on a benchmark need not run them again.
 
 One JSON file a database, named by a digest of all that a result depends on: the database's bytes, the limits, the
-version of SQLite. Files appear whole or not at all, so that any number of processes may share a folder; where two
-write the same file at once, the later one wins, and what the other had found is found again.
+version of SQLite. Files appear whole or not at all, so that any number of processes may share a folder; if two write
+the same file at once, the later one wins, and the other's results are computed again.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from pathlib import Path
 from text2sql.core.files import write_text
 from text2sql.execution.executor import Limits, Result
 
-# Counted up where the form of the files, or what the sandbox does, changes.
+# Incremented when the file format or the sandbox's behaviour changes.
 FORMAT = 2
 
 
@@ -32,7 +32,7 @@ class GoldCache:
         return {sql: _from_json(stored[digest]) for sql in queries if (digest := _query_digest(sql)) in stored}
 
     def add(self, results: Mapping[str, Result]) -> None:
-        """Keep the results, by query, of queries that ran. Where the folder cannot be written, nothing is kept."""
+        """Keep the results, by query, of queries that ran. Does nothing where the folder is not writable."""
         if self._file is None or not results:
             return
         stored = self._read() | {_query_digest(sql): _to_json(result) for sql, result in results.items()}
@@ -48,7 +48,7 @@ class GoldCache:
                 return stored
         except (OSError, ValueError, RecursionError):
             pass
-        return {}  # missing or damaged: written anew
+        return {}  # missing or damaged: rewritten
 
 
 def _digest(database: str | Path, limits: Limits) -> str:
@@ -87,7 +87,7 @@ def _from_json(stored: dict) -> Result:
 
 
 def _cell_to_json(cell: object) -> object:
-    """Return a cell as JSON can hold it: what it has no form for, as an object."""
+    """Return a cell as JSON; what JSON cannot represent, as an object."""
     if isinstance(cell, bytes):
         return {"blob": cell.hex()}
     if cell in (float("inf"), float("-inf")):

@@ -1,6 +1,6 @@
-"""One untrusted SQL text on one SQLite database, in this process, whose SQLite gets a limit on its memory for good.
+"""One untrusted SQL text on one SQLite database, in this process, whose SQLite heap limit stays set.
 
-`text2sql.execution.executor` runs this in worker processes, and says what all of it guards against.
+`text2sql.execution.executor` runs this in worker processes, and lists what all of it guards against.
 """
 
 import contextlib
@@ -17,9 +17,9 @@ MAX_VALUE_BYTES = 250_000  # Spider's longest value has 213; searching one such 
 MAX_DATABASE_BYTES = 128 * 1024 * 1024  # of a database that is read into memory
 MAX_HEAP_BYTES = 512 * 1024 * 1024 + MAX_DATABASE_BYTES
 MAX_MESSAGE = 1_000  # characters: SQLite's messages quote names of any length
-CELL_BYTES = 32  # what a cell counts for besides its text or bytes
+CELL_BYTES = 32  # a cell's overhead besides its text or bytes
 STEPS_BETWEEN_CHECKS = 1_000
-STEPS_BEFORE_FORESIGHT = 500_000  # some 20 ms: what takes longer is worth a look at its program
+STEPS_BEFORE_FORESIGHT = 500_000  # some 20 ms: longer queries are worth an EXPLAIN
 
 _SQLITE_LIMITS = {
     sqlite3.SQLITE_LIMIT_LENGTH: MAX_VALUE_BYTES,
@@ -76,7 +76,7 @@ _FIRST_WORD = re.compile(r"(?:[\s;\ufeff]|--[^\n]*+|/\*(?s:.*?)\*/)*+(\w*)")
 class Limits:
     """What one query may cost: SQLite steps, seconds, and the rows and megabytes (10^6 bytes) of its result.
 
-    Seconds are the processor's, not the clock's: a machine that is busy or stalls takes nothing from a query. A cell
+    Seconds are CPU time, not wall-clock time: a busy or stalled machine costs a query nothing. A cell
     counts for 32 bytes and the length of its text. Raises ValueError where a limit is not positive.
     """
 
@@ -93,10 +93,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Purpose:
-    """What the asker wants of a result, so that a long query need not run where that is known without it.
+    """What the caller needs of a result, so that a long query may stop early where that is already known.
 
-    `widths`: the numbers of columns that a result needs to be of any use (None: any may be). `known`: queries whose
-    results the asker has.
+    `widths`: the numbers of columns that a useful result may have (None: any). `known`: queries whose results
+    the caller has.
     """
 
     widths: frozenset[int] | None = None
@@ -115,7 +115,7 @@ class Result:
     - forbidden: an operation that the sandbox refuses; the message names it;
     - multiple: more than one statement; empty: no statement; invalid_text: NUL, or text that UTF-8 cannot hold;
     - crash: the worker process ended while running it;
-    - width: not run to its end, for its number of columns is of no use to the asker (`Purpose.widths`).
+    - width: stopped early: its number of columns is of no use to the caller (`Purpose.widths`).
     `same_as` is a query among `Purpose.known` that gives these very rows, which are not given again.
     """
 
@@ -153,7 +153,7 @@ class Sandbox:
                 connection.execute(f"PRAGMA {pragma}").fetchall()
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             for function in _TABLE_FUNCTIONS:
-                # SQLite makes these tables on first use, which the authorizer would take for a change to the schema.
+                # SQLite creates these tables on first use, which the authorizer would see as a change to the schema.
                 with contextlib.suppress(sqlite3.Error):
                     connection.execute(f"SELECT 1 FROM {function}('[]')").fetchall()
             for limit, value in _SQLITE_LIMITS.items():
@@ -207,7 +207,7 @@ class Sandbox:
             self._connection.set_progress_handler(None, 0)
 
     def _foresee(self, sql: str, purpose: Purpose, started: float) -> Result | None:
-        """Return what will come of `sql`, which has begun to run, or None where that cannot be said.
+        """Return the result of the running query `sql` ahead of time, or None if it cannot be known.
 
         The same program of SQLite's virtual machine, on the same file, gives the same rows in the same steps.
         """
@@ -231,7 +231,7 @@ class Sandbox:
                 if self._second.program(known) == program and (columns := self._second.columns(sql)):
                     return Result(columns, (), None, None, time.monotonic() - started, known)
         except (sqlite3.Error, sqlite3.Warning, OSError, MemoryError):
-            pass  # nothing foreseen
+            pass  # no early result
         return None
 
     def program(self, sql: str) -> list[tuple]:
@@ -271,7 +271,7 @@ class Sandbox:
 
 def _open_file(database: str | os.PathLike) -> sqlite3.Connection:
     uri = Path(database).absolute().as_uri() + "?mode=ro&immutable=1"
-    # No statement is cached: a statement's step counter would go on from its last run.
+    # No statement is cached: a cached statement keeps its step counter.
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, cached_statements=0)
     connection.execute("PRAGMA temp_store=MEMORY")
     return connection
@@ -280,8 +280,8 @@ def _open_file(database: str | os.PathLike) -> sqlite3.Connection:
 def _open_copy(database: str | os.PathLike) -> sqlite3.Connection:
     """Open a copy of the database in memory, by a part of SQLite that knows no files.
 
-    What a query puts aside is then in memory too, but in SQLite's form for files, which sorts a large table in runs
-    that fit the processor's cache: half the time of its form for memory.
+    Temporary storage is in memory too, but in SQLite's format for files, which sorts a large table in runs that fit
+    the CPU's cache: half the time of its format for memory.
     """
     size = os.path.getsize(database)
     if not 0 < size <= MAX_DATABASE_BYTES or not hasattr(sqlite3.Connection, "deserialize"):

@@ -28,8 +28,8 @@ def main(arguments: Sequence[str]) -> None:
 def hold_out(spider: str | Path, out: Path, databases: int, seed: int) -> tuple[int, int]:
     """Write the folder `out`; return how many examples its train and dev splits have.
 
-    The choice depends on `seed` and the databases' names alone. Raises UserError where `out` exists, or not more than
-    `databases` training databases can be had.
+    The choice depends on `seed` and the databases' names alone. Raises UserError where `out` exists, or there are
+    not more than `databases` training databases.
     """
     if out.exists():
         raise UserError(f"{out}: is there already; wanted a folder to make")

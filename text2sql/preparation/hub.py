@@ -26,7 +26,7 @@ class _Pin(BaseModel):
 
 
 class SpiderPin(_Pin):
-    """One zip file of a data set on the hub, and its sum."""
+    """One zip file of a data set on the hub, and its checksum."""
 
     file: Annotated[str, Field(pattern=r"^[\w-][\w.-]*$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -42,7 +42,7 @@ class Manifest(BaseModel):
 
 
 def load_manifest(path: str | Path = MANIFEST) -> Manifest:
-    """Return the pins in `path`. Raises UserError that names the key where it is not right."""
+    """Return the pins in `path`. Raises UserError that names a wrong key."""
     value = read_yaml(path)
     try:
         return Manifest.model_validate(value)
@@ -52,9 +52,9 @@ def load_manifest(path: str | Path = MANIFEST) -> Manifest:
 
 
 def fetch_spider(manifest: Manifest, raw: Path, say: Callable[[str], Any] = print) -> Path:
-    """Return Spider's zip below the folder `raw`, downloaded unless it is there with the right sum.
+    """Return Spider's zip below the folder `raw`, downloaded unless it is there with the right checksum.
 
-    Raises RunError where there is no connection, no disk space, or where the sum is another one.
+    Raises RunError without a connection or disk space, or if the checksum differs.
     """
     pin = manifest.spider
     target = raw / "spider" / pin.file
@@ -81,8 +81,8 @@ def fetch_spider(manifest: Manifest, raw: Path, say: Callable[[str], Any] = prin
 def fetch_mmlu(manifest: Manifest, subjects: Sequence[str], raw: Path, say: Callable[[str], Any] = print) -> Path:
     """Return the folder below `raw` that holds the subjects' Parquet files, downloaded unless they are there.
 
-    The commit they come from is printed and stands in `revision.json` beside them, with each file's sha256. Raises
-    RunError where there is no connection, no disk space, or where a file is missing or has another sum.
+    Their commit is printed and written to `revision.json` beside them, with each file's sha256. Raises
+    RunError without a connection or disk space, or if a file is missing or its checksum differs.
     """
     pin = manifest.mmlu
     folder = raw / "mmlu"

@@ -29,10 +29,10 @@ def prepare(
 
     Below `out`: `spider/{train,dev}.jsonl`, `spider/schemas.json`, `spider/qa_sharegpt.jsonl` (the question and the
     SQL as a conversation), `databases/<db_id>/<db_id>.sqlite` of every database that an example names, and
-    `mmlu/<subject>.parquet`. The examples stream through: memory grows with the number of databases, not with theirs.
+    `mmlu/<subject>.parquet`. The examples stream through: memory grows with the number of databases, not of examples.
 
     Every gold query of the dev split is run: one that fails is an error of the data. SQL of the train split is never
-    executed. Raises UserError where a benchmark is not right, RunError where a download or the disk fails.
+    executed. Raises UserError where a benchmark is malformed, RunError where a download or the disk fails.
     """
     out = Path(out)
     try:
@@ -135,7 +135,7 @@ def _conversation(record: dict) -> dict:
 
 
 class _Dev:
-    """The dev split on its way out: each gold query is run, each example gets its hardness, and both are counted."""
+    """Writes the dev split: runs each gold query, classifies each example's hardness, and counts both."""
 
     def __init__(self, source: SpiderSource, params: Params, databases: Path) -> None:
         self._source = source
