@@ -1,4 +1,4 @@
-"""`python -m text2sql.cli.ask`: one question or a conversation, with a micro model and a real database."""
+"""`text2sql ask`: one question or a conversation, with a micro model and a real database."""
 
 import contextlib
 import re
@@ -70,7 +70,7 @@ def test_a_question_gets_its_sql_and_the_rows_as_a_table(database, params, answe
 def test_the_model_answers_itself_from_the_command_line(database, params, repository):
     """Nothing replaced: the micro model's babble does not run, which is said in words and by the exit code."""
     before = database.read_bytes()
-    command = [sys.executable, "-m", "text2sql.cli.ask", *arguments(database, params, "How many singers are there?")]
+    command = [sys.executable, "-m", "text2sql", "ask", *arguments(database, params, "How many singers are there?")]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "\n\nThe query did not run: " in done.stdout and "Traceback" not in done.stderr
@@ -140,7 +140,7 @@ def with_mistake(change, database, params):
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_users_mistake_is_one_line_and_exit_code_2(database, params, repository, mistake):
     change, problem = MISTAKES[mistake]
-    command = [sys.executable, "-m", "text2sql.cli.ask", *with_mistake(change, database, params)]
+    command = [sys.executable, "-m", "text2sql", "ask", *with_mistake(change, database, params)]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(f"error: {problem}\n", done.stderr)
