@@ -50,7 +50,7 @@ def test_our_own_stages_lines_say_which_example_they_are_for(write):
     [
         (
             OWN.replace('"index": 2', '"index": 1'),
-            "line 3: found index 1, wanted 2 as in data/prepared/spider/dev.jsonl",
+            "line 3: found index 1, wanted 2 as in data/prepared/spider",
         ),
         (OWN.partition("\n")[2], "line 1: found index 1, wanted 0 as in"),
         (OWN.rstrip().rpartition("\n")[0], "found 3 predictions, wanted 4 as data/prepared/spider/dev.jsonl has"),
