@@ -18,11 +18,11 @@ from text2sql.core.errors import UserError
 from text2sql.core.journal import Journal
 from text2sql.core.params import load_params
 from text2sql.core.processes import Processes
-from text2sql.data.spider import schema_from_sqlite
+from text2sql.data.schema import schema_from_sqlite
 from text2sql.evaluation.spider import predict
 from text2sql.execution.executor import Result
 from text2sql.model import language_model as models
-from text2sql.prompts.messages import extract_sql
+from text2sql.prompts.answers import extract_sql
 
 
 @pytest.fixture
