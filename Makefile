@@ -39,11 +39,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 repro: $(INSTALLED)
 ifneq ($(RECIPE),)
-	@python -m text2sql.cli.recipe $(RECIPE) --check
-	@if [ "$$(python -m text2sql.cli.recipe $(RECIPE) --needs)" = gpu ]; then $(PIP) install -q -c constraints.txt -e '.[gpu]'; fi
-	@python -m text2sql.cli.recipe $(RECIPE)
+	@text2sql recipe $(RECIPE) --check
+	@if [ "$$(text2sql recipe $(RECIPE) --needs)" = gpu ]; then $(PIP) install -q -c constraints.txt -e '.[gpu]'; fi
+	@text2sql recipe $(RECIPE)
 endif
-	@python -m text2sql.cli.check
+	@text2sql check
 	dvc repro
 	@python -m stages.compare --show
 	@git config user.email >/dev/null && git config user.name >/dev/null || printf '%s\n' \
@@ -71,7 +71,7 @@ evaluation: $(INSTALLED)
 	python -m pytest evaluation --html=evaluation/report.html --self-contained-html
 
 review: $(INSTALLED)
-	@python -m text2sql.report.review --base $(BASE)
+	@text2sql review --base $(BASE)
 
 bench: $(INSTALLED)
 	python -m benchmarks $(if $(SHORT),--short --results tmp/benchmarks)

@@ -33,11 +33,11 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from text2sql.cli.score import read_predictions
 from text2sql.core.errors import RunError, UserError, run
 from text2sql.data.spider import Example, open_spider
 from text2sql.execution.executor import Limits
 from text2sql.scoring.official import gold_as_executed, order_matters, prediction_as_executed
+from text2sql.scoring.predictions import read_predictions
 from text2sql.scoring.verdicts import Verdict, score_examples
 
 SAMPLE = Path(__file__).parent.parent / "data" / "sample" / "spider"

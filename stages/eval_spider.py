@@ -2,7 +2,7 @@
 
     python -m stages.eval_spider base
 
-Needs neither torch nor a GPU. `python -m text2sql.cli.score` is the same scoring, for any system's predictions.
+Needs neither torch nor a GPU. `text2sql score` is the same scoring, for any system's predictions.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from text2sql.core.stage_arguments import model_and_params
 from text2sql.core.timing import Stopwatch
 from text2sql.data.spider import Example
 from text2sql.execution.executor import Limits
+from text2sql.scoring.predictions import read_predictions
 from text2sql.scoring.verdicts import score_examples, summarise
 
 EXAMPLE = {"index": int, "db_id": str, "question": str, "query": str}
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str]) -> None:
     examples = [Example(*(line[field] for field in EXAMPLE)) for line in read_jsonl(DEV, EXAMPLE)]
     verdicts = score_examples(
         examples,
-        read_predictions(PREDICTIONS / f"{name}.jsonl", examples),
+        read_predictions(PREDICTIONS / f"{name}.jsonl", examples, stage="predict_spider"),
         database_of,
         Limits(**params.execution.model_dump()),
         # Gold results are the same for all models: computed once, outside the pipeline's outputs.
@@ -39,23 +40,6 @@ def main(arguments: Sequence[str]) -> None:
     stopped = sum(verdict.stopped for verdict in verdicts)
     right = sum(verdict.execution_accuracy for verdict in verdicts)
     print(f"eval_spider {name}: {right} of {len(verdicts)} right; the sandbox stopped {stopped}")
-
-
-def read_predictions(path: Path, examples: Sequence[Example]) -> list[str]:
-    """Return the predicted SQL of each of `examples`. Raises UserError where the file is not about these."""
-    predictions = read_jsonl(path, {"index": int, "sql": str})
-    for number, (line, example) in enumerate(zip(predictions, examples), start=1):
-        if line["index"] != example.index:
-            raise UserError(
-                f"{path}, line {number}: found index {line['index']}, wanted {example.index} as in {DEV}; "
-                "run predict_spider again"
-            )
-    if len(predictions) != len(examples):
-        raise UserError(
-            f"{path}: found {len(predictions)} predictions, wanted {len(examples)} as {DEV} has; "
-            "run predict_spider again"
-        )
-    return [line["sql"] for line in predictions]
 
 
 def database_of(db_id: str) -> Path:

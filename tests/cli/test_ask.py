@@ -1,4 +1,4 @@
-"""`python -m text2sql.cli.ask`: one question or a conversation, with a micro model and a real database."""
+"""`text2sql ask`: one question or a conversation, with a micro model and a real database."""
 
 import contextlib
 import re
@@ -13,9 +13,16 @@ from prompt_toolkit.output import DummyOutput
 from ruamel.yaml import YAML
 
 from text2sql.cli import ask
+from text2sql.core.dependencies import Key
 from text2sql.core.errors import UserError
+from text2sql.core.journal import Journal
+from text2sql.core.params import load_params
+from text2sql.core.processes import Processes
+from text2sql.data.schema import schema_from_sqlite
+from text2sql.evaluation.spider import predict
 from text2sql.execution.executor import Result
 from text2sql.model import language_model as models
+from text2sql.prompts.answers import extract_sql
 
 
 @pytest.fixture
@@ -70,11 +77,31 @@ def test_a_question_gets_its_sql_and_the_rows_as_a_table(database, params, answe
 def test_the_model_answers_itself_from_the_command_line(database, params, repository):
     """Nothing replaced: the micro model's babble does not run, which is said in words and by the exit code."""
     before = database.read_bytes()
-    command = [sys.executable, "-m", "text2sql.cli.ask", *arguments(database, params, "How many singers are there?")]
+    command = [sys.executable, "-m", "text2sql", "ask", *arguments(database, params, "How many singers are there?")]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert "\n\nThe query did not run: " in done.stdout and "Traceback" not in done.stderr
     assert database.read_bytes() == before and list(database.parent.glob("concert*")) == [database]
+
+
+def test_the_answer_is_the_one_that_the_benchmark_would_count(database, params, tmp_path):
+    """`ask` and `predict_spider` ask alike: the same prompt, the same tokens, the same SQL taken out of them."""
+    question, settings = "How many singers are there?", load_params(params)
+    sql, _ = ask.answerer(settings, database, None)(question)
+    (prediction,) = predict(
+        models.LanguageModel(settings.model),
+        [{"index": 0, "db_id": "concert", "question": question, "query": "SELECT 1"}],
+        {"concert": schema_from_sqlite(database, "concert")},
+        settings.prompt.schema_,
+        [],
+        settings.generation.max_new_tokens,
+        1,
+        Journal("predict", Key.of({}), folder=tmp_path),
+        Processes(),
+        "predict",
+    )
+    assert settings.prompt.few_shot == 0
+    assert prediction["sql"] == sql == extract_sql(prediction["raw"]) != ""
 
 
 @pytest.mark.parametrize(
@@ -140,7 +167,7 @@ def with_mistake(change, database, params):
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_users_mistake_is_one_line_and_exit_code_2(database, params, repository, mistake):
     change, problem = MISTAKES[mistake]
-    command = [sys.executable, "-m", "text2sql.cli.ask", *with_mistake(change, database, params)]
+    command = [sys.executable, "-m", "text2sql", "ask", *with_mistake(change, database, params)]
     done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(f"error: {problem}\n", done.stderr)
@@ -150,6 +177,12 @@ def test_a_folder_that_is_no_adapter_is_the_users_mistake(database, params):
     (database.parent / "folder").mkdir()
     with pytest.raises(UserError, match="folder: has no adapter_config.json; wanted an adapter"):
         ask.main(with_mistake({"--model": "folder"}, database, params))
+
+
+def test_a_misspelt_adapter_is_answered_with_the_nearest(database, params):
+    (database.parent / "adapters/m1").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"adapters/m9: no such folder; .* \(did you mean m1\?\)"):
+        ask.main(with_mistake({"--model": "adapters/m9"}, database, params))
 
 
 def test_an_empty_question_is_the_users_mistake(database, params):

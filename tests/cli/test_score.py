@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 
-from text2sql.cli.score import main, read_predictions
+from text2sql.cli.score import main
 from text2sql.core.errors import UserError
 from text2sql.core.files import read_jsonl
 
@@ -113,28 +113,6 @@ def test_output_is_safe_to_print(capsys, spider, write):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a\nb\nc\nd", ["a", "b", "c", "d"]),
-        ("a\r\nb\r\n  c\t x\r\nd\n", ["a", "b", "c", "d"]),
-        ("a\n\nc\nd\n", ["a", "", "c", "d"]),
-        ("a\nb\nc\nd\n\n\n", ["a", "b", "c", "d"]),
-        ("a\nb\nc\n\n", ["a", "b", "c", ""]),
-        ("a\u2028b\nc\n\x0bd\ne", ["a\u2028b", "c", "d", "e"]),
-        (
-            '{"sql": "a\\nb"}\n{"sql": "b", "index": 1, "db_id": "x"}\n\n{"sql": " c "}\n{"sql": ""}',
-            ["a\nb", "b", "c", ""],
-        ),
-    ],
-)
-def test_predictions_are_read_line_by_line(write, text, expected):
-    from text2sql.data.spider import Example
-
-    examples = [Example(index, "x", "?", "SELECT 1") for index in range(4)]
-    assert read_predictions(write(text), examples) == expected
-
-
-@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("a\nb\nc\n", "found 3 predictions, wanted 4, one a line"),
@@ -196,7 +174,7 @@ def test_the_command_imports_nothing_slow(repository, spider, write):
 
 def test_exit_codes(repository, spider, write):
     def run(*arguments):
-        command = [sys.executable, "-m", "text2sql.cli.score", *map(str, arguments)]
+        command = [sys.executable, "-m", "text2sql", "score", *map(str, arguments)]
         return subprocess.run(command, cwd=repository, capture_output=True, text=True)
 
     wrong = run(write("SELECT 1\n"), "--spider", spider)

@@ -249,7 +249,7 @@ def test_a_missing_file_or_a_folder_is_named(tmp_path):
 def test_the_command_validates_the_files_it_is_given(repository, changed):
     def command(*paths):
         return subprocess.run(
-            [sys.executable, "-m", "text2sql.cli.check", *map(str, paths)],
+            [sys.executable, "-m", "text2sql", "check", *map(str, paths)],
             cwd=repository,
             capture_output=True,
             text=True,

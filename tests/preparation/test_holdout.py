@@ -2,9 +2,10 @@
 
 import pytest
 
+from text2sql.cli.holdout import main
 from text2sql.core.errors import UserError
 from text2sql.data.spider import open_spider
-from text2sql.preparation.holdout import hold_out, main
+from text2sql.preparation.holdout import hold_out
 
 
 def test_no_database_is_in_both_splits_and_none_is_of_dev(repository, tmp_path, capsys):

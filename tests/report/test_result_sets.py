@@ -11,6 +11,7 @@ import pytest
 
 from stages import compare
 from testkit import synthetic
+from text2sql.cli.results import main
 from text2sql.comparison.flat import read_numbers, read_summary
 from text2sql.comparison.gate import trade_off
 from text2sql.core.errors import RunError, UserError
@@ -45,7 +46,7 @@ def parts(folder: Path) -> set[str]:
 
 
 def test_a_real_run_is_exported_byte_for_byte_and_checked(project, capsys):
-    assert results.main(["export", "micro"]) == 0
+    assert main(["export", "micro"]) == 0
     assert re.fullmatch(r"results/micro: \d+ files, 0\.\d MB; now: .*table --write\n", capsys.readouterr().out)
     folder = Path("results/micro")
     for copy, source in (
@@ -61,7 +62,7 @@ def test_a_real_run_is_exported_byte_for_byte_and_checked(project, capsys):
         assert (folder / copy).read_bytes() == Path(source).read_bytes()
     top = {name.partition("/")[0] for name in parts(folder)}
     assert top == {"params.yaml", "dvc.lock", "report.md", "report.html", "metrics", "predictions", "timings"}
-    assert results.main(["check"]) == 0
+    assert main(["check"]) == 0
     assert capsys.readouterr().out == "results/micro: whole, and its recipe's\n1 sets\n"
     figures_agree(folder)
     with pytest.raises(UserError, match=r"results/micro: is there already; --replace"):
@@ -77,7 +78,7 @@ def test_all_of_mmlu_goes_beside_the_set_whose_adapters_it_asked(project, capsys
     with pytest.raises(UserError, match=r"stage eval_mmlu@base ran with another mmlu.limit than params.yaml has"):
         results.export("micro", mmlu_all=True)
     project.run("dvc", "repro")
-    assert results.main(["export", "micro", "--mmlu-all"]) == 0
+    assert main(["export", "micro", "--mmlu-all"]) == 0
     second = Path("results/micro/mmlu_all")
     assert "predictions" not in "".join(parts(second)) and "report.html" not in parts(second)
     assert read_json(second / "metrics/mmlu/m1.json")["total"] == 18
@@ -101,13 +102,13 @@ def test_all_of_mmlu_goes_beside_the_set_whose_adapters_it_asked(project, capsys
     # A second export of the committed set keeps it.
     project.run("git", "checkout", "--", ".")
     project.run("dvc", "checkout")
-    results.main(["export", "micro", "--replace"])
+    main(["export", "micro", "--replace"])
     results.check()
     assert read_json(second / "metrics/mmlu/m1.json")["total"] == 18
     # Of another Model 1 it is no part of the new set.
     lock.write_text(whole.replace(adapter, "0" * 32))
     capsys.readouterr()
-    results.main(["export", "micro", "--replace"])
+    main(["export", "micro", "--replace"])
     line = "results/micro/mmlu_all: not kept, of another run: models/m1 is not the adapter of results/micro\n"
     assert capsys.readouterr().out.startswith(line)
     assert not second.exists()
@@ -348,21 +349,21 @@ def test_findings_count_outputs_that_differ_and_what_remains_of_the_loss(sets):
 
 def test_table_writes_and_checks_the_readme(sets, capsys):
     with pytest.raises(RunError, match=r"README.md: is not current; `.* table --write`"):
-        results.main(["table", "--check"])
+        main(["table", "--check"])
     assert "old" in Path("README.md").read_text()
-    results.main(["table", "--write"])
+    main(["table", "--write"])
     text = Path("README.md").read_text()
     assert text.startswith("before\n<!-- results: made -->\n\n| Set")
     assert text.endswith("\n<!-- end of findings -->\nafter\n")
     assert "old" not in text and "<!-- end of results -->\nbetween\n<!-- findings: made -->\n\n**What" in text
-    assert results.main(["table", "--check"]) == 0
+    assert main(["table", "--check"]) == 0
     capsys.readouterr()
-    results.main(["table"])
+    main(["table"])
     printed = capsys.readouterr().out
     assert all(line in text for line in printed.splitlines())
     Path("README.md").write_text(text.replace("<!-- end of results -->", ""))
     with pytest.raises(UserError, match=r"README.md: wanted one block from <!-- results: "):
-        results.main(["table", "--write"])
+        main(["table", "--write"])
 
 
 def test_a_set_has_a_row_for_each_of_its_own_models(tmp_path):
@@ -383,7 +384,7 @@ def test_without_sets_only_the_paper_is_there(tmp_path):
 
 def test_the_readmes_table_is_that_of_the_committed_sets(repository):
     done = subprocess.run(
-        [sys.executable, "-m", "text2sql.report.result_sets", "table", "--check"],
+        [sys.executable, "-m", "text2sql", "results", "table", "--check"],
         cwd=repository,
         capture_output=True,
         text=True,

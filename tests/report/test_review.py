@@ -37,7 +37,7 @@ def shell(folder, *command, code=0):
 
 def reviewed(folder, base="main", code=0):
     # The code under test is this repository's, the project reviewed is the folder's.
-    command = [sys.executable, "-m", "text2sql.report.review", "--base", base]
+    command = [sys.executable, "-m", "text2sql", "review", "--base", base]
     done = subprocess.run(
         command, cwd=folder, env=os.environ | ENVIRONMENT | {"PYTHONPATH": str(WORKFLOWS.parent.parent)},
         capture_output=True, text=True,

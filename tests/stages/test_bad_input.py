@@ -214,7 +214,7 @@ def parquet(change):
 
 # ---------------------------------------------------------------- params
 
-CHECK = "text2sql.cli.check"
+CHECK = "text2sql check"
 for id_, section, key, value, *says in [
     ("a-text-for-a-number", "train", "lr", "foo", "train.lr: got 'foo' (str)", "takes a number above 0 and at most 1"),
     ("a-bool-for-a-number", "train", "epochs", "true", "train.epochs: got True (bool)", "takes a number above 0"),
@@ -248,7 +248,7 @@ mistake(
 mistake("params-missing", "stages.prepare", remove("params.yaml"), "params.yaml: no such file")
 mistake("params-a-folder", "stages.prepare", together(remove("params.yaml"), write("params.yaml/x", "")), "is a folder")
 mistake("params-in-every-stage", "stages.train m1", param("train", "lr", "foo"), "params.yaml: train.lr: got 'foo'")
-mistake("params-named-on-the-command-line", "text2sql.cli.check none.yaml", None, "none.yaml: no such file")
+mistake("params-named-on-the-command-line", "text2sql check none.yaml", None, "none.yaml: no such file")
 
 # ---------------------------------------------------------------- Spider
 
@@ -458,7 +458,7 @@ mistake("gate-no-number", "stages.compare --gate", write("metrics/compare.json",
         "metrics/compare.json: spider_total", "found 'ten'", "wanted a number")  # fmt: skip
 mistake("show-no-report", "stages.compare --show", remove("reports"), "reports/report.md: no such file")
 
-SCORE = f"text2sql.cli.score predictions.sql --spider {SPIDER}"
+SCORE = f"text2sql score predictions.sql --spider {SPIDER}"
 mistake(
     "score-too-few", SCORE, write("predictions.sql", "SELECT 1\n"), "predictions.sql", "found 1 predictions", "wanted"
 )
@@ -468,10 +468,8 @@ mistake(
 )
 mistake("score-missing", SCORE, None, "predictions.sql: no such file")
 mistake("score-a-folder", SCORE, write("predictions.sql/x", ""), "predictions.sql: is a directory")
-mistake(
-    "score-no-spider", "text2sql.cli.score predictions.sql --spider nowhere", None, "nowhere: no such folder or zip"
-)
-mistake("score-no-argument", "text2sql.cli.score predictions.sql", None, "arguments are required: --spider")
+mistake("score-no-spider", "text2sql score predictions.sql --spider nowhere", None, "nowhere: no such folder or zip")
+mistake("score-no-argument", "text2sql score predictions.sql", None, "arguments are required: --spider")
 mistake("score-bad-number", f"{SCORE} --workers two", None, "argument --workers", "found two", "wanted a whole number")
 mistake(
     "score-zero", f"{SCORE} --max-rows 0", None, "argument --max-rows", "found 0", "wanted a whole number of at least 1"
@@ -485,30 +483,22 @@ mistake("stage-base-has-no-training", "stages.train base", None, "argument model
 mistake("stage-too-many", "stages.prepare now", None, "unrecognized arguments: now")
 mistake("stage-unknown-option", "stages.compare --sho", None, "unrecognized arguments: --sho")
 mistake("stage-both-options", "stages.compare --show --gate", None, "--gate: not allowed with argument --show")
-mistake(
-    "recipe-unknown", "text2sql.cli.recipe dream", None, "recipe dream: no such file below recipes/", "there are paper"
-)
-mistake(
-    "recipe-wrong", "text2sql.cli.recipe other.yaml", write("other.yaml", "model: 3\n"), "other.yaml: ", "model: got 3"
-)
-mistake("recipe-over-edits", "text2sql.cli.recipe paper", None, "params.yaml: has edits that git does not hold")
-mistake(
-    "review-unknown-base", "text2sql.report.review --base nowhere", None, "--base: found 'nowhere'", "wanted a branch"
-)
-mistake("review-no-base", "text2sql.report.review", None, "arguments are required: --base")
-mistake("ask-no-database", "text2sql.cli.ask How? --db none.sqlite", None, "--db: none.sqlite: no such file")
-mistake(
-    "ask-a-text", "text2sql.cli.ask How? --db a.sqlite", write("a.sqlite", "hello" * 99), "a.sqlite", "not a database"
-)
-mistake("ask-a-folder", "text2sql.cli.ask How? --db data", None, "--db: data: is a folder", "wanted an SQLite file")
-mistake("ask-no-argument", "text2sql.cli.ask How?", None, "arguments are required: --db")
+mistake("recipe-unknown", "text2sql recipe dream", None, "recipe dream: no such file below recipes/", "there are paper")
+mistake("recipe-wrong", "text2sql recipe other.yaml", write("other.yaml", "model: 3\n"), "other.yaml: ", "model: got 3")
+mistake("recipe-over-edits", "text2sql recipe paper", None, "params.yaml: has edits that git does not hold")
+mistake("review-unknown-base", "text2sql review --base nowhere", None, "--base: found 'nowhere'", "wanted a branch")
+mistake("review-no-base", "text2sql review", None, "arguments are required: --base")
+mistake("ask-no-database", "text2sql ask How? --db none.sqlite", None, "--db: none.sqlite: no such file")
+mistake("ask-a-text", "text2sql ask How? --db a.sqlite", write("a.sqlite", "hello" * 99), "a.sqlite", "not a database")
+mistake("ask-a-folder", "text2sql ask How? --db data", None, "--db: data: is a folder", "wanted an SQLite file")
+mistake("ask-no-argument", "text2sql ask How?", None, "arguments are required: --db")
 mistake(
     "ask-no-adapter",
-    "text2sql.cli.ask How? --db a.sqlite --model models/m9",
+    "text2sql ask How? --db a.sqlite --model models/m9",
     write("a.sqlite", ""),
     "models/m9: no such",
 )
-mistake("ask-no-question", "text2sql.cli.ask  --db a.sqlite ''", write("a.sqlite", ""), "question: is empty")
+mistake("ask-no-question", "text2sql ask  --db a.sqlite ''", write("a.sqlite", ""), "question: is empty")
 
 # ---------------------------------------------------------------- the few-shot file
 
@@ -632,7 +622,7 @@ def run_here(command, monkeypatch, capfd):
     monkeypatch.setattr(sys, "argv", [module, *arguments])
     capfd.readouterr()
     with pytest.raises(SystemExit) as leaving:
-        errors.run(importlib.import_module(module).main)
+        errors.run(importlib.import_module("text2sql.cli.main" if module == "text2sql" else module).main)
     return leaving.value.code, capfd.readouterr().err
 
 

@@ -140,7 +140,7 @@ def test_gate_exit_codes_are_the_scripts_own(project, repository):
 
 def test_gate_and_review_need_none_of_the_heavy_libraries(repository):
     code = (
-        "import sys, stages.compare, text2sql.report.review, text2sql.comparison.gate\n"
+        "import sys, stages.compare, text2sql.cli.review, text2sql.report.review, text2sql.comparison.gate\n"
         "print([name for name in ('numpy', 'scipy', 'statsmodels', 'pandas', 'torch', 'jinja2', 'pyarrow', 'dvc')"
         " if name in sys.modules])"
     )

@@ -1,7 +1,7 @@
 """Ask a model about a database of your own: prints the SQL, runs it in the sandbox, shows the rows.
 
-    python -m text2sql.cli.ask "How many singers are there?" --db PATH.sqlite [--model models/m1]
-    python -m text2sql.cli.ask --db PATH.sqlite          interactive, with history; the model stays loaded
+    text2sql ask "How many singers are there?" --db PATH.sqlite [--model models/m1]
+    text2sql ask --db PATH.sqlite          interactive, with history; the model stays loaded
 
 The model, its loader and the prompt are those of `params.yaml`. The database is opened read-only: nothing that the
 model writes can change it. The exit code is 1 where the query did not run.
@@ -11,12 +11,11 @@ import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from text2sql.core.errors import ArgumentParser, UserError, run
+from text2sql.core.errors import ArgumentParser, UserError, did_you_mean
 from text2sql.core.params import Params, load_params
 from text2sql.data.schema import schema_from_sqlite
 from text2sql.execution.executor import Limits, Result, run_query
-from text2sql.prompts.answers import extract_sql
-from text2sql.prompts.messages import load_few_shot, spider_messages
+from text2sql.prompts.messages import load_few_shot
 
 ROWS_SHOWN = 20
 CHARACTERS_SHOWN = 80  # of a cell
@@ -24,7 +23,7 @@ CHARACTERS_SHOWN = 80  # of a cell
 
 def main(arguments: Sequence[str]) -> int:
     """Answer one question, or a person's questions one after the other; return the exit code."""
-    parser = ArgumentParser(prog="text2sql.cli.ask", description=__doc__.splitlines()[0])
+    parser = ArgumentParser(prog="text2sql ask", description=__doc__.splitlines()[0])
     parser.add_argument("question", nargs="?", help="without it, an interactive prompt")
     parser.add_argument("--db", required=True, type=Path, help="the SQLite database asked about")
     parser.add_argument("--model", type=Path, help="an adapter's folder, such as models/m1 (default: the base model)")
@@ -52,22 +51,27 @@ def answerer(params: Params, database: Path, adapter: Path | None) -> Callable[[
     if not database.is_file():
         raise UserError(f"--db: {database}: no such file")
     if adapter is not None and not adapter.is_dir():
-        raise UserError(f"--model: {adapter}: no such folder; wanted an adapter, such as models/m1 after `make repro`")
+        there = [path.name for path in adapter.parent.glob("*/")]
+        raise UserError(
+            f"--model: {adapter}: no such folder; wanted an adapter, such as models/m1 after `make repro`"
+            + did_you_mean(adapter.name, there)
+        )
     schema = schema_from_sqlite(database, database.stem)
     if not schema.tables:
         raise UserError(f"--db: {database}: has no tables to ask about")
     few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
     limits = Limits(**params.execution.model_dump())
 
+    from text2sql.evaluation.spider import Predictor, SpiderPrompt
     from text2sql.model.language_model import LanguageModel
 
     model = LanguageModel(params.model, adapter)
+    prompt = SpiderPrompt({database.stem: schema}, params.prompt.schema_, few_shot)
+    predictor = Predictor(model, prompt, params.generation.max_new_tokens)
 
     def answer(question: str) -> tuple[str, Result]:
-        messages = spider_messages(question, schema, params.prompt.schema_, few_shot)
-        (output,) = model.generate([model.chat_ids(messages)], params.generation.max_new_tokens)
-        sql = extract_sql(model.decode(output))
-        return sql, run_query(database, sql, limits)
+        (found,) = predictor.answers([predictor.prompt_ids(question, database.stem)])
+        return found.sql, run_query(database, found.sql, limits)
 
     return answer
 
@@ -117,7 +121,3 @@ def _converse(answer: Callable[[str], tuple[str, Result]]) -> None:
                 question = session.prompt("? ").strip()
                 if question:
                     print(shown(*answer(question)), end="\n\n")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,6 +1,6 @@
 """Score any system's predictions on Spider.
 
-    python -m text2sql.cli.score PREDICTIONS --spider PATH [--out verdicts.jsonl]
+    text2sql score PREDICTIONS --spider PATH [--out verdicts.jsonl]
 
 PREDICTIONS holds one query a line, aligned with the split (a tab and what follows it, such as a db_id, are ignored),
 or one JSON object a line with the field `sql`. PATH is a folder or zip in Spider's official layout. Prints accuracies
@@ -8,7 +8,6 @@ by hardness and in all, causes of failure, and the queries that the sandbox stop
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, fields
@@ -17,26 +16,20 @@ from pathlib import Path
 from tabulate import SEPARATING_LINE, tabulate
 from tqdm import tqdm
 
-from text2sql.core.errors import ArgumentParser, UserError, run
-from text2sql.core.files import read_jsonl, user_cache, write_jsonl
-from text2sql.data.spider import SPLIT_FILES, Example, open_spider
+from text2sql.core.errors import ArgumentParser
+from text2sql.core.files import user_cache, write_jsonl
+from text2sql.data.spider import SPLIT_FILES, open_spider
 from text2sql.execution.executor import Limits
 from text2sql.report.numbers import in_percent, percent, words
 from text2sql.scoring.failures import CAUSE_GROUPS, CAUSES
+from text2sql.scoring.predictions import read_predictions
 from text2sql.scoring.verdicts import Verdict, score_examples, summarise
-
-LIMITS_HELP = {
-    "max_steps": "SQLite virtual-machine steps of one query",
-    "timeout_s": "seconds of the processor's time for one query",
-    "max_rows": "rows of one result",
-    "max_megabytes": "megabytes of one result",
-}
 
 
 def main(arguments: Sequence[str]) -> None:
     """Score the predictions that `arguments` name, print the tables, write `--out`."""
     options = _parse(arguments)
-    limits = Limits(**{name: getattr(options, name) for name in LIMITS_HELP})
+    limits = Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)})
     with open_spider(options.spider) as source, tempfile.TemporaryDirectory(prefix="text2sql-") as folder:
         examples = source.examples(options.split)
         predictions = read_predictions(options.predictions, examples)
@@ -64,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = ArgumentParser(
-        prog="text2sql-score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="text2sql score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="one query or JSON object a line")
     parser.add_argument("--spider", metavar="PATH", type=Path, required=True, help="folder or zip in Spider's layout")
@@ -77,13 +70,13 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--workers", type=_positive, metavar="N", help="processes that run queries; default: one a core"
     )
     parser.add_argument("--no-cache", action="store_true", help=f"do not keep gold results in {user_cache() / 'gold'}")
-    for field in fields(Limits):
+    for limit in fields(Limits):
         parser.add_argument(
-            "--" + field.name.replace("_", "-"),
+            "--" + limit.name.replace("_", "-"),
             type=_positive,
             metavar="N",
-            default=field.default,
-            help=f"{LIMITS_HELP[field.name]} at most; default: {field.default}",
+            default=limit.default,
+            help=f"{limit.metadata['help']} at most; default: {limit.default}",
         )
     return parser.parse_args(arguments)
 
@@ -96,55 +89,6 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"found {text}, wanted a whole number of at least 1")
     return value
-
-
-def read_predictions(path: Path, examples: Sequence[Example]) -> list[str]:
-    """Return the predicted SQL in `path`, one text an example, without space around it.
-
-    A line is JSON where the first one is a JSON object. Raises UserError where the file cannot be read, has another
-    number of lines than there are examples, or says itself that a line belongs to another example.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().split("\n")
-    except OSError as error:
-        raise UserError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8: {error}") from None
-    if _is_json_object(next(filter(str.strip, lines), "")):
-        predictions = _predictions_of_records(path, read_jsonl(path), examples)
-    else:
-        if not lines[-1]:
-            lines.pop()  # what follows the last line's end
-        predictions = [line.strip().split("\t")[0] for line in lines]
-        while len(predictions) > len(examples) and not predictions[-1]:
-            predictions.pop()
-    if len(predictions) != len(examples):
-        raise UserError(
-            f"{path}: found {len(predictions)} predictions, wanted {len(examples)}, one a line for each example"
-        )
-    return predictions
-
-
-def _is_json_object(line: str) -> bool:
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _predictions_of_records(path: Path, records: list[dict], examples: Sequence[Example]) -> list[str]:
-    for number, record in enumerate(records, start=1):
-        if not isinstance(record.get("sql"), str):
-            raise UserError(f"{path}, line {number}: found no text as 'sql', wanted the predicted query")
-    for number, (record, example) in enumerate(zip(records, examples), start=1):
-        for field in ("index", "db_id"):
-            if field in record and record[field] != getattr(example, field):
-                raise UserError(
-                    f"{path}, line {number}: found {field} {record[field]!r:.60}, wanted "
-                    f"{getattr(example, field)!r}: lines have to come in the split's order"
-                )
-    return [record["sql"].strip() for record in records]
 
 
 def _line(verdict: Verdict) -> dict:
@@ -211,12 +155,3 @@ def _table(rows: Iterable[Sequence], headers: Sequence[str]) -> str:
 def _printable(text: str) -> str:
     """Return a text in one line, with nothing in it that a terminal would take for a command."""
     return "".join(character if character.isprintable() or character == "\t" else " " for character in text)
-
-
-def command() -> None:
-    """Run as the console script `text2sql-score`."""
-    run(main)
-
-
-if __name__ == "__main__":
-    command()

@@ -1,15 +1,16 @@
 """The two kinds of error that end a command, and how they are reported.
 
-Every command of this project (`python -m stages.…`, `python -m text2sql.…`) runs its `main` through `run`.
+Every command of this project (`text2sql …`, `python -m stages.…`) runs its `main` through `run`.
 """
 
 import argparse
 import errno
 import gc
+import itertools
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
 # Disk full, quota exceeded, file size limit.
@@ -33,20 +34,59 @@ class RunError(Exception):
 class ArgumentParser(argparse.ArgumentParser):
     """Arguments as argparse reads them; one that is wrong or missing is a `UserError`, one line like all others.
 
-    Options cannot be abbreviated: a new option then never changes what an old script means.
+    Options cannot be abbreviated: a new option then never changes what an old script means. An unknown option or choice
+    is named with the nearest one that exists.
     """
 
     def __init__(self, *positional: object, **options: object) -> None:
         super().__init__(*positional, **{"allow_abbrev": False, **options})
+        self._given: list[str] = []
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse as argparse does, but take no unknown argument: a sub-command knows its options better than `self`."""
+        self._given = list(sys.argv[1:] if args is None else args)
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
         """Raise UserError instead of printing the usage and leaving the process."""
+        # A misspelt option often makes a required one missing, which argparse would report instead. What it says of
+        # one argument ("argument --base: expected one argument") is more exact.
+        if not message.startswith("argument ") and (unknown := self._unknown_options()):
+            known = list(self._option_string_actions)
+            hints = (name + did_you_mean(name, known) for name in unknown)
+            message = f"unrecognized arguments: {' '.join(hints)}"
         raise UserError(f"{message}; --help shows what there is")
 
-    def check_choice(self, name: str, value: str, known: Sequence[str]) -> None:
+    def _unknown_options(self) -> list[str]:
+        options = itertools.takewhile(lambda argument: argument != "--", self._given)
+        names = [argument.partition("=")[0] for argument in options if argument.startswith("--")]
+        return [name for name in names if name not in self._option_string_actions]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None:
+            self.check_choice("/".join(action.option_strings) or action.metavar or action.dest, value, action.choices)
+
+    def check_choice(self, name: Any, value: str, known: Iterable[str]) -> None:
         """Raise UserError unless `value`, the argument `name`, is one of `known`."""
+        known = list(known)
         if value not in known:
-            self.error(f"argument {name}: invalid choice: {value!r} (choose from {', '.join(map(repr, known))})")
+            choices = ", ".join(map(repr, known))
+            self.error(
+                f"argument {name}: invalid choice: {value!r}{did_you_mean(value, known)} (choose from {choices})"
+            )
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean …?)` with that of `known` which is nearest to `name`, or nothing where none is near."""
+    import difflib
+
+    plain = {one.lower().lstrip("-"): one for one in known}
+    # 0.5: one letter of two, as in `m9` for `m1`.
+    near = difflib.get_close_matches(name.lower().lstrip("-"), plain, n=1, cutoff=0.5)
+    return f" (did you mean {plain[near[0]]}?)" if near else ""
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> None:

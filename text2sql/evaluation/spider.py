@@ -1,10 +1,10 @@
-"""Predictions on Spider: the same code for the base and for tuned models.
+"""From questions to SQL: the same code for the base and for tuned models, for a benchmark and for one question.
 
 (The paper used one script for its base and another for its tuned models, section I.)
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from text2sql.core.params import GenerationParams
 from text2sql.data.schema import Schema
@@ -22,10 +22,40 @@ class SpiderPrompt:
     form: SchemaForm
     few_shot: Sequence[FewShot]
 
-    def messages(self, example: dict) -> list[dict]:
-        """Return the chat messages that ask the question of `example`, a record of `dev.jsonl`."""
-        schema = self.schemas.get(example["db_id"])
-        return spider_messages(example["question"], schema, self.form, self.few_shot)
+    def messages(self, question: str, db_id: str) -> list[dict]:
+        """Return the chat messages that ask `question` about the database `db_id`."""
+        return spider_messages(question, self.schemas.get(db_id), self.form, self.few_shot)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A model's answer to one question: its text, and the number of tokens generated (the end token included)."""
+
+    raw: str
+    new_tokens: int
+
+    @property
+    def sql(self) -> str:
+        """The SQL in the answer, maybe empty."""
+        return extract_sql(self.raw)
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model that is asked questions greedily, by one kind of prompt."""
+
+    model: LanguageModel
+    prompt: SpiderPrompt
+    max_new_tokens: int
+
+    def prompt_ids(self, question: str, db_id: str) -> list[int]:
+        """Return the token ids that ask `question` about the database `db_id`."""
+        return self.model.chat_ids(self.prompt.messages(question, db_id))
+
+    def answers(self, prompts: list[list[int]]) -> list[Answer]:
+        """Return the answer to each of `prompts` (token ids), asked as one batch."""
+        outputs = self.model.generate(prompts, self.max_new_tokens)
+        return [Answer(self.model.decode(output), len(output)) for output in outputs]
 
 
 def predict(
@@ -41,27 +71,28 @@ def predict(
     (its end token included). Finished batches are journaled and not asked again. Returns None in all processes but the
     main one.
     """
-    prompts = [model.chat_ids(prompt.messages(example)) for example in examples]
+    predictor = Predictor(model, prompt, generation.max_new_tokens)
+    prompts = [predictor.prompt_ids(example["question"], example["db_id"]) for example in examples]
 
     def answer(positions: list[int]) -> list[dict]:
-        outputs = model.generate([prompts[position] for position in positions], generation.max_new_tokens)
-        return [{"raw": model.decode(output), "new_tokens": len(output)} for output in outputs]
+        return [asdict(found) for found in predictor.answers([prompts[position] for position in positions])]
 
     run_batches(list(map(len, prompts)), generation.batch_size, answer, run)
     run.processes.wait()
     if not run.processes.is_main:
         return None
-    answers = run.journal.records()
-    return [_prediction(example, answers[position]) for position, example in enumerate(examples)]
+    records = run.journal.records()
+    answers = [Answer(records[position]["raw"], records[position]["new_tokens"]) for position in range(len(examples))]
+    return [_prediction(example, answer) for example, answer in zip(examples, answers, strict=True)]
 
 
-def _prediction(example: dict, answer: dict) -> dict:
+def _prediction(example: dict, answer: Answer) -> dict:
     return {
         "index": example["index"],
         "db_id": example["db_id"],
         "question": example["question"],
         "gold": example["query"],
-        "raw": answer["raw"],
-        "sql": extract_sql(answer["raw"]),
-        "new_tokens": answer["new_tokens"],
+        "raw": answer.raw,
+        "sql": answer.sql,
+        "new_tokens": answer.new_tokens,
     }

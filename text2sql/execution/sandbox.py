@@ -9,7 +9,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 MAX_SQL_BYTES = 100_000
@@ -80,10 +80,10 @@ class Limits:
     counts for 32 bytes and the length of its text. Raises ValueError where a limit is not positive.
     """
 
-    max_steps: int = 50_000_000
-    timeout_s: float = 30
-    max_rows: int = 100_000
-    max_megabytes: float = 64
+    max_steps: int = field(default=50_000_000, metadata={"help": "SQLite virtual-machine steps of one query"})
+    timeout_s: float = field(default=30, metadata={"help": "seconds of the processor's time for one query"})
+    max_rows: int = field(default=100_000, metadata={"help": "rows of one result"})
+    max_megabytes: float = field(default=64, metadata={"help": "megabytes of one result"})
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

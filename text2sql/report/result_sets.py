@@ -1,9 +1,4 @@
-"""Result sets: what a finished run leaves under `results/<name>/`, and the README's table made of them.
-
-    python -m text2sql.report.result_sets export NAME              copy the last `dvc repro` to results/NAME/
-    python -m text2sql.report.result_sets export NAME --mmlu-all   the same adapters on all of MMLU, to results/NAME/mmlu_all/
-    python -m text2sql.report.result_sets check                    hold every set against its own lock and its recipe
-    python -m text2sql.report.result_sets table [--write|--check]  the README's table and findings: print, update, exit 1 if old
+"""Result sets: what a finished run leaves under `results/<name>/`.
 
 A set holds params.yaml, dvc.lock, metrics/, timings/, predictions/ and the reports, byte for byte as the run left
 them. Its lock says what each stage read and wrote, so that files of two runs never pass for one: `export` refuses them,
@@ -15,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from text2sql.cli.recipe import RECIPES
-from text2sql.core.errors import ArgumentParser, RunError, UserError, run
+from text2sql.core.errors import UserError
 from text2sql.core.files import atomic_directory, read_yaml
 from text2sql.core.params import load_params
+from text2sql.core.recipes import RECIPES
 from text2sql.report import lock, results_table
 from text2sql.report.results_table import MMLU_ALL
 
@@ -31,39 +26,6 @@ MMLU_ALONE = ("metrics", "data/timings", "reports/report.md")
 MMLU_KEYS = ("mmlu.subjects", "mmlu.limit", "mmlu.batch_size")
 # Where a person's copy of the benchmarks lies is not part of the experiment; dvc.lock has their checksums.
 PLACES = ("data.spider", "data.mmlu")
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Export a set, check all sets, or make the README's table; return the exit code."""
-    parser = ArgumentParser(prog="text2sql.report.result_sets", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    exporting = commands.add_parser("export", help="copy the last run to results/NAME/")
-    exporting.add_argument("name", help="the set's name: that of its recipe in recipes/")
-    exporting.add_argument("--mmlu-all", action="store_true", help="to results/NAME/mmlu_all/: MMLU's part alone")
-    exporting.add_argument("--replace", action="store_true", help="in place of a set that is there")
-    commands.add_parser("check", help="hold every set against its own lock and its recipe")
-    table = commands.add_parser("table", help="the README's table and findings")
-    action = table.add_mutually_exclusive_group()
-    action.add_argument("--write", action="store_true", help="update README.md")
-    action.add_argument("--check", action="store_true", help="exit 1 where README.md is not current")
-    options = parser.parse_args(arguments)
-    if options.command == "export":
-        target = export(options.name, options.mmlu_all, options.replace)
-        files = [path for path in target.rglob("*") if path.is_file()]
-        size = sum(path.stat().st_size for path in files) / 1e6
-        print(f"{target}: {len(files)} files, {size:.1f} MB; now: python -m text2sql.report.result_sets table --write")
-    elif options.command == "check":
-        check()
-    elif options.write or options.check:
-        current = results_table.update(README, results_table.read_sets(RESULTS), write=options.write)
-        if options.check and not current:
-            raise RunError(
-                f"{README}: is not current; `python -m text2sql.report.result_sets table --write` updates it"
-            )
-        print(f"{README}: {'is current' if current else 'updated'}")
-    else:
-        print("\n\n".join(results_table.blocks(results_table.read_sets(RESULTS)).values()))
-    return 0
 
 
 def export(name: str, mmlu_all: bool = False, replace: bool = False) -> Path:
@@ -210,7 +172,3 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(inner, f"{name}.{key}" if name else key)
     else:
         yield name, value
-
-
-if __name__ == "__main__":
-    run(main)

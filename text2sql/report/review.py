@@ -1,11 +1,8 @@
 """The comment on a pull request: what changed in params and metrics, and what that means, from committed files alone.
 
-    python -m text2sql.report.review --base main        print it (`make review BASE=main`)
-
-Compares the working tree with the commit at which it left `--base`, by `dvc params diff` and `dvc metrics diff`. Needs
+Compares the working tree with the commit at which it left a base, by `dvc params diff` and `dvc metrics diff`. Needs
 neither a GPU nor any data: verdicts and the gate follow from metrics/compare.json and params.yaml. Of the metrics it
-shows the gate's, and those that moved beyond the 95 % interval that they had before; all others are folded away. Exits
-0 wherever it could write the comment; `python -m stages.compare --gate` is what fails.
+shows the gate's, and those that moved beyond the 95 % interval that they had before; all others are folded away.
 """
 
 import json
@@ -17,7 +14,7 @@ from typing import Any, NamedTuple
 
 from text2sql.comparison import flat
 from text2sql.comparison.gate import gate_outcome, trade_off
-from text2sql.core.errors import ArgumentParser, RunError, UserError, run
+from text2sql.core.errors import RunError, UserError
 from text2sql.core.files import read_json, read_yaml
 from text2sql.core.models import ModelTable
 from text2sql.core.params import load_params
@@ -39,13 +36,6 @@ class Row(NamedTuple):
     key: str
     old: Any
     new: Any
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Print the comment as Markdown."""
-    parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--base", required=True, help="the branch or commit to compare with, such as main")
-    print(comment(parser.parse_args(arguments).base))
 
 
 def comment(base: str) -> str:
@@ -182,7 +172,3 @@ def _values(old: Any, new: Any) -> tuple[str, str, str]:
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (old, new))
     change = f"{new - old:+.6g}" if numbers else ""
     return *("-" if value is None else number(value) for value in (old, new)), change
-
-
-if __name__ == "__main__":
-    run(main)

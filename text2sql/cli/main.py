@@ -1,0 +1,61 @@
+"""The command `text2sql`: one table of verbs. A verb is a row here and a module with `main(arguments)`.
+
+A verb's module is imported when it runs, so that the command starts at once.
+"""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from text2sql import __version__
+from text2sql.core.errors import ArgumentParser, run
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb: its name, what it does in one line, and the module whose `main` takes its arguments."""
+
+    name: str
+    help: str
+    module: str
+
+
+VERBS = (
+    Verb("ask", "ask a model about a database of your own", "text2sql.cli.ask"),
+    Verb("score", "score any system's predictions on Spider", "text2sql.cli.score"),
+    Verb("check", "validate params.yaml, or other params files", "text2sql.cli.check"),
+    Verb("recipe", "put a recipe in place of params.yaml", "text2sql.cli.recipe"),
+    Verb("holdout", "hold out training databases, to choose a recipe on them", "text2sql.cli.holdout"),
+    Verb("results", "export, check and tabulate sets of results", "text2sql.cli.results"),
+    Verb("review", "print the pull request's comment", "text2sql.cli.review"),
+)
+
+
+def main(arguments: Sequence[str]) -> int | None:
+    """Run the verb that comes first in `arguments` with the rest; return its exit code. Without any, show the help."""
+    verbs = {verb.name: verb for verb in VERBS}
+    parser = ArgumentParser(
+        prog="text2sql",
+        usage="text2sql VERB ...",
+        description="Fine-tune a small model for text-to-SQL, and measure what it gains and what it costs.",
+        epilog="\n".join(
+            [
+                "verbs:",
+                *(f"  {verb.name:<10}{verb.help}" for verb in VERBS),
+                "",
+                "text2sql VERB --help shows a verb's options. With --debug, an error shows its traceback.",
+                "The experiment itself is run by `dvc repro`, or `make repro`.",
+            ]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"text2sql {__version__}")
+    parser.add_argument("verb", metavar="VERB", choices=verbs, help=argparse.SUPPRESS)
+    name = parser.parse_args(arguments[:1] or ["--help"]).verb
+    return importlib.import_module(verbs[name].module).main(arguments[1:])
+
+
+def command() -> None:
+    """Run as a process: the console script, and `python -m text2sql`."""
+    run(main)
