@@ -60,7 +60,7 @@ EVERYWHERE = {
 }
 OF_STAGE = {
     "train_m1": {
-        "code": (append("text2sql/training/passes.py"), "text2sql/training"),
+        "code": (append("text2sql/training/plan.py"), "text2sql/training"),
         "the stage": (append("stages/train.py"), "stages/train.py"),
         "training examples": (append("data/prepared/spider/qa_sharegpt.jsonl"), "qa_sharegpt.jsonl"),
         "schemas": (append("data/prepared/spider/schemas.json"), "data/prepared/spider/schemas.json"),
