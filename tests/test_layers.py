@@ -62,8 +62,8 @@ def test_imports_keep_to_the_layers(repository):
     ("file", "line", "contract", "arrow"),
     [
         ("text2sql/core/files.py", "from text2sql.report import html", "rooms", "text2sql.report.html"),
-        ("text2sql/training/plan.py", "import text2sql.evaluation.mmlu", "rooms", "text2sql.evaluation.mmlu"),
-        ("text2sql/evaluation/mmlu.py", "import text2sql.training.plan", "rooms", "text2sql.training.plan"),
+        ("text2sql/training/fine_tune.py", "import text2sql.evaluation.mmlu", "rooms", "text2sql.evaluation.mmlu"),
+        ("text2sql/evaluation/mmlu.py", "import text2sql.training.fine_tune", "rooms", "text2sql.training.fine_tune"),
         ("text2sql/core/files.py", "import testkit.project", "product", "testkit.project"),
         ("text2sql/cli/score.py", "from stages import compare", "product", "stages.compare"),
         ("stages/train.py", "from stages import prepare", "stages", "stages.prepare"),
