@@ -17,9 +17,9 @@ from text2sql.core.dependencies import Key
 from text2sql.core.errors import UserError
 from text2sql.core.journal import Journal
 from text2sql.core.params import load_params
-from text2sql.core.processes import Processes
 from text2sql.data.schema import schema_from_sqlite
-from text2sql.evaluation.spider import predict
+from text2sql.evaluation.batching import JournaledRun
+from text2sql.evaluation.spider import SpiderPrompt, predict
 from text2sql.execution.executor import Result
 from text2sql.model import language_model as models
 from text2sql.prompts.answers import extract_sql
@@ -91,14 +91,9 @@ def test_the_answer_is_the_one_that_the_benchmark_would_count(database, params, 
     (prediction,) = predict(
         models.LanguageModel(settings.model),
         [{"index": 0, "db_id": "concert", "question": question, "query": "SELECT 1"}],
-        {"concert": schema_from_sqlite(database, "concert")},
-        settings.prompt.schema_,
-        [],
-        settings.generation.max_new_tokens,
-        1,
-        Journal("predict", Key.of({}), folder=tmp_path),
-        Processes(),
-        "predict",
+        SpiderPrompt({"concert": schema_from_sqlite(database, "concert")}, settings.prompt.schema_, []),
+        settings.generation,
+        JournaledRun(Journal("predict", Key.of({}), folder=tmp_path), "predict"),
     )
     assert settings.prompt.few_shot == 0
     assert prediction["sql"] == sql == extract_sql(prediction["raw"]) != ""
