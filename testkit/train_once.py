@@ -1,4 +1,4 @@
-"""A small training in a process of its own: `python -m testkit.train_once BASE CHECKPOINTS OUT` (see test_checkpoints)."""
+"""A small training in a process of its own: `python -m testkit.train_once BASE CHECKPOINTS OUT`."""
 
 import os
 import sys

@@ -1,14 +1,12 @@
 """Training on a real (micro) model: the adapter's precision, its files, its metrics, and recipes that cannot run."""
 
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from testkit.train_once import INTERRUPTED, PAIRS, model_params, recipe
-from tests.training.comparing import adapter_bytes, once
+from tests.training.comparing import adapter_bytes
 from text2sql.core.errors import UserError
 from text2sql.core.params import LoraParams, load_params
 from text2sql.core.processes import Processes

@@ -184,7 +184,7 @@ def test_killed_processes_lose_nothing_and_the_others_end_with_one_line(micro_mo
         "process 1 of 2: stopped by SIGTERM"
     )
 
-    journaled = sum(len(path.read_text().splitlines()) for path in (tmp_path / "journals").glob("predict-*"))
+    journaled = sum(len(path.read_text().splitlines()) for path in (tmp_path / "journals").glob("predict-*.jsonl"))
     assert journaled >= 2 * (DIES_AT_BATCH - 1)
     again = Start(micro_model, tmp_path, ["answers"], on_one_node(2)).succeeded()
     assert again.read("answers")["predicted"] == two.read("answers")["predicted"]
