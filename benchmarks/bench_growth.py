@@ -3,8 +3,8 @@
     python -m benchmarks.bench_growth [--base-questions N] [--save]
 
 Prediction, MMLU and scoring with 1, 2, 4 and 8 times as many examples, none of them alike. Prediction with all cores
-in one process, one core in one, and one core in each of two under `accelerate launch` (on GPUs: one and two GPUs,
-where there are two), from when all of them have loaded the model until the last is done. Medians; one run of each
+in one process, one core in one, and one core in each of two under `torchrun` (on GPUs: one and two GPUs, where there
+are two), from when all of them have loaded the model until the last is done. Medians; one run of each
 size warms up and is not counted. An exponent of 1 is linear growth; less, where a few examples do not fill a batch.
 """
 
@@ -181,20 +181,14 @@ def process_scaling(
 
 def _launch(count: int, threads: int | None, plan: dict) -> float:
     """Run the worker in `count` processes; return the median of its seconds."""
-    command = [sys.executable, "-m", "accelerate.commands.launch", f"--num_processes={count}", "--num_machines=1"]
-    command += ["--mixed_precision=no", "--dynamo_backend=no"]
-    command += ["--multi_gpu"] if on_gpu() and count > 1 else [] if on_gpu() else ["--cpu"]
-    if count > 1:
-        command += ["--main_process_port=0"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"] if count > 1 else []
     environment = dict(os.environ)
     if threads:
         environment["OMP_NUM_THREADS"] = str(threads)
     elif not on_gpu():
         environment["OMP_NUM_THREADS"] = str(machine()["cores"])
-    if count == 1:
-        command = [sys.executable]
     done = subprocess.run(
-        [*command, "-m", "benchmarks.bench_growth", "--worker", json.dumps(plan)],
+        [sys.executable, *launcher, "-m", "benchmarks.bench_growth", "--worker", json.dumps(plan)],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,
@@ -202,7 +196,10 @@ def _launch(count: int, threads: int | None, plan: dict) -> float:
     )
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
-            return json.loads(line[len(MARK) :])
+            found = json.loads(line[len(MARK) :])
+            if found["processes"] != count:  # a launcher that does not do as it is told
+                raise RuntimeError(f"{count} processes: there were {found['processes']}")
+            return found["seconds"]
     raise RuntimeError(f"{count} processes ended with code {done.returncode}:\n{done.stderr[-4000:]}")
 
 
@@ -225,7 +222,7 @@ def worker(plan: dict) -> None:
     side = Side("", work)
     in_turns([side], plan["repeats"])
     if processes.is_main:
-        print(f"\n{MARK}{json.dumps(side.median)}", flush=True)
+        print(f"\n{MARK}{json.dumps({'seconds': side.median, 'processes': processes.count})}", flush=True)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -57,12 +57,13 @@ def metric():
         yield ExecutionAccuracyMetric(DATABASES, executor)
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
-    """Count the cases, and the right ones, of each model."""
-    report = (yield).get_result()
-    if report.when == "call":
-        model = item.callspec.params["model"]
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count the cases, and the right ones, of each model.
+
+    Reports of `pytest -n` reach the main process from its workers; those that `--reruns` repeats are not the last word.
+    """
+    if report.when == "call" and report.outcome != "rerun":
+        model = dict(report.user_properties)["model"]
         cases_of_model[model] += 1
         right_of_model[model] += report.passed
 
@@ -70,7 +71,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
 def _accuracies() -> list[str]:
     return [
         f"{model}: {right_of_model[model]} of {count} right, execution accuracy {right_of_model[model] / count:.2%}"
-        for model, count in cases_of_model.items()
+        for model, count in sorted(cases_of_model.items())
     ]
 
 

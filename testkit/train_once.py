@@ -1,11 +1,10 @@
-"""A small training in a process of its own: `python -m testkit.train_once BASE CHECKPOINTS OUT` (see test_training)."""
+"""A small training in a process of its own: `python -m testkit.train_once BASE CHECKPOINTS OUT`."""
 
 import os
 import sys
 from pathlib import Path
 
 from text2sql.core.params import LoraParams, ModelParams, TrainParams
-from text2sql.core.processes import current_processes
 from text2sql.model.adapters import save_adapter
 from text2sql.prompts.messages import bare_messages
 from text2sql.training.fine_tune import train_adapter
@@ -59,14 +58,12 @@ INTERRUPTED = {
 }
 
 
-def main(base: str, checkpoints: str, out: str, kind: str) -> None:
+def main(base: str, checkpoints: str, out: str) -> None:
     """Train on `base`, and write the adapter to `out`."""
-    recipes = {"interrupted": recipe(**INTERRUPTED), "shared": recipe(grad_accum=2)}
-    job = TrainingJob("m1", model_params(base), recipes[kind], current_processes())
+    job = TrainingJob("m1", model_params(base), recipe(**INTERRUPTED))
     training = train_adapter(job, PAIRS, Path(checkpoints))
-    if training is not None:
-        save_adapter(training.model, out, model_params(base), "# card\n")
-        training.checkpoints.remove()
+    save_adapter(training.model, out, model_params(base), "# card\n")
+    training.checkpoints.remove()
 
 
 if __name__ == "__main__":

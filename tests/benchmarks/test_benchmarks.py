@@ -2,6 +2,7 @@
 
 import ast
 import json
+import subprocess
 import sys
 
 import pytest
@@ -108,7 +109,19 @@ def test_a_worker_says_how_long_it_took(micro_model, capsys):
     plan = {"model": str(micro_model), "quantization": "none", "dtype": "float32", "questions": 4, "new_tokens": 2}
     bench_growth.worker({**plan, "repeats": 1})
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(bench_growth.MARK))
-    assert json.loads(line.removeprefix(bench_growth.MARK)) > 0
+    found = json.loads(line.removeprefix(bench_growth.MARK))
+    assert found["seconds"] > 0 and found["processes"] == 1
+
+
+@pytest.mark.long
+def test_two_processes_are_timed_only_where_there_are_two(micro_model, monkeypatch):
+    plan = {"model": str(micro_model), "quantization": "none", "dtype": "float32", "questions": 4, "new_tokens": 2}
+    assert bench_growth._launch(2, 1, {**plan, "repeats": 1}) > 0
+    # A launcher that starts fewer than it was told to.
+    answer = subprocess.CompletedProcess([], 0, f'{bench_growth.MARK}{{"seconds": 1.0, "processes": 1}}\n', "")
+    monkeypatch.setattr(bench_growth.subprocess, "run", lambda *arguments, **options: answer)
+    with pytest.raises(RuntimeError, match="2 processes: there were 1"):
+        bench_growth._launch(2, 1, plan)
 
 
 def test_start_up_runs_commands_of_a_project(tmp_path, monkeypatch):

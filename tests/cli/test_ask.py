@@ -1,6 +1,7 @@
 """`text2sql ask`: one question or a conversation, with a micro model and a real database."""
 
 import contextlib
+import os
 import re
 import sqlite3
 import subprocess
@@ -97,6 +98,21 @@ def test_the_answer_is_the_one_that_the_benchmark_would_count(database, params, 
     )
     assert settings.prompt.few_shot == 0
     assert prediction["sql"] == sql == extract_sql(prediction["raw"]) != ""
+
+
+def test_an_output_that_is_not_utf_8_shows_the_rows_all_the_same(database, params, repository):
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("UPDATE singer SET name = 'São Luís' WHERE singer_id = 1")
+        connection.commit()
+    program = (
+        "from text2sql.cli import ask; from text2sql.core.errors import run; from text2sql.model import language_model;"
+        "language_model.LanguageModel.decode = lambda *_: 'SELECT name FROM singer WHERE age = 30'; run(ask.main)"
+    )
+    command = [sys.executable, "-c", program, *arguments(database, params, "Who is 30?")]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].strip() == r"S\xe3o Lu\xeds"
 
 
 @pytest.mark.parametrize(

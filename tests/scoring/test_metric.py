@@ -113,6 +113,37 @@ def test_what_is_wrong_with_a_test_case_is_no_score(metric, case):
             metric.measure(wrong)
 
 
+@pytest.mark.parametrize(("sql", "score"), [("SELECT 2", 1.0), ("SELECT 3", 0.0)])
+def test_deepevals_own_functions_as_called_by_default(metric, case, sql, score, monkeypatch, tmp_path, capsys):
+    """Both copy the metric, by the names of its arguments, and measure asynchronously."""
+    from deepeval import assert_test, evaluate
+
+    monkeypatch.chdir(tmp_path)  # deepeval keeps its results in a folder here
+    (result,) = evaluate([case(sql)], [metric]).test_results
+    assert [(found.score, found.success, found.error) for found in result.metrics_data] == [(score, score == 1, None)]
+    if score:
+        assert_test(case(sql), [metric])
+    else:
+        with pytest.raises(AssertionError, match=re.escape(DIFFER)):
+            assert_test(case(sql), [metric])
+
+
+def test_a_copy_runs_queries_where_and_as_the_first_does(databases, case):
+    """deepeval's copies keep the limits, and share the workers."""
+    from deepeval.metrics.utils import copy_metrics
+
+    from text2sql.scoring.metric import ExecutionAccuracyMetric
+
+    metric = ExecutionAccuracyMetric(databases, limits=Limits(max_rows=1), threshold=0.5)
+    (copied,) = copy_metrics([metric])
+    assert copied.measure(case("SELECT name FROM country", gold="SELECT 1")) == 0.0
+    assert copied.reason == "The query fails: the result has more than 1 rows"
+    assert copied.threshold == 0.5
+    with Executor(Limits(), workers=1) as executor:
+        (copied,) = copy_metrics([ExecutionAccuracyMetric(databases, executor)])
+        assert copied.executor is executor
+
+
 def test_the_test_matrix(repository, databases, tmp_path):
     """Run it as a user does, over two models' predictions, in a copy of the project."""
     shutil.copytree(
@@ -124,8 +155,8 @@ def test_the_test_matrix(repository, databases, tmp_path):
         shutil.copy(repository / name, tmp_path)
     report = tmp_path / "evaluation" / "report.html"
 
-    def run(*options):
-        command = [sys.executable, "-m", "pytest", "evaluation", f"--html={report}", "--self-contained-html", *options]
+    def run(*options, by=("pytest",)):
+        command = [sys.executable, "-m", *by, "evaluation", f"--html={report}", "--self-contained-html", *options]
         environment = os.environ | {"PYTHONPATH": str(repository)}
         return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
@@ -156,3 +187,18 @@ def test_the_test_matrix(repository, databases, tmp_path):
     html = report.read_text(encoding="utf-8")
     assert "m1-0001-world" in html and "m2: 0 of 2 right" in html
     assert "<b>DROP</b>" not in html
+
+    # Workers' cases count once, and so do those that are tried again.
+    report.unlink()
+    tried_twice = run("-n", "2", "--reruns", "1")
+    assert tried_twice.returncode == pytest.ExitCode.TESTS_FAILED, tried_twice.stdout + tried_twice.stderr
+    assert "3 rerun" in tried_twice.stdout
+    for summary in (tried_twice.stdout, report.read_text(encoding="utf-8")):
+        assert "m1: 1 of 2 right, execution accuracy 50.00%" in summary
+        assert "m2: 0 of 2 right, execution accuracy 0.00%" in summary
+
+    by_deepeval = run(by=("deepeval.cli.main", "test", "run"))
+    assert by_deepeval.returncode == pytest.ExitCode.TESTS_FAILED, by_deepeval.stdout + by_deepeval.stderr
+    assert "No test cases found" not in by_deepeval.stdout
+    assert "Passed: 1 | Failed: 3" in by_deepeval.stdout
+    assert "m1: 1 of 2 right, execution accuracy 50.00%" in by_deepeval.stdout

@@ -20,8 +20,8 @@ def counted(example: TrainingExample) -> list[int]:
     return [label for label in example.labels if label != IGNORED]
 
 
-def once(base: Path, checkpoints: Path, out: Path, kind: str, *launcher: str) -> subprocess.Popen:
+def once(base: Path, checkpoints: Path, out: Path) -> subprocess.Popen:
     """Start `testkit.train_once` in a process of its own, with another order of Python's hashes."""
-    command = [*(launcher or [sys.executable]), "-m", "testkit.train_once", str(base), str(checkpoints), str(out), kind]
+    command = [sys.executable, "-m", "testkit.train_once", str(base), str(checkpoints), str(out)]
     environment = {**os.environ, "PYTHONHASHSEED": "7"}
     return subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2], start_new_session=True)

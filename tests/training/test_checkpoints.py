@@ -18,7 +18,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_and_ends_with_the_same_by
     train, reference, micro_model, tmp_path, capsys
 ):
     checkpoints = tmp_path / "checkpoints"
-    process = once(micro_model, checkpoints, tmp_path / "out", "interrupted")
+    process = once(micro_model, checkpoints, tmp_path / "out")
     while process.poll() is None and not list(checkpoints.glob("*/step-000000003/manifest.json")):
         time.sleep(0.01)
     if process.poll() is None:

@@ -1,14 +1,12 @@
 """Training on a real (micro) model: the adapter's precision, its files, its metrics, and recipes that cannot run."""
 
 import json
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from testkit.train_once import INTERRUPTED, PAIRS, model_params, recipe
-from tests.training.comparing import adapter_bytes, once
+from tests.training.comparing import adapter_bytes
 from text2sql.core.errors import UserError
 from text2sql.core.params import LoraParams, load_params
 from text2sql.core.processes import Processes
@@ -114,32 +112,6 @@ def test_the_adapter_folder_holds_what_is_needed_to_load_it_and_nothing_else(tra
         trained, loaded, untrained = (model(prompt).logits for model in (training.model, tuned.model, base.model))
     assert torch.allclose(loaded, trained, atol=1e-4)
     assert not torch.allclose(untrained, trained, atol=1e-1)
-
-
-@pytest.mark.long
-def test_two_processes_train_the_same_adapter_as_one(train, micro_model, tmp_path):
-    """Also the last step of an epoch, which three examples share with fillers."""
-    import torch
-    from safetensors.torch import load_file
-
-    launcher = ("accelerate", "launch", "--cpu", "--num_processes=2", "--num_machines=1", "--mixed_precision=no")
-    accelerate = str(Path(sys.executable).parent / launcher[0])
-    process = once(
-        micro_model,
-        tmp_path / "shared-checkpoints",
-        tmp_path / "shared",
-        "shared",
-        accelerate,
-        *launcher[1:],
-        "--dynamo_backend=no",
-    )
-    alone = train(grad_accum=2)
-    adapter_bytes(alone.model, tmp_path / "alone")
-    assert process.wait() == 0
-    one, two = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("alone", "shared"))
-    assert one.keys() == two.keys()
-    for name in one:
-        assert torch.allclose(one[name], two[name], rtol=1e-3, atol=1e-4), name
 
 
 def test_recipes_that_cannot_run_here_stop_before_the_model_is_loaded(train, monkeypatch, tmp_path):

@@ -6,6 +6,7 @@ Every command of this project (`text2sql …`, `python -m stages.…`) runs its 
 import argparse
 import errno
 import gc
+import io
 import itertools
 import os
 import sys
@@ -95,6 +96,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
     A `UserError` exits with 2, any other exception with 1, each with one line on standard error;
     `--debug` among the arguments, or TEXT2SQL_DEBUG=1, shows the traceback as well.
     """
+    show_any_text()
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if len(arguments) < len(sys.argv) - 1:
         os.environ[DEBUG_VARIABLE] = "1"
@@ -115,6 +117,13 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         else:
             print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2 if isinstance(error, UserError) else 1)
+
+
+def show_any_text() -> None:
+    """Escape what standard output and error cannot encode: containers, cron and pipes often have no UTF-8."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def shown(value: Any) -> str:

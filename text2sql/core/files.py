@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from text2sql.core.errors import UserError, shown
+from text2sql.core.errors import RunError, UserError, shown
 
 
 @contextlib.contextmanager
@@ -216,5 +216,21 @@ def read_yaml(path: str | Path, own: bool = False) -> dict:
 
 
 def user_cache() -> Path:
-    """Return the user's cache folder: `$XDG_CACHE_HOME/text2sql`, or `~/.cache/text2sql`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "text2sql"
+    """Return the folder for what is computed once a user: `$XDG_CACHE_HOME/text2sql`, or `~/.cache/text2sql`.
+
+    In containers and services a user may have no home, or one that is not theirs to write: then it is a folder of
+    this user's alone under the system's temporary one. Raises RunError where another user has taken that name.
+    """
+    if os.environ.get("XDG_CACHE_HOME"):
+        return Path(os.environ["XDG_CACHE_HOME"]) / "text2sql"
+    with contextlib.suppress(RuntimeError):  # no home at all
+        folder = Path.home() / ".cache" / "text2sql"
+        there = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+        if os.access(there, os.W_OK | os.X_OK):
+            return folder
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    folder = Path(tempfile.gettempdir()) / f"text2sql-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+        raise RunError(f"{folder}: belongs to another user; set XDG_CACHE_HOME to a folder that you may write to")
+    return folder

@@ -22,7 +22,8 @@ class ExecutionAccuracyMetric(BaseMetric):
 
     A test case holds the generated SQL as `actual_output`, gold as `expected_output`, and the database's id as the
     first entry of `context`. `databases` is a folder with `<db_id>/<db_id>.sqlite`. Queries run in `executor`, or,
-    where none is given, in this process. After `measure`, `score`, `success` and `reason` say what happened.
+    where none is given, each in a process of its own. After `measure`, `score`, `success` and `reason` say what
+    happened.
     """
 
     async_mode = False
@@ -34,10 +35,12 @@ class ExecutionAccuracyMetric(BaseMetric):
         limits: Limits | None = None,
         threshold: float = 1.0,
     ) -> None:
+        # deepeval's `evaluate` and `assert_test` copy a metric: they make another of the attributes that are named as
+        # the arguments are.
         self.threshold = threshold
-        self._databases = Path(databases)
-        self._executor = executor
-        self._limits = limits or Limits()
+        self.databases = Path(databases)
+        self.executor = executor
+        self.limits = limits or Limits()
         self._golds: dict[tuple[Path, str], Result] = {}
 
     @property
@@ -73,15 +76,15 @@ class ExecutionAccuracyMetric(BaseMetric):
             raise UserError(f"test case: found {db_id!r:.60} as first entry of its context, wanted a database's id")
         if test_case.expected_output is None:
             raise UserError("test case: has no expected_output, wanted the gold query")
-        path = self._databases / db_id / f"{db_id}.sqlite"
+        path = self.databases / db_id / f"{db_id}.sqlite"
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         return path
 
     def _run(self, database: Path, sql: str) -> Result:
-        if self._executor is None:
-            return run_query(database, sql, self._limits)
-        return self._executor.run_all([(database, sql)])[0]
+        if self.executor is None:
+            return run_query(database, sql, self.limits)
+        return self.executor.run_all([(database, sql)])[0]
 
 
 def _reason(gold: Result, predicted: Result, right: bool) -> str:

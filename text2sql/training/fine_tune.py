@@ -84,7 +84,12 @@ def _run(trainer: Any, resumed: Checkpoint | None) -> None:
     if resumed and trainer.job.processes.is_main:
         print(f"train_{name}: going on from the checkpoint at step {resumed.step}", flush=True)
     trainer.stopwatch = Stopwatch(already=resumed.seconds if resumed else 0)
-    with _memory_errors(trainer.job), without_needless_casts(trainer.model), trainer.watch.signals():
+    with (
+        trainer.job.processes.together(),
+        _memory_errors(trainer.job),
+        without_needless_casts(trainer.model),
+        trainer.watch.signals(),
+    ):
         trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
     state = trainer.state
     if trainer.watch.signal_number is not None and state.global_step < state.max_steps:
@@ -156,7 +161,8 @@ def _latest_checkpoint(store: CheckpointStore, processes: Processes) -> Checkpoi
     if processes.count > 1:
         from accelerate.utils import broadcast_object_list
 
-        broadcast_object_list(found)
+        with processes.together():
+            broadcast_object_list(found)
     return found[0]
 
 
