@@ -49,7 +49,7 @@ endif
 	@git config user.email >/dev/null && git config user.name >/dev/null || printf '%s\n' \
 		"" "Git does not know who you are, and 'dvc exp run' needs that. Type:" \
 		"  git config user.name 'Your Name'" "  git config user.email you@example.com"
-	@python -m text2sql.report.changed
+	@text2sql changed
 
 # Each experiment runs in a copy of what git tracks; COPY names what else it needs, such as COPY=spider_data.zip.
 sweep: $(INSTALLED)

@@ -27,7 +27,7 @@ def said(repository):
 
     def run(folder, **environment):
         done = subprocess.run(
-            [sys.executable, "-m", "text2sql.report.changed"],
+            [sys.executable, "-m", "text2sql", "changed"],
             cwd=folder, env={**os.environ, "PYTHONPATH": str(repository), **environment},
             capture_output=True, text=True,
         )  # fmt: skip

@@ -28,6 +28,7 @@ VERBS = (
     Verb("recipe", "put a recipe in place of params.yaml", "text2sql.cli.recipe"),
     Verb("holdout", "hold out training databases, to choose a recipe on them", "text2sql.cli.holdout"),
     Verb("results", "export, check and tabulate sets of results", "text2sql.cli.results"),
+    Verb("changed", "say which committed results a run changed", "text2sql.cli.changed"),
     Verb("review", "print the pull request's comment", "text2sql.cli.review"),
 )
 

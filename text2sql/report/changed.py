@@ -1,13 +1,8 @@
-"""Which of a run's results that git tracks changed, and how to put them back.
-
-python -m text2sql.report.changed     one line, or nothing where all is as committed
-"""
+"""Which of a run's results that git tracks changed, and how to put them back."""
 
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-
-from text2sql.core.errors import ArgumentParser, run
 
 LOCK, METRICS = "dvc.lock", "metrics"  # what `dvc repro` writes and git holds
 
@@ -37,15 +32,3 @@ def changed_line(files: Sequence[str]) -> str | None:
         f"Changed since the last commit: {', '.join(names)}. "
         f"Commit them to keep them, or put them back: git checkout HEAD -- {' '.join(paths)}"
     )
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Print the line where something changed."""
-    ArgumentParser(description=__doc__.splitlines()[0]).parse_args(arguments)
-    line = changed_line(changed_files())
-    if line:
-        print(line)
-
-
-if __name__ == "__main__":
-    run(main)
