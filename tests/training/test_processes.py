@@ -194,6 +194,16 @@ def test_killed_processes_lose_nothing_and_the_others_end_with_one_line(micro_mo
     assert sum(again.read("answers")["asked"]) == len(ASKED) - journaled
 
 
+@torchrun
+@pytest.mark.parametrize(("killed", "goes_on"), [(2, 1), (1, 3)])
+def test_a_training_goes_on_with_another_number_of_processes(micro_model, one, tmp_path, killed, goes_on):
+    assert Start(micro_model, tmp_path, ["train-dies"], on_one_node(killed)).wait().code != 0
+    again = Start(micro_model, tmp_path, ["train"], on_one_node(goes_on)).succeeded()
+    assert any(f"going on from the checkpoint at step {DIES_AT_STEP - 1}" in line for line in again.lines)
+    assert [process["count"] for process in again.read("processes")] == [goes_on] * goes_on
+    assert largest_difference(one.folder / "adapter", again.folder / "adapter") <= LARGEST_DIFFERENCE
+
+
 @pytest.mark.parametrize(
     "message",
     [

@@ -55,6 +55,9 @@ class Processes:
 def current_processes() -> Processes:
     """Return this process's place under torchrun or `accelerate launch`, with its GPU selected."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        # A launcher of one process: without its variables the run is the same as without it.
+        for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+            os.environ.pop(name, None)
         return Processes()
     import torch
     from accelerate import PartialState

@@ -27,7 +27,9 @@ class FlatParameters:
             self.gradients.append(gradient.view_as(part))
 
     def begin_step(self) -> None:
-        """Set all gradients to zero."""
+        """Set all gradients to zero. Raises RuntimeError if the parameters were moved, where no step would reach them."""
+        if self.parts[0].data_ptr() != self.parameter.data_ptr():
+            raise RuntimeError("the adapter's parameters were moved to other memory after they became one tensor")
         self.parameter.grad.zero_()
         for part, gradient in zip(self.parts, self.gradients, strict=True):
             part.grad = gradient

@@ -82,8 +82,9 @@ class AdapterTrainer(SFTTrainer):
         )
         # TRL casts the adapter to bfloat16 if the base is in 4 bit. The optimizer is created later, from these.
         adapter_in_float32(model)
-        # unsloth has an optimizer of its own; several processes exchange gradients tensor by tensor.
-        self.flat = FlatParameters(model) if not job.with_unsloth and job.processes.count == 1 else None
+        # unsloth has an optimizer of its own. With any number of processes the optimizer's state is the same tensor, so
+        # that a checkpoint serves another number as well.
+        self.flat = None if job.with_unsloth else FlatParameters(model)
         self.recordings = self._new_recordings()
         self.remove_callback(PrinterCallback)
         self.add_callback(self.watch)
