@@ -66,7 +66,7 @@ def answerer(params: Params, database: Path, adapter: Path | None) -> Callable[[
     from text2sql.model.language_model import LanguageModel
 
     model = LanguageModel(params.model, adapter)
-    prompt = SpiderPrompt({database.stem: schema}, params.prompt.schema_, few_shot)
+    prompt = SpiderPrompt({database.stem: schema}, params.prompt.schema_, few_shot, params.prompt.answer)
     predictor = Predictor(model, prompt, params.generation.max_new_tokens)
 
     def answer(question: str) -> tuple[str, Result]:
