@@ -143,7 +143,7 @@ def test_a_question_that_nobody_asked_is_not_answered():
 
 PIECES = st.sampled_from(
     ["'", '"', "`", "```", "~~~\n", "```sql\n", "\n", " ", "SELECT a FROM b", "select ", "with a as (", "values(", "(",
-     ")", "[", "{", "}", "/*", "*/", "--", ";", ":", "<think>", "</think>", "<|im_end|>", "</s>", "<answer>", 
+     ")", "[", "{", "}", "/*", "*/", "--", ";", ":", "<think>", "</think>", "<|im_end|>", "</s>", "<answer>",
      "Question: ",
      "\\", '{"sql": "', "''", "The ", "\ud800", "\0", "<|channel|>final<|message|>", "é", "**", "1. "]
 )  # fmt: skip
