@@ -17,6 +17,7 @@ from typing import Literal, TextIO
 from text2sql.core.errors import UserError
 from text2sql.data.archives import Archive, is_safe_name, open_archive
 from text2sql.data.databases import build_database, check_database
+from text2sql.data.in_use import SIDE_FILES, copy_with_changes, merge_changes
 from text2sql.data.schema import kind_of
 
 SPLIT_FILES = {"train": "train_spider.json", "dev": "dev.json"}
@@ -69,9 +70,10 @@ class SpiderSource:
         """Return the ids of the databases that are there."""
         return {name for name in self._archive.names("database") if self._database_file(name)}
 
-    def extract_database(self, db_id: str, destination: Path) -> None:
-        """Write a database to `destination` as an SQLite file, whole or not at all.
+    def extract_database(self, db_id: str, destination: Path) -> list[str]:
+        """Write a database to `destination` as an SQLite file, whole or not at all, with changes in files beside it.
 
+        Return what its application brought along and plain SQLite lacks, such as `collation LOCALIZED`.
         Raises UserError where the database is missing, is no SQLite file or damaged, or where its SQL text fails.
         """
         name = self._database_file(db_id)
@@ -84,11 +86,21 @@ class SpiderSource:
                 with self._archive.open_text(name) as file:
                     build_database(file.read(), destination, shown)
             else:
-                self._archive.copy(name, destination)
-            check_database(destination, shown)
+                self._copy_database(name, destination)
+            return check_database(destination, shown)
         except BaseException:
             destination.unlink(missing_ok=True)
             raise
+
+    def _copy_database(self, name: str, destination: Path) -> None:
+        beside = [ending for ending in SIDE_FILES if self._archive.has(name + ending)]
+        if beside and self._archive.path.is_dir():
+            copy_with_changes(Path(self._archive.describe(name)), destination)
+            return
+        for ending in ("", *beside):
+            self._archive.copy(name + ending, Path(f"{destination}{ending}"))
+        if beside:
+            merge_changes(destination, self._archive.describe(name))
 
     def tables_json(self) -> dict[str, dict]:
         """Return the entries of `tables.json` by db_id; none where there is no such file."""

@@ -16,7 +16,7 @@ from text2sql.prompts.messages import FewShot, SchemaForm, spider_messages
 
 @dataclass(frozen=True)
 class SpiderPrompt:
-    """What prompts show beside the question: each database's schema in a form, and worked examples."""
+    """What prompts show beside the question, schema and worked examples, and what counts as SQL in the answer."""
 
     schemas: Mapping[str, Schema]
     form: SchemaForm
