@@ -321,7 +321,7 @@ def test_the_real_archive_is_read_whole(spider_zip, tmp_path):
 
 
 def test_spider_dk_beside_spiders_files_or_instead_of_them(tmp_path):
-    folder = layout(tmp_path / "spider")
+    folder = spider_folder(tmp_path / "spider")
     asked = {"db_id": GOOD["db_id"], "question": "Which players are from Moravia?", "query": GOOD["query"], "type": "1"}
     (folder / "Spider-DK.json").write_text(json.dumps([asked]))
     with open_spider(folder) as source:

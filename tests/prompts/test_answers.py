@@ -84,6 +84,7 @@ def test_of_several_blocks_the_last_that_begins_as_a_query_counts(raw):
         f"SQL: {SQL}",
         f"1. {SQL}",
         f"`{SQL}`",
+        f"That is one query (`{SQL}`).",
         f'"{SQL}"',
         f"“{SQL}”",
         f"<sql>{SQL}</sql>",
@@ -112,6 +113,7 @@ def test_prose_wrappers_and_what_follows_are_dropped(raw):
         'SELECT "a b", `c d`, [e f] FROM t',
         "SELECT /* Note: x */ a -- Note: y\nFROM t",
         "VALUES (1), (2)",
+        "SELECT a FROM b WHERE c IN (SELECT d FROM e))",
         "(SELECT 1)",
     ],
 )

@@ -305,6 +305,7 @@ _SET_OPERATOR = re.compile(r"(?:union|all|intersect|except)\s*\Z", re.IGNORECASE
 def _cut(text: str, start: int, quote: str) -> str:
     """Return the query that begins at `start`, up to where it ends: its semicolon, the quote around it, or prose."""
     closing = _QUOTES[quote[-1]] if quote else ""
+    in_parentheses = text[max(0, start - 4) : start].rstrip(" " + quote).endswith("(")
     depth, selects, position, end = 0, 0, start, len(text)
     while match := _TOKEN.search(text, position):
         kind, position = match.lastgroup, match.end()
@@ -318,7 +319,7 @@ def _cut(text: str, start: int, quote: str) -> str:
             depth += 1
         elif kind == "close":
             depth -= 1
-            if depth < 0:
+            if depth < 0 and in_parentheses:
                 end = match.start()
                 break
         elif kind == "select" and depth == 0:
