@@ -47,7 +47,7 @@ def refuse_failing(golds: Sequence[Gold], option: str, where: str = "") -> None:
         quoted = [f"{gold.place}: {gold.error}: {gold.query:.{_LONGEST}}" for gold in others[: _NAMED - 1]]
         rest = ", ".join(str(gold.index) for gold in others[_NAMED - 1 :])
         message += f"; {len(failed)} gold queries fail in all: {'; '.join(quoted)}{'; examples ' if rest else ''}{rest}"
-    raise UserError(" ".join(f"{message}; {option} skip or wrong goes on without them".split()))
+    raise UserError(" ".join(f"{message}; {option} skip or wrong goes on".split()))
 
 
 def floors(golds: Sequence[Gold]) -> dict[str, dict]:
