@@ -21,7 +21,7 @@ class SpiderPrompt:
     schemas: Mapping[str, Schema]
     form: SchemaForm
     few_shot: Sequence[FewShot]
-    rule: AnswerRule
+    rule: AnswerRule = "standard"
 
     def messages(self, question: str, db_id: str) -> list[dict]:
         """Return the chat messages that ask `question` about the database `db_id`."""
