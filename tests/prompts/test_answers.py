@@ -88,6 +88,9 @@ def test_of_several_blocks_the_last_that_begins_as_a_query_counts(raw):
         f'"{SQL}"',
         f"“{SQL}”",
         f"<sql>{SQL}</sql>",
+        f"[SQL]\n{SQL}\n[/SQL]",
+        f"\ufeff{SQL}",
+        f"{SQL}\n---\nIt counts.",
         f'{{"query": "{SQL}"}}',
         f'["{SQL}"]',
         f'Sure:\n{{\n  "sql": "{SQL}"\n}}',
@@ -114,6 +117,7 @@ def test_prose_wrappers_and_what_follows_are_dropped(raw):
         "SELECT /* Note: x */ a -- Note: y\nFROM t",
         "VALUES (1), (2)",
         "SELECT a FROM b WHERE c IN (SELECT d FROM e))",
+        'SELECT a FROM b WHERE c = """x"""',
         "(SELECT 1)",
     ],
 )

@@ -64,7 +64,9 @@ _TURN_END = re.compile(
     )""",
     re.VERBOSE | re.IGNORECASE,
 )
-_ANY_CONTROL = r"(?:<\|[a-z0-9_]{1,40}\|>|</?s>|<(?:start|end)_of_turn>|<｜[^<>\s｜]{1,40}｜>|<\|turn>|<turn\|>|<eos>)"
+_ANY_CONTROL = (
+    r"(?:<\|[a-z0-9_]{1,40}\|>|</?s>|<(?:start|end)_of_turn>|<｜[^<>\s｜]{1,40}｜>|<\|turn>|<turn\|>|<eos>|\[/?INST\])"
+)
 _LEADING_CONTROL = re.compile(rf"(?:\s*+{_ANY_CONTROL})*+", re.IGNORECASE)
 
 # How models set reasoning apart: tags, Mistral's and Kimi's brackets, Cohere's and OpenThinker's tokens, the channels
@@ -141,7 +143,8 @@ _FROM = re.compile(r"[^\n]{1,400}?\bFROM\b", re.IGNORECASE)
 _BRACES = re.compile(r"^[ \t]*+[{\[]", re.MULTILINE)
 _WINDOW = 120  # characters before a query's first word that say whether a query begins there
 _LEAD = re.compile(
-    r"""(?: \s | --[^\n]*+ | /\*(?s:.*?)(?:\*/|\Z) | sqlite> | \\boxed\{ | \#[^\n]*+ | [*_>]++ | <\w[^<>]{0,40}>
+    r"""(?: [\s\ufeff\u200b] | --[^\n]*+ | /\*(?s:.*?)(?:\*/|\Z) | sqlite> | \\boxed\{ | \#[^\n]*+ | [*_>]++
+      | <\w[^<>]{0,40}>
       | (?:(?:SQL|SQLite|Query|Answer|Final)\ ?){1,3}:[*_]* )*+""",
     re.VERBOSE | re.IGNORECASE,
 )
@@ -275,9 +278,9 @@ def _texts(value: Any) -> Iterator[str]:
 _OPENS = re.compile(r"[\w%]")  # after a quote: it opens a literal, rather than closing what the query stands in
 # Where a query ends, outside of its literals and comments.
 _TOKEN = re.compile(
-    rf"""(?P<literal> '(?:[^']|'')*+(?:'|\Z) | "[^"]*+(?:"|\Z) | `[^`]*+(?:`|\Z) | \[[^\[\]\n]*+\] | [”’»] )
+    rf"""(?P<end> ; | {_ANY_CONTROL} | </\w | ```+ | \*\* | [}}] | \[/\w | "{{3}}(?=\s*(?:\n|\Z)) | \\end\b )
+    | (?P<literal> '(?:[^']|'')*+(?:'|\Z) | "[^"]*+(?:"|\Z) | `[^`]*+(?:`|\Z) | \[[^\[\]\n]*+\] | [”’»] )
     | (?P<comment> --[^\n]*+ | /\*(?s:.*?)(?:\*/|\Z) )
-    | (?P<end> ; | {_ANY_CONTROL} | </\w | ```+ | \*\* | [}}] )
     | (?P<open> \( ) | (?P<close> \) )
     | (?P<select> \bselect\b )
     | (?P<line> \n\s*+ )""",
@@ -291,7 +294,9 @@ _GOES_ON = re.compile(rf"(?:{'|'.join([*_WORDS, *map(str.upper, _WORDS)])})\b|[,
 _KEYWORD = re.compile(rf"(?:{'|'.join(_WORDS)})\b", re.IGNORECASE)
 _SQL_AFTER_NAME = re.compile(rf"\w+ +(?!is\b|in\b|on\b|and\b|as\b|or\b|not\b|when\b)(?:{'|'.join(_WORDS)})\b")
 _LABEL = re.compile(
-    r"[>*_\d.) ]{0,8}[A-Za-z][\w/() -]{0,40}:(?:[\s*]|\Z)|#|={3}|\d{1,3}[.)]\s|[-*•] +(?:[*`]|[A-Z][a-z]+ [a-z])"
+    r"""[>*_\d.)\ ]{0,8} [A-Za-z][\w/()\ -]{0,40} :(?:[\s*]|\Z)
+    | \# | ={3} | -{3,}[ \t]*(?:\n|\Z) | \d{1,3}[.)]\s | [-*•]\ + (?:[*`]|[A-Z][a-z]+\ [a-z])""",
+    re.VERBOSE,
 )
 _PROSE = re.compile(r"(?:[A-Z][a-z']*|I)\b[,]? +[a-z`'\"]")
 _INCOMPLETE = re.compile(
