@@ -52,9 +52,9 @@ def metric():
     """The metric, with worker processes that all cases share."""
     from text2sql.scoring.metric import ExecutionAccuracyMetric
 
-    limits = Limits(**load_params(ROOT / "params.yaml").execution.model_dump())
-    with Executor(limits, workers=1) as executor:
-        yield ExecutionAccuracyMetric(DATABASES, executor)
+    params = load_params(ROOT / "params.yaml")
+    with Executor(Limits(**params.execution.model_dump()), workers=1) as executor:
+        yield ExecutionAccuracyMetric(DATABASES, executor, failing_gold=params.data.failing_gold)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

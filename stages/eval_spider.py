@@ -33,6 +33,7 @@ def main(arguments: Sequence[str]) -> None:
         Limits(**params.execution.model_dump()),
         # Gold results are the same for all models: computed once, outside the pipeline's outputs.
         cache_dir=user_cache() / "gold",
+        failing_gold=params.data.failing_gold,
     )
     write_jsonl(VERDICTS / f"spider/{name}.jsonl", (verdict.to_dict() for verdict in verdicts))
     write_json(METRICS / f"spider/{name}.json", summarise(verdicts))

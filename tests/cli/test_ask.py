@@ -75,6 +75,24 @@ def test_a_question_gets_its_sql_and_the_rows_as_a_table(database, params, answe
     assert database.read_bytes() == before
 
 
+@pytest.mark.parametrize("checkpointed", [True, False])
+def test_a_database_that_an_application_has_open_is_asked_as_it_stands(params, answers, capsys, tmp_path, checkpointed):
+    path = tmp_path / "ferries.sqlite"
+    application = sqlite3.connect(path)
+    application.execute("PRAGMA journal_mode = WAL")
+    application.execute("CREATE TABLE ferry (id INT)")
+    if checkpointed:
+        application.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    application.execute("INSERT INTO ferry VALUES (1), (2), (3)")
+    application.commit()
+    before = sorted((file.name, file.stat().st_size) for file in tmp_path.iterdir())
+    answers.append("SELECT count(*) AS ferries FROM ferry")
+    assert ask.main(arguments(path, params, "How many ferries are there?")) == 0
+    assert capsys.readouterr().out.split()[-1] == "3"
+    assert sorted((file.name, file.stat().st_size) for file in tmp_path.iterdir()) == before
+    application.close()
+
+
 def test_the_model_answers_itself_from_the_command_line(database, params, repository):
     """Nothing replaced: the micro model's babble does not run, which is said in words and by the exit code."""
     before = database.read_bytes()
@@ -92,12 +110,14 @@ def test_the_answer_is_the_one_that_the_benchmark_would_count(database, params, 
     (prediction,) = predict(
         models.LanguageModel(settings.model),
         [{"index": 0, "db_id": "concert", "question": question, "query": "SELECT 1"}],
-        SpiderPrompt({"concert": schema_from_sqlite(database, "concert")}, settings.prompt.schema_, []),
+        SpiderPrompt(
+            {"concert": schema_from_sqlite(database, "concert")}, settings.prompt.schema_, [], settings.prompt.answer
+        ),
         settings.generation,
         JournaledRun(Journal("predict", Key.of({}), folder=tmp_path), "predict"),
     )
     assert settings.prompt.few_shot == 0
-    assert prediction["sql"] == sql == extract_sql(prediction["raw"]) != ""
+    assert prediction["sql"] == sql == extract_sql(prediction["raw"], settings.prompt.answer) != ""
 
 
 def test_an_output_that_is_not_utf_8_shows_the_rows_all_the_same(database, params, repository):

@@ -97,7 +97,7 @@ UNKNOWN = {
     "zzz": ("'zzz'", "choose from 'ask', 'score'"),
     "score --spyder x": ("--spyder", "did you mean --spider?"),
     "score predictions.sql --spider x --max-row=3": ("--max-row ", "did you mean --max-rows?"),
-    "score predictions.sql --spider x --split test": ("argument --split", "'test'", "choose from 'dev', 'train'"),
+    "score predictions.sql --spider x --split test": ("argument --split", "'test'", "choose from 'dev', 'dk', 'train'"),
     "score predictions.sql --spider x --split tran": ("'tran'", "did you mean train?"),
     "recipe smolm2-ddl": ("recipe smolm2-ddl: no such file", "did you mean smollm2-ddl?", "there are paper"),
     "results tabel": ("'tabel'", "did you mean table?"),

@@ -158,6 +158,36 @@ def test_nothing_is_written_where_scoring_stops(spider, write, tmp_path):
     assert not out.exists()
 
 
+def test_golds_that_fail_are_left_out_or_wrong(capsys, spider, write):
+    dev = json.loads((spider / "dev.json").read_text())
+    dev[1]["query"] = "SELECT nme FROM singer"
+    (spider / "dev.json").write_text(json.dumps(dev))
+    predictions = write("".join(f"{query}\n" for _, query in DEV))
+    out = run_main(capsys, predictions, "--spider", spider, "--failing-gold", "skip")
+    assert "Left out, for their gold query fails: 1 (1)." in out and "100.00 %" in out
+    assert "75.00 %" in run_main(capsys, predictions, "--spider", spider, "--failing-gold", "wrong")
+
+
+def test_the_floor_is_named(capsys, spider, write):
+    out = run_main(capsys, write("SELECT 1\n" * 4), "--spider", spider)
+    assert "The same answer to every question scores 25.00 % (SELECT 3), official 25.00 % (SELECT 3)." in out
+
+
+def test_kept_answers_are_read_anew_by_another_rule(capsys, spider, tmp_path):
+    folder = tmp_path / "predictions"
+    folder.mkdir()
+    for name, raw in (("base", "Sure:\n\n{}\n\nThis is it."), ("m1", "{}")):
+        lines = [{"raw": raw.format(query), "sql": raw.format(query)} for _, query in DEV]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = run_main(capsys, folder, "--spider", spider, "--answer", "standard")
+    base, tuned = out.split(f"{folder / 'm1.jsonl'}\n")
+    assert "The standard rule takes other SQL than the file's from 4 of 4 answers." in base and "100.00 %" in base
+    assert "from 0 of 4 answers" in tuned and "100.00 %" in tuned
+    assert "100.00 %" not in run_main(capsys, folder / "base.jsonl", "--spider", spider, "--answer", "paper")
+    with pytest.raises(UserError, match="--out: takes the verdicts of one file"):
+        main([str(folder), "--spider", str(spider), "--out", str(tmp_path / "out.jsonl")])
+
+
 def test_the_command_imports_nothing_slow(repository, spider, write):
     code = (
         "import sys; from text2sql.cli.score import main; main(sys.argv[1:]); "

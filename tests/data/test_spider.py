@@ -318,3 +318,15 @@ def test_the_real_archive_is_read_whole(spider_zip, tmp_path):
         assert [table.name for table in schema.tables] == ["stadium", "singer", "concert", "singer_in_concert"]
         assert len(schema.foreign_keys) == 3
         assert len(schema_from_tables_entry(source.tables_json()["soccer_1"]).tables) == 7
+
+
+def test_spider_dk_beside_spiders_files_or_instead_of_them(tmp_path):
+    folder = spider_folder(tmp_path / "spider")
+    asked = {"db_id": GOOD["db_id"], "question": "Which players are from Moravia?", "query": GOOD["query"], "type": "1"}
+    (folder / "Spider-DK.json").write_text(json.dumps([asked]))
+    with open_spider(folder) as source:
+        assert [example.question for example in source.examples("dk")] == [asked["question"]]
+        assert [example.question for example in source.examples("dev")] == [GOOD["question"]]
+    (folder / "dev.json").unlink()
+    with open_spider(folder) as source:
+        assert [example.question for example in source.examples("dev")] == [asked["question"]]

@@ -1,5 +1,9 @@
 """Training databases held out as a dev split of their own."""
 
+import contextlib
+import json
+import sqlite3
+
 import pytest
 
 from text2sql.cli.holdout import main
@@ -31,3 +35,28 @@ def test_what_cannot_be_held_out_is_named(repository, tmp_path):
         hold_out(sample, tmp_path / "all", 10, 0)
     with pytest.raises(UserError, match="is there already"):
         hold_out(sample, tmp_path, 3, 0)
+
+
+def test_no_database_is_held_out_that_nothing_can_be_measured_on(tmp_path):
+    """A gold query that fails, as in two of Spider's; and tables without rows, as in music_2."""
+    golds = {"good": "SELECT a FROM t", "empty": "SELECT a FROM t WHERE a > 1", "failing": "SELECT b FROM t"}
+    names = [f"{kind}_{number}" for kind in golds for number in range(3)]
+    for name in names:
+        database = tmp_path / "spider" / "database" / name / f"{name}.sqlite"
+        database.parent.mkdir(parents=True)
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            connection.executescript("CREATE TABLE t (a); INSERT INTO t VALUES (1);")
+    examples = [{"db_id": name, "question": "?", "query": golds[name.split("_")[0]]} for name in names]
+    for split in ("train_spider", "dev"):
+        (tmp_path / "spider" / f"{split}.json").write_text(json.dumps(examples))
+    said = []
+    for seed in range(4):
+        hold_out(tmp_path / "spider", tmp_path / f"out{seed}", 2, seed, said.append)
+        with open_spider(tmp_path / f"out{seed}") as written:
+            assert {example.db_id.split("_")[0] for example in written.examples("dev")} == {"good"}
+            assert len(written.examples("train")) == 7
+    assert any("failing_" in line and "1 of its 1 gold queries fail" in line for line in said)
+    assert any("empty_" in line and "1 of its 1 gold queries return nothing" in line for line in said)
+    with pytest.raises(UserError, match="--databases: got 4, only 3 can be measured on"):
+        hold_out(tmp_path / "spider", tmp_path / "many", 4, 0)
+    assert not (tmp_path / "many").exists()

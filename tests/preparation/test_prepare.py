@@ -126,6 +126,18 @@ def test_train_examples_without_a_database_are_counted_and_their_schema_comes_fr
     assert any("3 train examples name a database that is not there (listed, unheard)" in line for line in said)
 
 
+def test_golds_that_fail_are_refused_together_left_out_or_kept(raw, params, tmp_path):
+    spider, mmlu = raw
+    failing = {**GOOD, "query": "SELECT nonsense FROM team"}
+    (spider / "dev.json").write_text(json.dumps([failing, GOOD, failing]))
+    with pytest.raises(UserError, match="dev example 0 .*; 2 gold queries fail in all: example 2 .*data.failing_gold"):
+        run(params(spider, mmlu, PHILOSOPHY), tmp_path)
+    for rule, kept in (("skip", [1]), ("wrong", [0, 1, 2])):
+        counts, _ = run(params(spider, mmlu, PHILOSOPHY, failing_gold=rule), tmp_path)
+        assert (counts["dev"], counts["failing_gold"], counts["dev_failing_gold"]) == (len(kept), rule, 2)
+        assert [record["index"] for record in read_jsonl(tmp_path / "prepared/spider/dev.jsonl")] == kept
+
+
 @pytest.mark.parametrize(
     ("dev", "message"),
     [

@@ -183,5 +183,5 @@ def test_the_mmlu_prompt_is_hendrycks_to_the_letter():
     ],
 )
 def test_the_sql_is_the_assistants_turn_without_fences_and_final_semicolons(raw, sql):
-    assert extract_sql(raw) == sql
-    assert extract_sql(sql) == sql
+    assert extract_sql(raw, "paper") == sql
+    assert extract_sql(sql, "paper") == sql

@@ -168,3 +168,13 @@ def test_four_models_have_their_rows_and_the_paper_prints_nothing_of_the_fourth(
         assert row(text, pair)[1].endswith(" %")
     assert row(text, "MMLU", "First against Third")
     assert row(text, "train_m3")[1] == f"{made.timings['train_m3']['seconds'] / 60:.2f}"
+
+
+def test_models_scored_by_different_versions_of_sqlite_are_named(made, text):
+    assert "different versions of SQLite" not in text
+    other = synthetic.results(examples=120, questions=30)
+    other.spider_metrics["m1"]["sqlite_version"] = "3.40.1"
+    assert (
+        "scored by different versions of SQLite, which may round averages and sums differently: "
+        "Base and Model 2 with 3.46.1; Model 1 with 3.40.1"
+    ) in report.markdown(report_page.run_of(other))

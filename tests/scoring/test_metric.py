@@ -113,6 +113,14 @@ def test_what_is_wrong_with_a_test_case_is_no_score(metric, case):
             metric.measure(wrong)
 
 
+def test_an_answer_is_wrong_where_gold_fails_and_that_is_chosen(databases, case):
+    from text2sql.scoring.metric import ExecutionAccuracyMetric
+
+    metric = ExecutionAccuracyMetric(databases, failing_gold="wrong")
+    assert metric.measure(case("SELECT 2", gold="SELECT nobody FROM country")) == 0.0
+    assert metric.reason == "Its gold query fails: no such column: nobody"
+
+
 @pytest.mark.parametrize(("sql", "score"), [("SELECT 2", 1.0), ("SELECT 3", 0.0)])
 def test_deepevals_own_functions_as_called_by_default(metric, case, sql, score, monkeypatch, tmp_path, capsys):
     """Both copy the metric, by the names of its arguments, and measure asynchronously."""

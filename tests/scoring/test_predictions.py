@@ -1,5 +1,7 @@
 """Files of predictions: any system's, line by line, and our own stage's, which say which example a line is for."""
 
+import json
+
 import pytest
 
 from text2sql.core.errors import UserError
@@ -36,6 +38,63 @@ def write(tmp_path):
 )
 def test_predictions_are_read_line_by_line(write, text, expected):
     assert read_predictions(write(text), EXAMPLES) == expected
+
+
+SQL = ["SELECT 1", 'SELECT "a\\tb"', "", "SELECT\n4"]
+OBJECTS = [{"index": index, "sql": sql, "raw": f"It is {sql}"} for index, sql in enumerate(SQL)]
+BIRD = {str(index): f"{sql}\t----- bird -----\tx" for index, sql in enumerate(SQL)}
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(map(json.dumps, OBJECTS)),
+        "\r\n".join(map(json.dumps, SQL)) + "\r\n",
+        json.dumps(OBJECTS, indent=1),
+        json.dumps(SQL),
+        json.dumps(BIRD, indent=4),
+        json.dumps(dict(reversed(BIRD.items()))),
+        json.dumps({str(index): sql for index, sql in enumerate(SQL)}),
+    ],
+)
+def test_json_in_any_form_gives_the_same_predictions(write, text, mark):
+    assert read_predictions(write(mark + text), EXAMPLES) == SQL
+
+
+def test_a_byte_order_mark_is_no_part_of_a_query(write):
+    assert read_predictions(write("\ufeffa\nb\nc\nd\n"), EXAMPLES) == ["a", "b", "c", "d"]
+
+
+def test_the_answers_that_the_sql_was_taken_from_are_read_too(write):
+    text = "\n".join(map(json.dumps, OBJECTS))
+    assert read_predictions(write(text), EXAMPLES, field="raw")[0] == "It is SELECT 1"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            '# made by x\n{"sql": "a"}\n{"sql": "b"}\n{"sql": "c"}\n',
+            "line 1: not valid JSON, as other lines are: '# made",
+        ),
+        (
+            '{"predictions": ["a", "b"]}',
+            "line 1: found no text as 'sql', wanted the predicted query; it has the fields",
+        ),
+        ('{\n "predictions": ["a", "b"]\n}', "found an object with the fields 'predictions', wanted"),
+        ('["a", "b", 3, "d"]', "item 3: found a number, wanted a text"),
+        ('["a", "b"]', "found 2 predictions, wanted 4"),
+        ('["a", "b"', "begins as JSON does"),
+        ('{"0": "a", "1": "b", "2": "c"}', "found none for example 3"),
+        (json.dumps({**BIRD, "2": "a\t----- bird -----\ty"}), "key 2: found db_id 'y', wanted 'x'"),
+        ("index,sql\n0,a\n", "found 2 predictions, wanted 4, one a line for each example (the first: 'index,sql')"),
+    ],
+)
+def test_a_file_that_fits_no_form_is_one_line_that_shows_what_was_found(write, text, message):
+    with pytest.raises(UserError) as caught:
+        read_predictions(write(text), EXAMPLES)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 OWN = "".join(f'{{"index": {index}, "sql": "SELECT {index}"}}\n' for index in range(4))

@@ -4,7 +4,8 @@
     text2sql ask --db PATH.sqlite          interactive, with history; the model stays loaded
 
 The model, its loader and the prompt are those of `params.yaml`. The database is opened read-only: nothing that the
-model writes can change it. The exit code is 1 where the query did not run.
+model writes can change it. One that an application writes to is read as it stands at the start. The exit code is 1
+where the query did not run.
 """
 
 import contextlib
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from text2sql.core.errors import ArgumentParser, UserError, did_you_mean
 from text2sql.core.params import Params, load_params
+from text2sql.data.in_use import readable
 from text2sql.data.schema import schema_from_sqlite
 from text2sql.execution.executor import Limits, Result, run_query
 from text2sql.prompts.messages import load_few_shot
@@ -32,12 +34,13 @@ def main(arguments: Sequence[str]) -> int:
     if options.question is not None and not options.question.strip():
         raise UserError("question: is empty; wanted a question in words")
     params = load_params(options.params)
-    answer = answerer(params, options.db, options.model)
-    if options.question is not None:
-        sql, result = answer(options.question)
-        print(shown(sql, result))
-        return 1 if result.error else 0
-    _converse(answer)
+    with readable(options.db) as database:
+        answer = answerer(params, database, options.model)
+        if options.question is not None:
+            sql, result = answer(options.question)
+            print(shown(sql, result))
+            return 1 if result.error else 0
+        _converse(answer)
     return 0
 
 
@@ -66,7 +69,7 @@ def answerer(params: Params, database: Path, adapter: Path | None) -> Callable[[
     from text2sql.model.language_model import LanguageModel
 
     model = LanguageModel(params.model, adapter)
-    prompt = SpiderPrompt({database.stem: schema}, params.prompt.schema_, few_shot)
+    prompt = SpiderPrompt({database.stem: schema}, params.prompt.schema_, few_shot, params.prompt.answer)
     predictor = Predictor(model, prompt, params.generation.max_new_tokens)
 
     def answer(question: str) -> tuple[str, Result]:

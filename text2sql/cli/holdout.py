@@ -19,5 +19,5 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--databases", type=int, default=20, help="how many to hold out (default: 20, as dev has)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    counts = hold_out(options.spider, options.out, options.databases, options.seed)
+    counts = hold_out(options.spider, options.out, options.databases, options.seed, print)
     print(f"{options.out}: {counts[0]} questions to train on, {counts[1]} on {options.databases} databases held out")

@@ -3,25 +3,33 @@
     text2sql score PREDICTIONS --spider PATH [--out verdicts.jsonl]
 
 PREDICTIONS holds one query a line, aligned with the split (a tab and what follows it, such as a db_id, are ignored),
-or one JSON object a line with the field `sql`. PATH is a folder or zip in Spider's official layout. Prints accuracies
-by hardness and in all, causes of failure, and the queries that the sandbox stopped.
+one JSON object with the field `sql` or one JSON text a line, a JSON array of those, or BIRD's dictionary; or it is a
+folder of .jsonl files. PATH is a folder or zip in Spider's official layout. Prints accuracies by hardness and in all,
+what the same answer to every question scores, causes of failure, and the queries that the sandbox stopped.
+
+With --answer, the SQL is taken anew from the answers that the field `raw` keeps: docs/answers.md.
 """
 
 import argparse
+import operator
+import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import get_args
 
 from tabulate import SEPARATING_LINE, tabulate
 from tqdm import tqdm
 
-from text2sql.core.errors import ArgumentParser
+from text2sql.core.errors import ArgumentParser, UserError
 from text2sql.core.files import user_cache, write_jsonl
-from text2sql.data.spider import SPLIT_FILES, open_spider
+from text2sql.data.spider import SPLIT_FILES, Example, open_spider
 from text2sql.execution.executor import Limits
+from text2sql.prompts.answers import AnswerRule, extract_sql
 from text2sql.report.numbers import in_percent, percent, words
 from text2sql.scoring.failures import CAUSE_GROUPS, CAUSES
+from text2sql.scoring.golds import FailingGold, Gold, floors
 from text2sql.scoring.predictions import read_predictions
 from text2sql.scoring.verdicts import Verdict, score_examples, summarise
 
@@ -29,37 +37,83 @@ from text2sql.scoring.verdicts import Verdict, score_examples, summarise
 def main(arguments: Sequence[str]) -> None:
     """Score the predictions that `arguments` name, print the tables, write `--out`."""
     options = _parse(arguments)
-    limits = Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)})
+    files = _files(options.predictions)
+    if options.out and len(files) > 1:
+        raise UserError(f"--out: takes the verdicts of one file, {options.predictions} holds {len(files)}")
     with open_spider(options.spider) as source, tempfile.TemporaryDirectory(prefix="text2sql-") as folder:
         examples = source.examples(options.split)
-        predictions = read_predictions(options.predictions, examples)
+        predictions = {file: _predictions(file, examples, options.answer) for file in files}
 
         def database_of(db_id: str) -> Path:
             path = Path(folder) / f"{db_id}.sqlite"
-            source.extract_database(db_id, path)
+            if not path.is_file():
+                for lacking in source.extract_database(db_id, path):
+                    print(f"database {db_id}: needs its application's {lacking}, which SQLite lacks", file=sys.stderr)
             return path
 
-        with tqdm(total=len(examples), unit="query", disable=None, leave=False) as progress:
-            verdicts = score_examples(
-                examples,
-                predictions,
-                database_of,
-                limits,
-                workers=options.workers,
-                cache_dir=None if options.no_cache else user_cache() / "gold",
-                keep_distinct=options.keep_distinct,
-                on_verdict=progress.update,
-            )
-    if options.out:
-        write_jsonl(options.out, map(_line, verdicts))
-    print(report(verdicts, options.keep_distinct))
+        for file, (queries, notes) in predictions.items():
+            golds: list[Gold] = []
+            verdicts = _score(options, examples, queries, database_of, golds)
+            if options.out:
+                write_jsonl(options.out, map(_line, verdicts))
+            if len(files) > 1:
+                print(f"{file}\n")
+            if options.failing_gold == "skip":
+                notes = [*notes, *_left_out(golds)]
+                golds = [gold for gold in golds if gold.error is None]
+            print(report(verdicts, options.keep_distinct, [_floor(floors(golds)), *notes]))
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    files = sorted(path.glob("*.jsonl"))
+    if not files:
+        raise UserError(f"{path}: is a directory without .jsonl files")
+    return files
+
+
+def _predictions(path: Path, examples: Sequence[Example], answer: AnswerRule | None) -> tuple[list[str], list[str]]:
+    """Return the queries in a file, and what is to be said of them."""
+    if answer is None:
+        return read_predictions(path, examples), []
+    queries = [extract_sql(raw, answer) for raw in read_predictions(path, examples, field="raw")]
+    try:
+        stored = read_predictions(path, examples)
+    except UserError:
+        return queries, []  # answers alone
+    changed = sum(map(operator.ne, queries, stored))
+    return queries, [f"The {answer} rule takes other SQL than the file's from {changed} of {len(queries)} answers."]
+
+
+def _score(
+    options: argparse.Namespace,
+    examples: Sequence[Example],
+    queries: Sequence[str],
+    database_of: Callable[[str], Path],
+    golds: list[Gold],
+) -> list[Verdict]:
+    """Return the verdicts, and put what the gold queries return into `golds`."""
+    with tqdm(total=len(examples), unit="query", disable=None, leave=False) as progress:
+        return score_examples(
+            examples,
+            queries,
+            database_of,
+            Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),
+            workers=options.workers,
+            cache_dir=None if options.no_cache else user_cache() / "gold",
+            keep_distinct=options.keep_distinct,
+            on_verdict=progress.update,
+            failing_gold=options.failing_gold,
+            on_golds=golds.extend,
+        )
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = ArgumentParser(
         prog="text2sql score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="one query or JSON object a line")
+    parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="a file of queries, or a folder of such")
     parser.add_argument("--spider", metavar="PATH", type=Path, required=True, help="folder or zip in Spider's layout")
     parser.add_argument("--split", choices=sorted(SPLIT_FILES), default="dev", help="default: dev")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write one JSON line an example there")
@@ -68,6 +122,17 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--workers", type=_positive, metavar="N", help="processes that run queries; default: one a core"
+    )
+    parser.add_argument(
+        "--answer",
+        choices=get_args(AnswerRule),
+        help="take the SQL from each line's kept answer, the field raw, by this rule",
+    )
+    parser.add_argument(
+        "--failing-gold",
+        choices=get_args(FailingGold),
+        default="refuse",
+        help="what becomes of examples whose gold query fails; default: refuse",
     )
     parser.add_argument("--no-cache", action="store_true", help=f"do not keep gold results in {user_cache() / 'gold'}")
     for limit in fields(Limits):
@@ -79,6 +144,19 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
             help=f"{limit.metadata['help']} at most; default: {limit.default}",
         )
     return parser.parse_args(arguments)
+
+
+def _left_out(golds: Sequence[Gold]) -> list[str]:
+    failed = [str(gold.index) for gold in golds if gold.error is not None]
+    return [f"Left out, for their gold query fails: {len(failed)} ({', '.join(failed)})."] if failed else []
+
+
+def _floor(floor: dict[str, dict]) -> str:
+    """Return what the same answer to every question scores."""
+    paper, official = floor["execution_accuracy"], floor["official_execution_accuracy"]
+    total = paper["total"] or 1
+    text = f"The same answer to every question scores {percent(paper['successes'] / total)} ({paper['query']:.80})"
+    return f"{text}, official {percent(official['successes'] / total)} ({official['query']:.80})."
 
 
 def _positive(text: str) -> int:
@@ -96,12 +174,13 @@ def _line(verdict: Verdict) -> dict:
     return {name: value for name, value in asdict(verdict).items() if name not in ("gold_result", "result")}
 
 
-def report(verdicts: Sequence[Verdict], keep_distinct: bool = False) -> str:
-    """Return what the command prints: two tables, and the queries that the sandbox stopped."""
+def report(verdicts: Sequence[Verdict], keep_distinct: bool = False, notes: Sequence[str] = ()) -> str:
+    """Return what the command prints: two tables, `notes` after the first, and the queries that the sandbox stopped."""
     metrics = summarise(verdicts)
     stopped = [verdict for verdict in verdicts if verdict.stopped]
     parts = [
         _accuracy_table(metrics),
+        *notes,
         _cause_table(metrics),
         f"SQLite {metrics['sqlite_version']}; official definition with DISTINCT "
         + ("kept." if keep_distinct else "removed from both queries."),

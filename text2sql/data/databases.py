@@ -4,6 +4,7 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import sqlite3
 import urllib.parse
 from pathlib import Path
@@ -15,6 +16,8 @@ _MAX_BUILD_STEPS = 2_000_000_000
 # What SQLite's own check reports about values that a careless schema forbids: the file is not damaged by them.
 _HARMLESS = ("NULL value in ", "CHECK constraint failed", "NUMERIC value in ", "TEXT value in ")
 
+MOST_BROUGHT = 100  # collations and functions of an application's own
+
 
 def open_read_only(path: str | Path) -> sqlite3.Connection:
     address = "file:" + urllib.parse.quote(str(Path(path).absolute())) + "?mode=ro&immutable=1"
@@ -23,11 +26,34 @@ def open_read_only(path: str | Path) -> sqlite3.Connection:
     return connection
 
 
-def check_database(path: Path, shown: str) -> None:
-    """Raise UserError unless `path` is a sound SQLite file that holds a table."""
+_MISSING = re.compile(
+    r"(?:no such|unknown) (?P<kind>collation|function)(?: sequence)?: (?P<name>.+?)(?:\(\))?", re.DOTALL
+)
+
+
+def check_database(path: Path, shown: str) -> list[str]:
+    """Raise UserError unless `path` is a sound SQLite file that holds a table.
+
+    Return what its application brought along and plain SQLite lacks, such as `collation LOCALIZED`: the check goes on
+    without that, and queries that need it fail.
+    """
+    brought: list[str] = []
     try:
         with contextlib.closing(open_read_only(path)) as connection:
-            problems = [row[0] for row in connection.execute("PRAGMA quick_check(10)") if row[0] != "ok"]
+            while True:
+                try:
+                    problems = [row[0] for row in connection.execute("PRAGMA quick_check(10)") if row[0] != "ok"]
+                    break
+                except sqlite3.OperationalError as error:
+                    missing = _MISSING.fullmatch(str(error))
+                    if not missing or len(brought) == MOST_BROUGHT:
+                        raise
+                    name = missing["name"]
+                    if missing["kind"] == "function":
+                        connection.create_function(name, -1, lambda *arguments: None, deterministic=True)
+                    else:
+                        connection.create_collation(name, lambda one, other: (one > other) - (one < other))
+                    brought.append(f"{missing['kind']} {name}")
             tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0]
     except sqlite3.Error as error:
         raise UserError(f"{shown}: not a valid SQLite file: {error}") from None
@@ -36,6 +62,7 @@ def check_database(path: Path, shown: str) -> None:
             raise UserError(f"{shown}: a damaged SQLite file: {' '.join(problem.split())}")
     if not tables:
         raise UserError(f"{shown}: holds no table")
+    return brought
 
 
 def build_database(script: str, destination: Path, shown: str) -> None:

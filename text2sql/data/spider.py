@@ -2,7 +2,7 @@
 
 The official layout (Yu et al., 2018): `train_spider.json`, `dev.json`, `tables.json` and
 `database/<db_id>/<db_id>.sqlite`, in a folder or a zip, below one top folder or none. A database may also be given
-as text, `database/<db_id>/<db_id>.sql`, as in this project's own sample.
+as text, `database/<db_id>/<db_id>.sql`, as in this project's own sample. `Spider-DK.json` may stand for `dev.json`.
 """
 
 import contextlib
@@ -17,9 +17,12 @@ from typing import Literal, TextIO
 from text2sql.core.errors import UserError
 from text2sql.data.archives import Archive, is_safe_name, open_archive
 from text2sql.data.databases import build_database, check_database
+from text2sql.data.in_use import SIDE_FILES, copy_with_changes, merge_changes
 from text2sql.data.schema import kind_of
 
-SPLIT_FILES = {"train": "train_spider.json", "dev": "dev.json"}
+# Spider-DK (Gan et al., 2021) is a file of its own, which needs Spider's databases beside its own three.
+SPLIT_FILES = {"train": "train_spider.json", "dev": "dev.json", "dk": "Spider-DK.json"}
+Split = Literal["train", "dev", "dk"]
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,18 @@ class SpiderSource:
         """The folder or zip, for messages."""
         return self._archive.path
 
-    def examples(self, split: Literal["train", "dev"], limit: int | None = None) -> list[Example]:
+    def examples(self, split: Split, limit: int | None = None) -> list[Example]:
         """Return the first `limit` examples of a split, all by default. Raises UserError as `iter_examples` does."""
         return list(self.iter_examples(split, limit))
 
-    def iter_examples(self, split: Literal["train", "dev"], limit: int | None = None) -> Iterator[Example]:
+    def iter_examples(self, split: Split, limit: int | None = None) -> Iterator[Example]:
         """Yield a split's examples one by one; the file is never held in memory as a whole.
 
         Raises UserError that names file and example where one is not right, or where there is none.
         """
         name = SPLIT_FILES[split]
+        if split == "dev" and not self._archive.has(name) and self._archive.has(SPLIT_FILES["dk"]):
+            name = SPLIT_FILES["dk"]
         shown = self._archive.describe(name)
         index = -1
         with self._archive.open_text(name) as file:
@@ -69,9 +74,10 @@ class SpiderSource:
         """Return the ids of the databases that are there."""
         return {name for name in self._archive.names("database") if self._database_file(name)}
 
-    def extract_database(self, db_id: str, destination: Path) -> None:
-        """Write a database to `destination` as an SQLite file, whole or not at all.
+    def extract_database(self, db_id: str, destination: Path) -> list[str]:
+        """Write a database to `destination` as an SQLite file, whole or not at all, with changes in files beside it.
 
+        Return what its application brought along and plain SQLite lacks, such as `collation LOCALIZED`.
         Raises UserError where the database is missing, is no SQLite file or damaged, or where its SQL text fails.
         """
         name = self._database_file(db_id)
@@ -84,11 +90,21 @@ class SpiderSource:
                 with self._archive.open_text(name) as file:
                     build_database(file.read(), destination, shown)
             else:
-                self._archive.copy(name, destination)
-            check_database(destination, shown)
+                self._copy_database(name, destination)
+            return check_database(destination, shown)
         except BaseException:
             destination.unlink(missing_ok=True)
             raise
+
+    def _copy_database(self, name: str, destination: Path) -> None:
+        beside = [ending for ending in SIDE_FILES if self._archive.has(name + ending)]
+        if beside and self._archive.path.is_dir():
+            copy_with_changes(Path(self._archive.describe(name)), destination)
+            return
+        for ending in ("", *beside):
+            self._archive.copy(name + ending, Path(f"{destination}{ending}"))
+        if beside:
+            merge_changes(destination, self._archive.describe(name))
 
     def tables_json(self) -> dict[str, dict]:
         """Return the entries of `tables.json` by db_id; none where there is no such file."""
@@ -115,7 +131,7 @@ class SpiderSource:
 def open_spider(path: str | Path) -> Iterator[SpiderSource]:
     """Open a folder or zip in Spider's layout. Raises UserError where it is missing, damaged, or something else."""
     with open_archive(path) as archive:
-        archive.enter_top_folder(lambda here: here.has("dev.json"), "dev.json")
+        archive.enter_top_folder(lambda here: here.has("dev.json") or here.has(SPLIT_FILES["dk"]), "dev.json")
         yield SpiderSource(archive)
 
 

@@ -10,17 +10,18 @@ from text2sql.core.params import GenerationParams
 from text2sql.data.schema import Schema
 from text2sql.evaluation.batching import JournaledRun, run_batches
 from text2sql.model.language_model import LanguageModel
-from text2sql.prompts.answers import extract_sql
+from text2sql.prompts.answers import AnswerRule, extract_sql
 from text2sql.prompts.messages import FewShot, SchemaForm, spider_messages
 
 
 @dataclass(frozen=True)
 class SpiderPrompt:
-    """What prompts show beside the question: each database's schema in a form, and worked examples."""
+    """What prompts show beside the question, schema and worked examples, and what counts as SQL in the answer."""
 
     schemas: Mapping[str, Schema]
     form: SchemaForm
     few_shot: Sequence[FewShot]
+    rule: AnswerRule = "standard"
 
     def messages(self, question: str, db_id: str) -> list[dict]:
         """Return the chat messages that ask `question` about the database `db_id`."""
@@ -33,11 +34,12 @@ class Answer:
 
     raw: str
     new_tokens: int
+    rule: AnswerRule  # what counts as the SQL in it
 
     @property
     def sql(self) -> str:
         """The SQL in the answer, maybe empty."""
-        return extract_sql(self.raw)
+        return extract_sql(self.raw, self.rule)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Predictor:
     def answers(self, prompts: list[list[int]]) -> list[Answer]:
         """Return the answer to each of `prompts` (token ids), asked as one batch."""
         outputs = self.model.generate(prompts, self.max_new_tokens)
-        return [Answer(self.model.decode(output), len(output)) for output in outputs]
+        return [Answer(self.model.decode(output), len(output), self.prompt.rule) for output in outputs]
 
 
 def predict(
@@ -82,7 +84,10 @@ def predict(
     if not run.processes.is_main:
         return None
     records = run.journal.records()
-    answers = [Answer(records[position]["raw"], records[position]["new_tokens"]) for position in range(len(examples))]
+    answers = [
+        Answer(records[position]["raw"], records[position]["new_tokens"], prompt.rule)
+        for position in range(len(examples))
+    ]
     return [_prediction(example, answer) for example, answer in zip(examples, answers, strict=True)]
 
 

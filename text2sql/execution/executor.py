@@ -8,8 +8,9 @@ Covered
   as immutable, so that there is no lock, journal or WAL file either. An authorizer refuses whatever is not on a short
   list of reading actions, tables and functions; SQLite's temporary storage stays in memory; workers may not write
   a byte to any file (RLIMIT_FSIZE).
-- Reading elsewhere: no ATTACH, no VACUUM INTO, no extension, no PRAGMA, no virtual table but json_each and json_tree
-  (so no table-valued PRAGMA), no function that reaches a file, the log, or the registry of tokenizers.
+- Reading elsewhere: no ATTACH, no VACUUM INTO, no extension, no PRAGMA, no virtual table but json_each, json_tree and
+  the database's own full-text and R-tree tables (so no table-valued PRAGMA), no function that reaches a file, the log,
+  or the registry of tokenizers.
 - Work: SQLite's virtual-machine steps are counted, so that a limit gives the same verdict on a busy machine. CPU time
   is the fallback: it does not advance while the machine is suspended. Between two steps, and while it prepares a
   query, SQLite cannot be interrupted: limits on lengths keep most of that short, and a CPU-time alarm kills the
@@ -22,7 +23,7 @@ Not covered
 - Faults in SQLite itself that let SQL run machine code. Databases made to exploit them: the file is trusted.
 - Answers that differ from run to run by nature: `random()`, `randomblob`, `datetime('now')`, rows without ORDER BY.
 - Values above 250 kB, patterns above 250 bytes and queries above 100 kB, which a plain connection would take (older
-  builds of SQLite turn a `printf` that is too long into NULL, here as above their own limit); full-text tables.
+  builds of SQLite turn a `printf` that is too long into NULL, here as above their own limit); other virtual tables.
 - Other builds of SQLite: they count steps and bytes a little differently, so that a query at the very edge of a limit
   may fall on either side; builds without memory statistics ignore the heap limit.
 """

@@ -1,19 +1,22 @@
 """Results of gold queries, kept on disk: the second model scored on a benchmark need not run them again.
 
 One JSON file a database, named by a digest of all that a result depends on: the database's bytes, the limits, the
-version of SQLite. Files appear whole or not at all, so that any number of processes may share a folder; if two write
-the same file at once, the later one wins, and the other's results are computed again.
+version of SQLite. What reads the clock or a random number is not kept. Files appear whole or not at all, so that any
+number of processes may share a folder; where two write the same file at once, the later one wins, and what the other
+had found is found again.
 """
 
 import contextlib
 import hashlib
 import json
+import re
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from text2sql.core.files import write_text
+from text2sql.data.databases import open_read_only
 from text2sql.execution.executor import Limits, Result
 
 # Incremented when the file format or the sandbox's behaviour changes.
@@ -25,17 +28,27 @@ class GoldCache:
 
     def __init__(self, folder: str | Path | None, database: str | Path, limits: Limits) -> None:
         self._file = None if folder is None else Path(folder) / f"{_digest(database, limits)}.json"
+        self._changing = _changing_views(database) if folder is not None else []
 
     def results(self, queries: Iterable[str]) -> dict[str, Result]:
         """Return the results that are known, by query."""
         stored = self._read()
-        return {sql: _from_json(stored[digest]) for sql in queries if (digest := _query_digest(sql)) in stored}
+        return {
+            sql: _from_json(stored[digest])
+            for sql in queries
+            if (digest := _query_digest(sql)) in stored and not _changes(sql, self._changing)
+        }
 
     def add(self, results: Mapping[str, Result]) -> None:
         """Keep the results, by query, of queries that ran. Does nothing where the folder is not writable."""
         if self._file is None or not results:
             return
-        stored = self._read() | {_query_digest(sql): _to_json(result) for sql, result in results.items()}
+        kept = {
+            _query_digest(sql): _to_json(result) for sql, result in results.items() if not _changes(sql, self._changing)
+        }
+        if not kept:
+            return
+        stored = self._read() | kept
         with contextlib.suppress(OSError):
             write_text(self._file, json.dumps(stored, allow_nan=False))
 
@@ -49,6 +62,35 @@ class GoldCache:
         except (OSError, ValueError, RecursionError):
             pass
         return {}  # missing or damaged: rewritten
+
+
+# A date function without a time, or with the one called now, reads the clock; strftime has its format first.
+_CHANGING = re.compile(
+    r"""\bnow\b | \bcurrent_(?:date|time|timestamp)\b | \brandom(?:blob)?\b
+    | \b(?:date|time|datetime|julianday|unixepoch)\s*\(\s*\) | \bstrftime\s*\(\s*(?:'[^']*'|"[^"]*")\s*\)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def _changes(sql: str, views: Sequence[str]) -> bool:
+    """Return whether the result of `sql` may be another one tomorrow, by itself or by one of `views`."""
+    lower = sql.lower()
+    return bool(_CHANGING.search(sql)) or any(view in lower for view in views)
+
+
+def _changing_views(database: str | Path) -> list[str]:
+    """Return the names, in lower case, of a database's views whose content changes with time."""
+    try:
+        with contextlib.closing(open_read_only(database)) as connection:
+            rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND type = 'view'")
+            waiting = [(name.lower(), sql) for name, sql in rows.fetchall()]
+    except sqlite3.Error:
+        return []
+    found: list[str] = []
+    while more := [name for name, sql in waiting if _changes(sql, found)]:
+        found += more
+        waiting = [(name, sql) for name, sql in waiting if name not in more]
+    return found
 
 
 def _digest(database: str | Path, limits: Limits) -> str:

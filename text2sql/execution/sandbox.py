@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from text2sql.data.in_use import pending_changes
+
 MAX_SQL_BYTES = 100_000
 MAX_VALUE_BYTES = 250_000  # Spider's longest value has 213; searching one such value in another is still quick
 MAX_DATABASE_BYTES = 128 * 1024 * 1024  # of a database that is read into memory
@@ -39,20 +41,22 @@ _SQLITE_LIMITS = {
 # Functions that compute from their arguments alone, or tell the time or a random number.
 _FUNCTIONS = frozenset(
     """
-    abs acos acosh asin asinh atan atan2 atanh avg ceil ceiling changes char coalesce concat concat_ws cos cosh count
-    cume_dist current_date current_time current_timestamp date datetime degrees dense_rank exp first_value floor format
-    glob group_concat hex if ifnull iif instr json json_array json_array_insert json_array_length json_error_position
-    json_extract json_group_array json_group_object json_insert json_object json_patch json_pretty json_quote
-    json_remove json_replace json_set json_type json_valid jsonb jsonb_array jsonb_array_insert jsonb_extract
+    abs acos acosh asin asinh atan atan2 atanh avg bm25 ceil ceiling changes char coalesce concat concat_ws cos cosh
+    count cume_dist current_date current_time current_timestamp date datetime degrees dense_rank exp first_value floor
+    format glob group_concat hex highlight if ifnull iif instr json json_array json_array_insert json_array_length
+    json_error_position json_extract json_group_array json_group_object json_insert json_object json_patch json_pretty
+    json_quote json_remove json_replace json_set json_type json_valid jsonb jsonb_array jsonb_array_insert jsonb_extract
     jsonb_group_array jsonb_group_object jsonb_insert jsonb_object jsonb_patch jsonb_remove jsonb_replace jsonb_set
     julianday lag last_insert_rowid last_value lead length like likelihood likely ln log log10 log2 lower ltrim match
     max median min mod nth_value ntile nullif octet_length percent_rank percentile percentile_cont percentile_disc pi
-    pow power printf quote radians random randomblob rank regexp replace round row_number rtrim sign sin sinh soundex
-    sqlite_version sqrt strftime string_agg substr substring sum tan tanh time timediff total total_changes trim trunc
-    typeof unhex unicode unistr unistr_quote unixepoch unlikely upper zeroblob -> ->>
+    pow power printf quote radians random randomblob rank regexp replace round row_number rtrim sign sin sinh snippet
+    soundex sqlite_version sqrt strftime string_agg substr substring sum tan tanh time timediff total total_changes trim
+    trunc typeof unhex unicode unistr unistr_quote unixepoch unlikely upper zeroblob -> ->>
     """.split()
 )
 _TABLE_FUNCTIONS = ("json_each", "json_tree")
+_OWN_MODULE = re.compile(r"\busing\s+(?:fts[345]|rtree|rtree_i32|geopoly)\b", re.IGNORECASE)
+_PRAGMAS_OF_FULL_TEXT = ("data_version", "page_size")
 _CATALOGUE = ("sqlite_master", "sqlite_schema", "sqlite_temp_master", "sqlite_temp_schema")
 
 # The authorizer's action codes, as SQLite's documentation lists them.
@@ -144,6 +148,8 @@ class Sandbox:
     def __init__(self, database: str | os.PathLike, in_memory: bool = True) -> None:
         if not os.path.isfile(database):
             raise sqlite3.OperationalError("no such file")
+        if pending := pending_changes(database):
+            raise sqlite3.OperationalError(f"{os.path.basename(pending)} beside it holds changes, which are not read")
         self._database = database
         self._second: Sandbox | None = None
         self._connection = connection = _open_copy(database) if in_memory else _open_file(database)
@@ -152,10 +158,10 @@ class Sandbox:
             for pragma in (f"hard_heap_limit={MAX_HEAP_BYTES}", "query_only=ON", "mmap_size=0"):
                 connection.execute(f"PRAGMA {pragma}").fetchall()
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-            for function in _TABLE_FUNCTIONS:
+            for table in [*(f"{function}('[]')" for function in _TABLE_FUNCTIONS), *_virtual_tables(connection)]:
                 # SQLite creates these tables on first use, which the authorizer would see as a change to the schema.
                 with contextlib.suppress(sqlite3.Error):
-                    connection.execute(f"SELECT 1 FROM {function}('[]')").fetchall()
+                    connection.execute(f"SELECT * FROM {table} LIMIT 1").fetchall()
             for limit, value in _SQLITE_LIMITS.items():
                 connection.setlimit(limit, value)
         except BaseException:
@@ -189,8 +195,8 @@ class Sandbox:
             cursor = self._connection.execute(sql)
             if cursor.description is None:
                 return failure("empty", "the query holds no statement", started)
-            if first_word == "EXPLAIN":
-                return failure("forbidden", "EXPLAIN is not allowed", started)
+            if first_word in ("EXPLAIN", "PRAGMA"):
+                return failure("forbidden", f"{first_word} is not allowed", started)
             columns = tuple(column[0] for column in cursor.description)
             rows, error = _fetch(cursor, limits)
             if error:
@@ -261,12 +267,23 @@ class Sandbox:
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_FUNCTION and second.lower() in _FUNCTIONS:
             return sqlite3.SQLITE_OK
+        if action == sqlite3.SQLITE_PRAGMA and first in _PRAGMAS_OF_FULL_TEXT and second is None:
+            return sqlite3.SQLITE_OK
         if self._refused is None:
             if action == sqlite3.SQLITE_UPDATE and first in _CATALOGUE:  # so looks a virtual table's first use
                 self._refused = "a virtual table"
             else:
                 self._refused = " ".join(filter(None, (_ACTIONS.get(action, f"action {action}"), first, second)))
         return sqlite3.SQLITE_DENY
+
+
+def _virtual_tables(connection: sqlite3.Connection) -> list[str]:
+    """Return the names, quoted, of the virtual tables of the modules that compute from their shadow tables alone."""
+    return [
+        '"' + name.replace('"', '""') + '"'
+        for name, sql in connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table' AND rootpage = 0")
+        if _OWN_MODULE.search(sql or "")
+    ]
 
 
 def _open_file(database: str | os.PathLike) -> sqlite3.Connection:

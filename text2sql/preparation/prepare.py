@@ -13,6 +13,7 @@ from text2sql.data.schema import schema_from_sqlite, schema_from_tables_entry
 from text2sql.data.spider import Example, SpiderSource, open_spider
 from text2sql.execution.executor import Executor, Limits
 from text2sql.preparation.hub import fetch_mmlu, fetch_spider, load_manifest
+from text2sql.scoring.golds import Gold, refuse_failing
 from text2sql.scoring.hardness import hardness_of_example
 
 HUB = "hub"
@@ -31,8 +32,9 @@ def prepare(
     SQL as a conversation), `databases/<db_id>/<db_id>.sqlite` of every database that an example names, and
     `mmlu/<subject>.parquet`. The examples stream through: memory grows with the number of databases, not of examples.
 
-    Every gold query of the dev split is run: one that fails is an error of the data. SQL of the train split is never
-    executed. Raises UserError where a benchmark is malformed, RunError where a download or the disk fails.
+    Every gold query of the dev split is run: those that fail are an error of the data, left out, or kept and counted as
+    wrong by scoring, as `data.failing_gold` has it. SQL of the train split is never executed. Raises UserError where a
+    benchmark is malformed, RunError where a download or the disk fails.
     """
     out = Path(out)
     try:
@@ -87,7 +89,10 @@ def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], 
         say(f"Spider from {path}: extracting {len(used)} databases")
         databases = out / "databases"
         for db_id in used:
-            source.extract_database(db_id, _database(databases, db_id))
+            brought = source.extract_database(db_id, _database(databases, db_id))
+            if brought:
+                lacking = ", ".join(brought)
+                say(f"Spider from {path}: database {db_id} needs its application's {lacking}, which SQLite lacks")
         schemas = {db_id: schema_from_sqlite(_database(databases, db_id), db_id) for db_id in used}
         without = sorted(set(train_databases) - available)
         if without:
@@ -102,9 +107,13 @@ def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], 
         say(f"Spider from {path}: running {dev_databases.total()} gold queries of the dev split")
         dev = _Dev(source, params, databases)
         write_jsonl(spider / "dev.jsonl", dev.records())
+        if params.data.failing_gold == "refuse":
+            refuse_failing(dev.failed, "data.failing_gold:", f"{path}, dev ")
+    rule = params.data.failing_gold
     return {
         "train": train_databases.total(),
-        "dev": dev_databases.total(),
+        "dev": dev_databases.total() - (len(dev.failed) if rule == "skip" else 0),
+        **({} if rule == "refuse" else {"failing_gold": rule, "dev_failing_gold": len(dev.failed)}),
         "dev_by_hardness": {level: dev.hardness[level] for level in ("easy", "medium", "hard", "extra")},
         "dev_gold_without_rows": dev.without_rows,
         "databases": len(used),
@@ -143,6 +152,7 @@ class _Dev:
         self._databases = databases
         self.hardness: Counter[str] = Counter()
         self.without_rows = 0
+        self.failed: list[Gold] = []
 
     def records(self) -> Iterator[dict]:
         queries = [(_database(self._databases, example.db_id), example.query) for example in self._examples()]
@@ -150,8 +160,10 @@ class _Dev:
             for example, result in zip(self._examples(), executor.run_each(queries), strict=True):
                 place = f"{self._source.path}, dev example {example.index} (database {example.db_id})"
                 if result.error is not None:
-                    raise UserError(f"{place}: its gold query fails: {result.error}: {example.query:.300}")
-                self.without_rows += not result.rows
+                    self.failed.append(Gold(example.index, example.db_id, example.query, result.error))
+                    if self._params.data.failing_gold != "wrong":
+                        continue
+                self.without_rows += result.error is None and not result.rows
                 hardness = hardness_of_example(example, place)
                 self.hardness[hardness] += 1
                 yield {

@@ -14,7 +14,7 @@ from text2sql.report import paper
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, p_value, percent, points
 from text2sql.report.run import Run
-from text2sql.report.sentences import gate_lines, listed, sentences
+from text2sql.report.sentences import gate_lines, listed, sentences, sqlite_lines
 
 MEASURE_NAMES = {
     EXECUTION: "Spider, execution accuracy",
@@ -50,7 +50,7 @@ def headline(run: Run) -> str:
     families = "; ".join(comparison.families.values())
     return "\n\n".join(
         [
-            bullets(sentences(comparison.summary).values()),
+            bullets([*sentences(comparison.summary).values(), *sqlite_lines(comparison.spider, run.models)]),
             "Trade-off against the limits in `params.yaml` (`compare`):",
             bullets(gate_lines(run.trade_off, run.models)),
             "## Spider (the paper's Table II)",

@@ -1,6 +1,7 @@
 """The verdicts in words: one sentence a pair of models, and one line a limit of the gate."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from text2sql.comparison.gate import TradeOff
 from text2sql.comparison.result import Difference, Summary, Verdict
@@ -46,6 +47,20 @@ def gate_lines(trade_offs: Iterable[TradeOff], models: ModelTable) -> list[str]:
             (found.mmlu, "loss on MMLU", "at most"),
         )
     ]
+
+
+def sqlite_lines(spider: Mapping[str, Mapping[str, Any]], models: ModelTable) -> list[str]:
+    """Say, where models were scored by different versions of SQLite, which; `spider` holds each model's metrics.
+
+    37 of Spider's 5,240 gold results differ in the last digits of avg or sum between SQLite 3.40 and 3.54.
+    """
+    versions: dict[str, list[str]] = {}
+    for model in models.names:
+        versions.setdefault(spider[model]["sqlite_version"], []).append(models.titles[model])
+    if len(versions) == 1:
+        return []
+    scored = "; ".join(f"{listed(titles)} with {version}" for version, titles in versions.items())
+    return [f"scored by different versions of SQLite, which may round averages and sums differently: {scored}"]
 
 
 def listed(names: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from deepeval.test_case import LLMTestCase  # noqa: E402
 from text2sql.core.errors import UserError  # noqa: E402
 from text2sql.data.archives import is_safe_name  # noqa: E402
 from text2sql.execution.executor import Executor, Limits, Result, run_query  # noqa: E402
+from text2sql.scoring.golds import FailingGold  # noqa: E402
 from text2sql.scoring.verdicts import same_rows  # noqa: E402
 
 
@@ -34,6 +35,7 @@ class ExecutionAccuracyMetric(BaseMetric):
         executor: Executor | None = None,
         limits: Limits | None = None,
         threshold: float = 1.0,
+        failing_gold: FailingGold = "refuse",
     ) -> None:
         # deepeval's `evaluate` and `assert_test` copy a metric: they make another of the attributes that are named as
         # the arguments are.
@@ -41,6 +43,7 @@ class ExecutionAccuracyMetric(BaseMetric):
         self.databases = Path(databases)
         self.executor = executor
         self.limits = limits or Limits()
+        self.failing_gold = failing_gold
         self._golds: dict[tuple[Path, str], Result] = {}
 
     @property
@@ -48,15 +51,18 @@ class ExecutionAccuracyMetric(BaseMetric):
         return "Execution Accuracy"
 
     def measure(self, test_case: LLMTestCase, *args: object, **kwargs: object) -> float:
-        """Run both queries and compare. Raises UserError where the test case or its gold query is not right."""
+        """Run both queries and compare.
+
+        Raises UserError where the test case is not right, and where its gold query fails, unless that is `wrong`.
+        """
         database = self._database(test_case)
         predicted = self._run(database, test_case.actual_output or "")
         gold = self._golds.get((database, test_case.expected_output))
         if gold is None:
             gold = self._golds[database, test_case.expected_output] = self._run(database, test_case.expected_output)
-        if gold.error is not None:
+        if gold.error is not None and self.failing_gold != "wrong":
             raise UserError(f"{database.stem}: its gold query fails: {gold.error}: {test_case.expected_output:.300}")
-        right = predicted.error is None and same_rows(gold.rows, predicted.rows)
+        right = gold.error is None and predicted.error is None and same_rows(gold.rows, predicted.rows)
         self.score = float(right)
         self.reason = _reason(gold, predicted, right)
         self.success = self.score >= self.threshold
@@ -88,6 +94,8 @@ class ExecutionAccuracyMetric(BaseMetric):
 
 
 def _reason(gold: Result, predicted: Result, right: bool) -> str:
+    if gold.error is not None:
+        return f"Its gold query fails: {gold.error}"
     if predicted.error is not None:
         return f"The query fails: {predicted.error}"
     expected, found = set(gold.rows), set(predicted.rows)

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from text2sql.core.errors import UserError
 from text2sql.core.intervals import wilson_interval
 from text2sql.data.spider import Example
 from text2sql.execution.executor import Executor, Limits, Purpose, Result
 from text2sql.execution.gold_cache import GoldCache
 from text2sql.scoring.failures import CAUSE_GROUPS, CAUSES, cause_of_difference, cause_of_error
+from text2sql.scoring.golds import FailingGold, Gold, refuse_failing
 from text2sql.scoring.hardness import HARDNESS_LEVELS, hardness_of_example
 from text2sql.scoring.official import Rows, gold_as_executed, official_equal, order_matters, prediction_as_executed
 
@@ -87,12 +87,17 @@ def score_examples(
     cache_dir: str | Path | None = None,
     keep_distinct: bool = False,
     on_verdict: Callable[[], object] = lambda: None,
+    failing_gold: FailingGold = "refuse",
+    on_golds: Callable[[list[Gold]], object] = lambda golds: None,
 ) -> list[Verdict]:
     """Score one prediction an example, in order; `database_of` gives the SQLite file of a db_id.
 
     Queries run in `workers` processes, one a core by default. Results of gold queries are kept in `cache_dir`, if one
     is given. `keep_distinct` is the official evaluator's option of that name; `on_verdict` is called after each
-    verdict. Raises UserError where a gold query fails: an error of the data, never a score.
+    verdict, `on_golds` once with what the gold queries returned.
+
+    A gold query that fails is an error of the data: `failing_gold` says whether UserError is raised, which names all
+    of them, whether such examples get no verdict, or are wrong whatever the prediction.
     """
     cases = [_Case(example, sql, keep_distinct) for example, sql in zip(examples, predictions, strict=True)]
     by_database: dict[str, list[_Case]] = defaultdict(list)
@@ -105,14 +110,19 @@ def score_examples(
         groups.sort(key=lambda group: group.size, reverse=True)  # a guess at which take long
         for _ in _run(executor, groups, _Group.golds_to_run, _Group.take_gold):
             pass
-        _refuse_failed_golds(groups)
+        golds = [gold for group in groups for gold in group.golds()]
+        if failing_gold == "refuse":
+            refuse_failing(golds, "--failing-gold")
+        on_golds(sorted(golds, key=lambda gold: gold.index))
         for group in groups:
             group.keep_golds()
+            for _ in group.set_failed_apart():
+                on_verdict()
             for _ in group.judge_known():
                 on_verdict()
         for _ in _run(executor, groups, _Group.predictions_to_run, _Group.take_prediction):
             on_verdict()
-    return [case.verdict() for case in cases]
+    return [case.verdict() for case in cases if failing_gold == "wrong" or case.gold_error is None]
 
 
 class _Case:
@@ -125,6 +135,7 @@ class _Case:
         self.gold_executed = gold_as_executed(example.query, keep_distinct)
         self.order_matters = order_matters(example.query, keep_distinct)
         self.hardness = hardness_of_example(example, f"example {example.index} (database {example.db_id})")
+        self.gold_error: str | None = None
         self._paper: dict | None = None
         self._official: dict | None = None
 
@@ -170,10 +181,23 @@ class _Case:
             "seconds": result.seconds,
         }
 
+    def fail(self, error: str) -> None:
+        """Judge by the failure of the gold query: no answer is right."""
+        self.gold_error = error
+        nothing = {"columns": [], "rows": [], "row_count": 0}
+        self._paper = {"execution_accuracy": False, "gold_result": nothing, "result": None}
+        self._official = {
+            "official_execution_accuracy": False,
+            "outcome": "other_error",
+            "error": f"its gold query fails: {error}",
+            "stopped": False,
+            "seconds": 0.0,
+        }
+
     def verdict(self) -> Verdict:
         """Return the verdict of a case that is complete."""
         example = self.example
-        found = self._paper | self._official | {"error": self._official["error"] or self._paper["error"]}
+        found = self._paper | self._official | {"error": self._official["error"] or self._paper.get("error")}
         return Verdict(example.index, example.db_id, self.hardness, example.question, example.query, self.sql, **found)
 
 
@@ -199,16 +223,35 @@ class _Group:
         self._golds[query[1]] = result
         return []
 
-    def failed_golds(self) -> Iterator[tuple[Example, str, Result]]:
-        """Yield the gold queries that failed: the example, the text and its result."""
+    def golds(self) -> Iterator[Gold]:
+        """Yield what the gold query of each case returned."""
         for case in self._cases:
-            for text in (case.example.query, case.gold_executed):
-                if self._golds[text].error is not None:
-                    yield case.example, text, self._golds[text]
+            texts = (case.example.query, case.gold_executed)
+            written, executed = (self._golds[text] for text in texts)
+            failed = next(
+                ((text, self._golds[text].error) for text in texts if self._golds[text].error is not None), None
+            )
+            yield Gold(
+                case.example.index,
+                case.example.db_id,
+                failed[0] if failed else case.example.query,
+                failed[1] if failed else None,
+                written.rows,
+                executed.rows,
+                case.order_matters,
+            )
 
     def keep_golds(self) -> None:
-        """Put what has been run into the cache."""
-        self._cache.add({text: self._golds[text] for text in self._golds_to_run})
+        """Put what has been run, and has not failed, into the cache."""
+        self._cache.add({text: self._golds[text] for text in self._golds_to_run if self._golds[text].error is None})
+
+    def set_failed_apart(self) -> Iterator[_Case]:
+        """Judge the cases whose gold query failed, and yield them: their predictions are not run."""
+        for case, gold in zip(self._cases, list(self.golds()), strict=True):
+            if gold.error is not None:
+                case.fail(gold.error)
+                yield case
+        self._cases = [case for case in self._cases if not case.complete]
 
     def judge_known(self) -> Iterator[_Case]:
         """Judge the predictions that are the text of a gold query, and yield the cases that are complete."""
@@ -256,15 +299,6 @@ def _run(
     for position, result in executor.run_unordered(query for _, query in queries):
         group, query = queries[position]
         yield from take(group, query, result)
-
-
-def _refuse_failed_golds(groups: Iterable[_Group]) -> None:
-    failed = [found for group in groups for found in group.failed_golds()]
-    if failed:
-        example, text, result = min(failed, key=lambda found: found[0].index)
-        raise UserError(
-            f"example {example.index} (database {example.db_id}): its gold query fails: {result.error}: {text:.300}"
-        )
 
 
 def _preview(result: Result) -> dict:

@@ -1,0 +1,98 @@
+"""What gold queries return: which fail, and how much is right by the same answer to every question."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from text2sql.core.errors import UserError
+from text2sql.scoring.official import Rows, official_equal
+
+# What becomes of examples whose gold query fails: none is scored, they are left out, or no answer to them is right.
+FailingGold = Literal["refuse", "skip", "wrong"]
+
+_CANDIDATES = 20  # the commonest results that are tried as the answer to every question
+_NAMED = 10  # failing golds that a message quotes; of the others it gives the example
+_LONGEST = 300  # characters of a quoted query
+
+
+@dataclass(frozen=True)
+class Gold:
+    """The result of an example's gold query, as written and as the official evaluator runs it.
+
+    `error` says why it failed, then without rows; `order_matters` is for the official comparison.
+    """
+
+    index: int
+    db_id: str
+    query: str
+    error: str | None
+    rows: Rows = ()
+    official_rows: Rows = ()
+    order_matters: bool = False
+
+    @property
+    def place(self) -> str:
+        return f"example {self.index} (database {self.db_id})"
+
+
+def refuse_failing(golds: Sequence[Gold], option: str, where: str = "") -> None:
+    """Raise UserError where gold queries fail, in one line that names them all and `option`, which goes on."""
+    failed = sorted((gold for gold in golds if gold.error is not None), key=lambda gold: gold.index)
+    if not failed:
+        return
+    first, *others = failed
+    message = f"{where}{first.place}: its gold query fails: {first.error}: {first.query:.{_LONGEST}}"
+    if others:
+        quoted = [f"{gold.place}: {gold.error}: {gold.query:.{_LONGEST}}" for gold in others[: _NAMED - 1]]
+        rest = ", ".join(str(gold.index) for gold in others[_NAMED - 1 :])
+        message += f"; {len(failed)} gold queries fail in all: {'; '.join(quoted)}{'; examples ' if rest else ''}{rest}"
+    raise UserError(" ".join(f"{message}; {option} skip or wrong goes on".split()))
+
+
+def floors(golds: Sequence[Gold]) -> dict[str, dict]:
+    """Return what the best one answer to every question scores: by score, `successes`, `total` and its `query`.
+
+    The answer is the commonest gold result, as a query that returns it on any database. Of the answers that are right
+    equally often, the empty result comes first, then the one that is gold of an earlier example.
+    """
+    total = len(golds)
+    golds = [gold for gold in golds if gold.error is None]
+    paper = Counter([frozenset(), *(frozenset(gold.rows) for gold in golds)])
+    paper[frozenset()] -= 1
+    (rows, successes), *_ = paper.most_common(1)
+    official: dict[Rows, int] = {}
+    for rows_of_all in [(), *(candidate for candidate, _ in _commonest(golds))]:
+        official[rows_of_all] = sum(
+            official_equal(gold.official_rows, rows_of_all, gold.order_matters) for gold in golds
+        )
+    official_rows = max(official, key=official.__getitem__)
+    return {
+        "execution_accuracy": {"successes": successes, "total": total, "query": _query(tuple(rows))},
+        "official_execution_accuracy": {
+            "successes": official[official_rows],
+            "total": total,
+            "query": _query(official_rows),
+        },
+    }
+
+
+def _commonest(golds: Sequence[Gold]) -> list[tuple[Rows, int]]:
+    return Counter(tuple(gold.official_rows) for gold in golds).most_common(_CANDIDATES)
+
+
+def _query(rows: Rows) -> str:
+    if not rows:
+        return "SELECT 1 WHERE 0"
+    shown = [", ".join(map(_literal, row)) for row in rows]
+    return f"SELECT {shown[0]}" if len(shown) == 1 else f"VALUES {', '.join(f'({row})' for row in shown)}"
+
+
+def _literal(cell: object) -> str:
+    if cell is None:
+        return "NULL"
+    if isinstance(cell, bytes):
+        return f"x'{cell.hex()}'"
+    if isinstance(cell, str):
+        return "'" + cell.replace("'", "''") + "'"
+    return {"inf": "9e999", "-inf": "-9e999"}.get(repr(cell), repr(cell))
