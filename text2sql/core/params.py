@@ -97,7 +97,7 @@ class DataParams(_Section):
     mmlu: Text
     train_limit: Limit
     dev_limit: Limit
-    failing_gold: Literal["refuse", "skip", "wrong"] = "refuse"  # what becomes of examples whose gold query fails
+    failing_gold: Literal["refuse", "skip", "wrong"]  # what becomes of examples whose gold query fails
 
 
 class PromptParams(_Section):
@@ -107,7 +107,7 @@ class PromptParams(_Section):
     few_shot: Count
     few_shot_file: Text
     training: Literal["evaluation", "zero_shot", "bare"]
-    answer: Literal["standard", "paper"] = "paper"  # what counts as the SQL in an answer: docs/answers.md
+    answer: Literal["standard", "paper"]  # what counts as the SQL in an answer: docs/answers.md
 
 
 class LoraParams(_Section):

@@ -14,6 +14,8 @@ IMPLIED: dict[str, Any] = {
         "m1": {"title": "Model 1", "recipe": "train"},
         "m2": {"title": "Model 2", "recipe": "train_m2"},
     },
+    "data.failing_gold": "refuse",
+    "prompt.answer": "paper",
 }
 
 
