@@ -3,6 +3,7 @@
 unsloth patches transformers for the whole process, so the two loaders never share one.
 """
 
+import contextlib
 import json
 import os
 import sys
@@ -37,12 +38,13 @@ def train(
     flat: bool = True,
     more_words: int = 0,
     memory_gb: float | None = None,
+    deterministic: bool = True,
 ) -> dict | None:
     """Train on the sample's first `examples`; return dtypes, losses, tokens/s and memory.
 
     With `recorded` false its passes are not to be recorded; with `looks` they cannot be. With `flat` false, and then
     not recorded, the optimizer takes the adapter tensor by tensor. Each question gets `more_words`; `memory_gb` is all
-    that the process may take of the GPU.
+    that the process may take of the GPU. With `deterministic` false kernels add up in any order.
     """
     from testkit.train_once import model_params
     from testkit.train_once import recipe as train_params
@@ -50,9 +52,12 @@ def train(
     from text2sql.core.processes import current_processes
     from text2sql.model.adapters import save_adapter
     from text2sql.prompts.messages import bare_messages
+    from text2sql.training import fine_tune
     from text2sql.training.fine_tune import train_adapter
     from text2sql.training.job import TrainingJob
 
+    if not deterministic:
+        fine_tune.deterministic_kernels = lambda device_type: contextlib.nullcontext()
     seen: dict = {}
     trainers: list = []
     _watch_dtypes(seen, trainers, recorded, looks, flat, model.get("loader") == "unsloth")

@@ -9,6 +9,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,13 @@ class Work:
         log = (self.folder / f"{name}.log").read_text()
         assert code == 0, f"{name}: exit code {code}\n{log[-3000:]}"
         return json.loads((self.folder / f"{name}.result.json").read_text())
+
+    def is_running(self, name: str) -> bool:
+        return self._processes[name].poll() is None
+
+    def kill(self, name: str) -> None:
+        self._processes[name].kill()
+        self._processes[name].wait()
 
     def output(self, name: str) -> str:
         """Wait for `name`, and return what it printed."""
@@ -297,6 +305,35 @@ def test_a_model_that_cannot_be_recorded_answers_alike_and_leaves_the_gpu_in_ord
     # And another model is recorded.
     assert other.generate(prompts, 40) == expected
     assert UNRECORDABLE not in capsys.readouterr().out
+
+
+def test_the_same_recipe_gives_the_same_bytes_alone_and_beside_another(work):
+    """Also where another process has taken most of the GPU's memory, and where it was killed and went on."""
+    import torch
+
+    work.train("alone", examples=240)
+    expected = work.result("alone")
+    held = torch.empty(int(0.6 * torch.cuda.mem_get_info()[0]), dtype=torch.uint8, device="cuda")
+    for name in ("beside", "beside-too"):
+        work.train(name, examples=240)
+    work.train("often", examples=240, recipe={**RECIPE, "checkpoint_minutes": 1e-6})
+    found = [work.result(name) for name in ("beside", "beside-too")]
+    del held
+    torch.cuda.empty_cache()
+    assert work.result("often")["losses"] == expected["losses"]
+
+    work.train("cut", examples=240, recipe={**RECIPE, "checkpoint_minutes": 1e-6})
+    kept = work.folder / "cut-checkpoints"
+    while not list(kept.glob("*/step-*")):  # some checkpoint is whole
+        assert work.is_running("cut")
+        time.sleep(0.05)
+    work.kill("cut")
+    work.train("cut", examples=240, recipe={**RECIPE, "checkpoint_minutes": 1e-6})
+    assert "going on from the checkpoint at step" in work.output("cut")
+    weights = (work.folder / "alone" / "adapter_model.safetensors").read_bytes()
+    for name in ("beside", "beside-too", "often", "cut"):
+        assert (work.folder / name / "adapter_model.safetensors").read_bytes() == weights, name
+    assert all(one["losses"] == expected["losses"] and "out_of_memory" not in one["metrics"] for one in found)
 
 
 def test_evaluation_halves_its_batch_where_memory_runs_out(capsys):

@@ -84,3 +84,24 @@ def test_a_step_moves_to_a_device_whole(smollm2):
         shapes = {name: value.shape for name, value in before.model_inputs().items()}
         assert len(shapes) == 5 and {name: value.shape for name, value in part.model_inputs().items()} == shapes
         assert {value.device.type for value in part.model_inputs().values()} == {"meta"}
+
+
+def test_what_a_pass_holds_depends_on_the_kind_of_gpu_and_not_on_what_is_free(monkeypatch):
+    """Memory is pretended: the product asks for the device's whole memory, which another process does not change."""
+    from types import SimpleNamespace
+
+    import torch
+
+    from text2sql.training.parts import TOKENS_ON_GPU, tokens_per_pass
+
+    config = SimpleNamespace(hidden_size=3072, intermediate_size=8192, num_hidden_layers=28, vocab_size=128_256)
+    model = SimpleNamespace(device=SimpleNamespace(type="cuda"), config=config)
+    found = {}
+    for whole, free in ((12e9, 11e9), (12e9, 1e9), (140e9, 139e9), (140e9, 2e9)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *a, free=free, whole=whole: (int(free), int(whole)))
+        monkeypatch.setattr(
+            torch.cuda, "get_device_properties", lambda device, whole=whole: SimpleNamespace(total_memory=int(whole))
+        )
+        found.setdefault(whole, set()).add(tokens_per_pass(model))
+    assert all(len(tokens) == 1 for tokens in found.values())
+    assert found[140e9] == {TOKENS_ON_GPU} and max(found[12e9]) < TOKENS_ON_GPU

@@ -82,3 +82,11 @@ def test_a_model_that_cannot_be_recorded_after_all_is_trained_eagerly():
     plan.out_of_memory(rows=1, tokens=100)
     plan.stop_recording()
     assert modes_and_words(plan) == ([PassMode.CHECKPOINTED], [])
+
+
+def test_fallbacks_are_counted():
+    plan = PassPlan(1024, can_record=False, can_checkpoint=True)
+    assert plan.fallbacks == 0
+    plan.out_of_memory(4, 800)
+    plan.out_of_memory(1, 400)
+    assert plan.fallbacks == 2

@@ -20,6 +20,7 @@ from text2sql.model.run_key import LIBRARIES, weights_and_runtime
 from text2sql.training.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
 from text2sql.training.examples import TrainingExample, encode
 from text2sql.training.job import TrainingJob
+from text2sql.training.reproducible import deterministic_kernels, fix_workspace
 
 
 class Interrupted(RunError):
@@ -54,6 +55,7 @@ def train_adapter(
     _check_launcher(job)
     check_hardware(job.model, recipe.optim)
     job.check_step_size()  # before the base is loaded
+    fix_workspace()
     base, tokenizer = load_base(job.model, recipe.max_seq_len)
     examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len)
     store = CheckpointStore(f"train_{job.name}", _key(base, examples, job), checkpoints)
@@ -88,6 +90,7 @@ def _run(trainer: Any, resumed: Checkpoint | None) -> None:
         trainer.job.processes.together(),
         _memory_errors(trainer.job),
         without_needless_casts(trainer.model),
+        deterministic_kernels(trainer.model.device.type),
         trainer.watch.signals(),
     ):
         trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
@@ -104,7 +107,7 @@ def _metrics(trainer: Any, curve: Sequence[dict], examples: int, left_out: int) 
     losses = [row["loss"] for row in curve]
     trained, total = count_parameters(trainer.model)
     steps = trainer.state.global_step
-    return {
+    metrics = {
         "final_loss": losses[-1],
         "mean_loss": round(sum(losses) / len(losses), 6),
         "steps": steps,
@@ -116,6 +119,8 @@ def _metrics(trainer: Any, curve: Sequence[dict], examples: int, left_out: int) 
         "total_parameters": total,
         "trainable_share": round(trained / total, 6),
     }
+    # Another cut of a step rounds otherwise: two runs that differ in it may differ in their adapters.
+    return metrics | ({"out_of_memory": trainer.plan.fallbacks} if trainer.plan.fallbacks else {})
 
 
 def count_parameters(model: Any) -> tuple[int, int]:

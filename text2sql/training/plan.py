@@ -48,6 +48,7 @@ class PassPlan:
         self._tokens_per_pass = tokens_per_pass
         self._can_checkpoint, self._is_random = can_checkpoint, is_random
         self._has_stepped = False
+        self.fallbacks = 0  # how often a step ran out of memory, and began again in another way
 
     @property
     def tokens_per_pass(self) -> int:
@@ -84,6 +85,7 @@ class PassPlan:
         Halves the parts, or takes the next mode if they are single rows. Returns how training continues, in words; None
         if nothing is left to try.
         """
+        self.fallbacks += 1
         if rows > 1:
             # By what failed, not by what was planned: the parts of this step may already be halves.
             self._tokens_per_pass = min(self._tokens_per_pass, tokens // 2)
