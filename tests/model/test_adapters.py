@@ -146,7 +146,10 @@ def test_an_adapter_does_not_fit_a_deeper_base(micro_model, adapter, tmp_path):
 def test_a_misspelt_target_of_an_adapter_is_named(micro_model, adapter):
     change_config(adapter, target_modules=["q_proj", "down_proj", "v_pro"])
     text = refusal(micro_model, adapter)
-    assert "v_pro: matches no module of the base (did you mean v_proj?); it has down_proj, " in text
+    assert (
+        "v_pro: matches no module of the base that LoRA has a form for (did you mean v_proj?); it has down_proj, "
+        in text
+    )
 
 
 def test_our_own_adapter_loads_wherever_its_base_lies_and_on_no_other(micro_model, own, tmp_path):

@@ -136,25 +136,23 @@ def _check_landed(model: Any, file: Path, missing: Sequence[str], surplus: Seque
 
 
 def check_targets(base: Any, target_modules: object) -> None:
-    """Raise ValueError if an entry of the list `target_modules` matches no module of `base`: PEFT ignores it."""
+    """Raise ValueError if an entry of the list `target_modules` matches no layer of `base`: PEFT ignores it."""
     if not isinstance(target_modules, list):
         return  # a pattern, which PEFT refuses where nothing matches
-    modules = dict(base.named_modules())
-    unknown = [
-        entry for entry in target_modules if not any(f".{name}".endswith(f".{entry}") for name in modules if name)
-    ]
+    layers = [name for name, module in base.named_modules() if _is_layer(module)]
+    unknown = [entry for entry in target_modules if not any(f".{name}".endswith(f".{entry}") for name in layers)]
     if unknown:
-        there = sorted({name.rpartition(".")[2] for name, module in modules.items() if _may_be_target(module)})
+        there = sorted({last for name in layers if not (last := name.rpartition(".")[2]).isdigit()})
         raise ValueError(
-            f"{', '.join(unknown)}: matches no module of the base{did_you_mean(unknown[0], there)}; it has "
-            + ", ".join(name for name in there if not name.isdigit())
+            f"{', '.join(unknown)}: matches no module of the base that LoRA has a form for"
+            f"{did_you_mean(unknown[0], there)}; it has {', '.join(there)}"
         )
 
 
-def _may_be_target(module: Any) -> bool:
-    """Whether LoRA has a form for `module`: a layer with a matrix, such as a projection or an embedding."""
-    weight = getattr(module, "weight", None)
-    return weight is not None and weight.dim() > 1 and not list(module.children())
+def _is_layer(module: Any) -> bool:
+    """Whether `module` is a projection, an embedding or the like, quantised or not: it alone holds a matrix."""
+    tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return not list(module.children()) and any(tensor.dim() > 1 for tensor in tensors)
 
 
 def cast_adapter_as_in_training(model: Any) -> None:
