@@ -77,9 +77,15 @@ def test_added_tokens_come_with_the_adapter(micro_model, tied_model, tmp_path, t
 )
 def test_added_tokens_without_embeddings_are_refused(micro_model, tmp_path, options):
     tuned_with_tokens(micro_model, tmp_path / "adapter", save_embeddings=False, **options)
-    with pytest.raises(UserError, match="no.* embedding for each token that it adds .'<schema>'") as error:
+    with pytest.raises(UserError, match="no.* embedding for each token that it adds .'</schema>'") as error:
         LanguageModel(model_params(micro_model), tmp_path / "adapter")
     assert "\n" not in str(error.value)
+
+
+def test_embeddings_without_a_tokenizer_are_refused(micro_model, tmp_path):
+    tuned_with_tokens(micro_model, tmp_path / "adapter", save_tokenizer=False)
+    with pytest.raises(UserError, match="embeddings for 2 tokens more than the base, and no tokenizer"):
+        LanguageModel(model_params(micro_model), tmp_path / "adapter")
 
 
 def test_a_tokenizer_of_another_base_is_refused(micro_model, tmp_path):

@@ -12,31 +12,34 @@ def fit_tokens(base: Any, tokenizer: Any, adapter: Path, weights: Path, other_ba
     """Return the tokenizer that the adapter was trained with, and resize the embeddings of `base` to the adapter's.
 
     Raises ValueError if the adapter's tokenizer gives the base's tokens other ids, unless `other_base`, or if a token
-    has an embedding neither in the base nor in the file `weights`.
+    has an embedding neither in the base nor in the file `weights`, or an embedding there has no token.
     """
     own = _own_tokenizer(tokenizer, adapter, other_base)
     layers = _embedding_layers(base)
-    rows = {name: layer.weight.shape[0] for name, layer in layers.items()}
-    saved = _saved_rows(weights, layers)
-    learned = _trained_tokens(adapter)
-    before = min(rows.values())
-    tied = getattr(base.get_output_embeddings(), "weight", None) is base.get_input_embeddings().weight
-    whole = len(saved) == len(layers) or (bool(saved) and tied)
+    before = min(layer.weight.shape[0] for layer in layers.values())
+    saved, learned = _saved_rows(weights, layers), _trained_tokens(adapter)
     after = max([*saved.values(), *(index + 1 for index in learned)] or [before])
-    added = sorted(set(own.get_vocab().items()) - set(tokenizer.get_vocab().items()), key=lambda entry: entry[1])
-    without = [token for token, index in added if index >= max(before, after)]
-    if after > before and not whole and not (tied and set(range(before, after)) <= learned):
-        without = without or [token for token, index in added if index >= before] or [f"token {before}"]
+    if after > before and not _has_tokenizer(adapter):
+        raise ValueError(f"it holds embeddings for {after - before} tokens more than the base, and no tokenizer")
+    tied = len({id(layer.weight) for layer in layers.values()}) == 1
+    whole = len(saved) == len(layers) or (bool(saved) and tied)
+    known = after if whole or (tied and learned.issuperset(range(before, after))) else before
+    new = set() if own is tokenizer else set(own.get_vocab().items()) - set(tokenizer.get_vocab().items())
+    without = [token for token, index in new if index >= known] or [f"id {known}"] * (after > known)
     if without:
-        raise ValueError(f"neither it nor the base holds an embedding for each token that it adds ({without[0]!r})")
+        raise ValueError(f"neither it nor the base holds an embedding for each token that it adds ({min(without)!r})")
     if after > before or (whole and after < before):
         base.resize_token_embeddings(after, mean_resizing=False)
     return own
 
 
+def _has_tokenizer(adapter: Path) -> bool:
+    return any((adapter / name).is_file() for name in TOKENIZER_FILES)
+
+
 def _own_tokenizer(tokenizer: Any, adapter: Path, other_base: bool) -> Any:
     """Return the tokenizer in the folder `adapter` where it differs from `tokenizer`, which is returned otherwise."""
-    if not any((adapter / name).is_file() for name in TOKENIZER_FILES):
+    if not _has_tokenizer(adapter):
         return tokenizer
     from transformers import AutoTokenizer
 

@@ -220,7 +220,7 @@ def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -
             identity = base_identity(base)
             config["base_model_name_or_path"] = identity.name
             config["revision"] = identity.revision
-            config["auto_mapping"] = {RECORD: identity.fields()}
+            config["auto_mapping"] = {RECORD: identity.known()}
             # PEFT keeps a set, whose order differs between runs.
             config["target_modules"] = sorted(config["target_modules"])
             config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

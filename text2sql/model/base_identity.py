@@ -5,8 +5,9 @@ where the task is given: any other field would make it warn.
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class BaseIdentity:
     file: str | None = None  # a carried base's GGUF
     sha256: str | None = None  # of that file, or of the safetensors files, see `weights_sha256`
 
-    def fields(self) -> dict[str, str]:
+    def known(self) -> dict[str, str]:
         """Return what is known, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
@@ -66,7 +67,8 @@ def check_trained_on(adapter: Path, config: Mapping[str, Any], model: ModelParam
     Our own adapters hold the digest of their base's weights. Others name it: by a hub id, which is compared, or by a
     path, which tells nothing unless a model lies there.
     """
-    named, loaded = config.get("base_model_name_or_path") or "", base_identity(model)
+    named, loaded = config.get("base_model_name_or_path"), base_identity(model)
+    named = named if isinstance(named, str) else ""
     recorded = _recorded(config)
     if recorded is None:
         other = None if _may_be(named, model, loaded) else _as_named(named, config)
@@ -90,7 +92,8 @@ def _recorded(config: Mapping[str, Any]) -> BaseIdentity | None:
     record = mapping.get(RECORD) if isinstance(mapping, dict) else None
     if not isinstance(record, dict) or not isinstance(record.get("name"), str):
         return None
-    return BaseIdentity(**{name: record.get(name) for name in BaseIdentity.__dataclass_fields__})
+    known = {field.name for field in fields(BaseIdentity)}
+    return BaseIdentity(**{name: value for name, value in record.items() if name in known and isinstance(value, str)})
 
 
 def _as_named(named: str, config: Mapping[str, Any]) -> str:
@@ -99,11 +102,11 @@ def _as_named(named: str, config: Mapping[str, Any]) -> str:
 
 def _may_be(named: str, model: ModelParams, loaded: BaseIdentity) -> bool:
     """Whether the base that a foreign adapter calls `named` may be `model.base`."""
-    path = Path(named).expanduser()
     if not named:
         return True
-    if named.startswith((".", "/", "~")) or named.count("/") > 1 or path.is_dir():
-        theirs = weights_sha256(path) if path.is_dir() else None
+    path = os.path.expanduser(named)
+    if named.startswith((".", "/", "~")) or named.count("/") > 1 or os.path.isdir(path):
+        theirs = weights_sha256(Path(path)) if os.path.isdir(path) else None
         return theirs is None or theirs == _files_sha256(model, loaded)
     if _same(named, loaded.name) or _same(named, model.base):
         return True

@@ -41,7 +41,7 @@ def weights_and_runtime(params: ModelParams, model: Any, libraries: tuple[str, .
 
 def as_measured(params: ModelParams, model: Any) -> dict[str, Any]:
     """Return what a timing says of `model`, which is loaded by `params`: the base and its dtype."""
-    return {"base": base_identity(params).fields(), "dtype": str(model.dtype).removeprefix("torch.")}
+    return {"base": base_identity(params).known(), "dtype": str(model.dtype).removeprefix("torch.")}
 
 
 def _weights(params: ModelParams) -> list[str]:
