@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> None:
     from text2sql.evaluation.batching import JournaledRun
     from text2sql.evaluation.mmlu import answer_questions, summarise
     from text2sql.model.language_model import LanguageModel
-    from text2sql.model.run_key import run_key
+    from text2sql.model.run_key import as_measured, run_key
 
     processes = current_processes()
     questions = read_questions(QUESTIONS, params.mmlu.subjects, params.mmlu.limit, params.mmlu.shots)
@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> None:
     records, tokens = answers
     write_jsonl(VERDICTS / f"mmlu/{name}.jsonl", records)
     write_json(METRICS / f"mmlu/{name}.json", summarise(records))
-    stopwatch.write(TIMINGS / f"eval_mmlu_{name}.json", "eval_mmlu", name, len(records), tokens)
+    loaded = as_measured(params.model, model.model)
+    stopwatch.write(TIMINGS / f"eval_mmlu_{name}.json", "eval_mmlu", name, len(records), tokens, loaded)
     journal.remove()
 
 

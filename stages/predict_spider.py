@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> None:
     from text2sql.evaluation.batching import JournaledRun
     from text2sql.evaluation.spider import SpiderPrompt, predict
     from text2sql.model.language_model import LanguageModel
-    from text2sql.model.run_key import run_key
+    from text2sql.model.run_key import as_measured, run_key
     from text2sql.prompts.messages import load_few_shot
 
     processes = current_processes()
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> None:
         return
     write_jsonl(PREDICTIONS / f"{name}.jsonl", predictions)
     tokens = sum(prediction["new_tokens"] for prediction in predictions)
-    stopwatch.write(TIMINGS / f"predict_spider_{name}.json", "predict_spider", name, len(predictions), tokens)
+    loaded = as_measured(params.model, model.model)
+    stopwatch.write(TIMINGS / f"predict_spider_{name}.json", "predict_spider", name, len(predictions), tokens, loaded)
     journal.remove()
 
 

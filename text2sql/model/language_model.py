@@ -17,8 +17,10 @@ from text2sql.prompts.chat import chat_text
 class LanguageModel:
     """A base model, with an adapter or without, for evaluation."""
 
-    def __init__(self, model: ModelParams, adapter: str | Path | None = None) -> None:
+    def __init__(self, model: ModelParams, adapter: str | Path | None = None, other_base: bool = False) -> None:
         """Load `model`, and `adapter` (a folder in PEFT's format, safetensors only) on top of it.
+
+        With `other_base`, also one that was trained on another base.
 
         Raises UserError for an adapter or a base that does not load, RunError as `load_base` does.
         """
@@ -27,7 +29,7 @@ class LanguageModel:
             check_adapter(adapter)  # before the base, which may take minutes to load
         self.model, self.tokenizer = load_base(model)
         if adapter is not None:
-            self.model = load_adapter(self.model, Path(adapter), model.base)
+            self.model, self.tokenizer = load_adapter(self.model, self.tokenizer, Path(adapter), model, other_base)
         if model.loader == "unsloth":
             from unsloth import FastLanguageModel
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from text2sql.core.params import ModelParams, Params
 from text2sql.core.paths import SAMPLE_SPIDER
-from text2sql.model.bases import CARRIED
+from text2sql.model.base_identity import base_identity
+from text2sql.model.bases import CARRIED, is_local
 
 # The licence of a base that is not carried, by what its name contains.
 LICENSES = {"smollm2": "apache-2.0", "llama-3.2": "llama3.2", "llama-3.1": "llama3.1"}
@@ -12,7 +13,6 @@ LICENSES = {"smollm2": "apache-2.0", "llama-3.2": "llama3.2", "llama-3.1": "llam
 
 def model_card(name: str, params: Params, metrics: dict) -> str:
     """Return the README of the adapter `name`: base, data, recipe, training metrics, limits."""
-    base = params.model.base
     recipe = params.train_for(name)
     lora = recipe.lora
     title = params.models[name].title
@@ -35,11 +35,11 @@ def model_card(name: str, params: Params, metrics: dict) -> str:
         "mean loss": f"{metrics['mean_loss']:.4f}",
     }
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    return f"""{_front_matter(base)}
+    return f"""{_front_matter(params.model)}
 # {title}: a LoRA adapter for text-to-SQL
 
 A fine-tune of {_base_in_words(params.model)} that answers a question about a database with one SQLite query.
-
+{_other_models(params.model)}
 ## Data
 
 {_data_in_words(params.data.spider)} The prompt in training is {_prompt_in_words(params)}. The loss counts the answer
@@ -66,26 +66,38 @@ knowledge stands in the experiment's report, beside what it gains.
 """
 
 
-def _front_matter(base: str) -> str:
+def _front_matter(model: ModelParams) -> str:
     lines = ["library_name: peft", "pipeline_tag: text-generation", "tags: [text-to-sql, lora]"]
-    if base in CARRIED:
-        lines += [f"base_model: {CARRIED[base].origin}", f"license: {CARRIED[base].licence}"]
-        return "\n".join(["---", *lines, "---"])
-    if not Path(base).exists():
-        lines.append(f"base_model: {base}")  # a hub id; a local folder would mean nothing to others
-    for part, license_id in LICENSES.items():
-        if part in base.lower():
-            lines.append(f"license: {license_id}")
+    if not is_local(model.base):  # a local folder would mean nothing to others
+        lines.append(f"base_model: {base_identity(model).name}")
+    if model.base in CARRIED:
+        lines.append(f"license: {CARRIED[model.base].licence}")
+    else:
+        lines += [f"license: {license_id}" for part, license_id in LICENSES.items() if part in model.base.lower()]
     return "\n".join(["---", *lines, "---"])
 
 
 def _base_in_words(model: ModelParams) -> str:
+    base = base_identity(model)
     if model.base in CARRIED:
-        carried = CARRIED[model.base]
-        return f"{carried.origin} (its {carried.quantisation} quantisation, dequantised)"
-    if Path(model.base).exists():
-        return f"a local base, {Path(model.base).name}"
-    return model.base + (f" at revision {model.revision}" if model.revision else "")
+        return f"{base.name}, file `{base.file}` (sha256 `{base.sha256}`), dequantised,"
+    known = [f"revision {base.revision}"] if base.revision else []
+    known += [f"sha256 of its weights `{base.sha256}`"] if base.sha256 else []
+    return (f"a local base, {base.name}" if is_local(model.base) else base.name) + (
+        f" ({', '.join(known)})" if known else ""
+    )
+
+
+def _other_models(model: ModelParams) -> str:
+    """Return a paragraph on what is not the base though its name says so; nothing where there is no such model."""
+    if model.base not in CARRIED:
+        return ""
+    carried = CARRIED[model.base]
+    return (
+        f"\nThe base is a {carried.quantisation} quantisation of {carried.origin}. The unquantised {carried.origin} is "
+        "another model,\non which nothing was measured: `text2sql ask --other-base` loads the adapter on it all the "
+        "same.\n"
+    )
 
 
 def _data_in_words(spider: str) -> str:

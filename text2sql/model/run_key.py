@@ -8,7 +8,8 @@ from text2sql.core.dependencies import Key, stage_dependencies
 from text2sql.core.digests import digest_of_tree
 from text2sql.core.params import ModelParams
 from text2sql.core.timing import versions
-from text2sql.model.bases import CARRIED, CONVERSION, check_base, is_local
+from text2sql.model.base_identity import base_identity
+from text2sql.model.bases import CARRIED, CONVERSION, check_base, hub_snapshot, is_local
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 
@@ -38,17 +39,19 @@ def weights_and_runtime(params: ModelParams, model: Any, libraries: tuple[str, .
     }
 
 
+def as_measured(params: ModelParams, model: Any) -> dict[str, Any]:
+    """Return what a timing says of `model`, which is loaded by `params`: the base and its dtype."""
+    return {"base": base_identity(params).known(), "dtype": str(model.dtype).removeprefix("torch.")}
+
+
 def _weights(params: ModelParams) -> list[str]:
     """Return what stands for the base's content: a pinned sum, a commit of the hub, or a digest of all files."""
     if params.base in CARRIED:
         return [CARRIED[params.base].sha256, CONVERSION]
     if is_local(params.base):
         return [digest_of_tree(Path(params.base).expanduser())]
-    from huggingface_hub import try_to_load_from_cache
-
-    file = try_to_load_from_cache(params.base, "config.json", revision=params.revision)
-    # In the hub's cache a snapshot's folder is named by its commit.
-    return [params.base, Path(file).parent.name if isinstance(file, str) else str(params.revision)]
+    snapshot = hub_snapshot(params.base, params.revision)
+    return [params.base, snapshot.name if snapshot else str(params.revision)]
 
 
 def _chip(device: Any) -> str:

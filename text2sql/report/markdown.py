@@ -13,7 +13,7 @@ from text2sql.data.mmlu import CATEGORY_NAMES
 from text2sql.report import paper
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, p_value, percent, points
-from text2sql.report.run import Run
+from text2sql.report.run import Run, machine
 from text2sql.report.sentences import gate_lines, listed, sentences, sqlite_lines
 
 MEASURE_NAMES = {
@@ -40,6 +40,8 @@ def markdown(run: Run) -> str:
         cost_table(run),
         "## Durations",
         durations_table(run.timings),
+        "## Base, device and libraries",
+        provenance_table(run.provenance),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -240,12 +242,21 @@ def durations_table(timings: Mapping[str, Mapping[str, Any]]) -> str:
                 count(timing["tokens_per_second"]) if timing.get("tokens_per_second") else DASH,
                 gigabytes(timing["peak_memory_gb"]) if timing.get("peak_memory_gb") else DASH,
                 gigabytes(gpu_memory) if gpu_memory else DASH,
-                timing.get("gpu") or f"{timing.get('device', 'cpu')}, {timing.get('cpus', '?')} cores",
+                machine(timing),
             ]
         )
     if not rows:
         return "No durations were recorded."
     return table(["Stage", "Minutes", "Tokens a second", "Memory, GB", "GPU memory, GB", "On"], rows)
+
+
+def provenance_table(provenance: Mapping[str, Any]) -> str:
+    """Return the base that was measured, by its revision or digest, and the dtype, device and library versions."""
+    shown = {"base": "Base", "run": "Run", "versions": "Version"}
+    rows = [
+        [f"{title}: {name}", value] for part, title in shown.items() for name, value in provenance.get(part, {}).items()
+    ]
+    return table(["", ""], rows)
 
 
 def accuracy(metrics: Mapping[str, Any], measure: str) -> str:

@@ -139,11 +139,39 @@ def read_loss_curve(path: Path) -> list[dict[str, float]]:
 
 
 def provenance(timings: Mapping[str, Mapping[str, Any]], found: Comparison) -> dict[str, Any]:
-    """Return what the run was made of: git's revision, library versions, and the raw data's checksums by DVC."""
+    """Return what the run was made of: git's revision, base, device, libraries, and the raw data's checksums by DVC."""
     versions = {"sqlite": found.spider[found.models.base]["sqlite_version"]}
     for timing in timings.values():
         versions |= timing["versions"]
-    return {"git": _git_revision(), "versions": versions, "data": _data_checksums(Path("dvc.lock"))}
+    return {
+        "git": _git_revision(),
+        **_measured(timings),
+        "versions": versions,
+        "data": _data_checksums(Path("dvc.lock")),
+    }
+
+
+def _measured(timings: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return the base, the dtype and the device of the stages that loaded a model; where they differ, all of them."""
+    base: dict[str, list[str]] = {}
+    run: dict[str, list[str]] = {}
+    for timing in timings.values():
+        if "dtype" not in timing:
+            continue
+        for name, value in timing["base"].items():
+            base.setdefault(name, []).append(value)
+        run.setdefault("dtype", []).append(timing["dtype"])
+        run.setdefault("device", []).append(machine(timing))
+    return {
+        heading: {name: "; ".join(dict.fromkeys(values)) for name, values in found.items()}
+        for heading, found in (("base", base), ("run", run))
+        if found
+    }
+
+
+def machine(timing: Mapping[str, Any]) -> str:
+    """Return what a stage ran on: a GPU's name, or the number of cores."""
+    return timing.get("gpu") or f"{timing.get('device', 'cpu')}, {timing.get('cpus', '?')} cores"
 
 
 def _git_revision() -> dict[str, str]:

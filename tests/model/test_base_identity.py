@@ -1,0 +1,47 @@
+"""What a base is called: by what anyone can look up."""
+
+import hashlib
+
+from testkit.train_once import model_params
+from text2sql.core.params import load_params
+from text2sql.model.base_identity import BaseIdentity, base_identity, weights_sha256
+from text2sql.model.model_card import model_card
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+METRICS = {
+    "trainable_parameters": 1, "total_parameters": 100, "trainable_share": 0.01, "examples": 1,
+    "examples_left_out": 0, "steps": 1, "final_loss": 1.0, "mean_loss": 1.0,
+}  # fmt: skip
+
+
+def test_a_base_on_the_hub_is_its_id_commit_and_digest(repository, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    cached = tmp_path / "models--owner--name-Instruct"
+    snapshot = cached / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs/main").write_text(COMMIT)
+    (snapshot / "config.json").write_text("{}")
+    (snapshot / "model.safetensors").write_bytes(b"weights")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    digest = hashlib.sha256(b"weights").hexdigest()
+    params = model_params("owner/name-Instruct")
+    assert base_identity(params) == BaseIdentity("owner/name-Instruct", COMMIT, None, digest)
+    card = model_card("m1", load_params(repository / "params.yaml").model_copy(update={"model": params}), METRICS)
+    assert "base_model: owner/name-Instruct\n" in card and COMMIT in card and digest in card
+    assert str(tmp_path) not in card
+    assert base_identity(model_params("owner/other")) == BaseIdentity("owner/other")
+
+
+def test_the_digest_is_of_the_weights_alone_in_one_file_or_several(tmp_path):
+    assert weights_sha256(tmp_path) is None
+    (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"first")
+    one = weights_sha256(tmp_path)
+    assert one == hashlib.sha256(b"first").hexdigest()
+    (tmp_path / "model-00002-of-00002.safetensors").write_bytes(b"second")
+    both = weights_sha256(tmp_path)
+    assert both not in (one, None)
+    for name in ("README.md", "tokenizer.json", "consolidated.safetensors", "adapter_model.safetensors"):
+        (tmp_path / name).write_text("beside them")
+    assert weights_sha256(tmp_path) == both
