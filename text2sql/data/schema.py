@@ -166,7 +166,7 @@ def schema_from_tables_entry(entry: dict) -> Schema:
     """Return the schema that an entry of `tables.json` describes. Raises UserError where it contradicts itself."""
     db_id = entry.get("db_id")
     try:
-        _text(db_id)
+        db_id = _text(db_id)
         table_names = entry["table_names_original"]
         # The first column is `*`, of no table.
         columns = [
