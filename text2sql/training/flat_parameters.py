@@ -27,7 +27,7 @@ class FlatParameters:
             self.gradients.append(gradient.view_as(part))
 
     def begin_step(self) -> None:
-        """Set all gradients to zero. Raises RuntimeError if the parameters were moved, where no step would reach them."""
+        """Set all gradients to zero. Raises RuntimeError if the parameters were moved: no step would reach them."""
         if self.parts[0].data_ptr() != self.parameter.data_ptr():
             raise RuntimeError("the adapter's parameters were moved to other memory after they became one tensor")
         self._gradient.zero_()
