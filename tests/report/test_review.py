@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from testkit import report_page, synthetic
 from text2sql.comparison.flat import flatten, limit_keys
@@ -17,7 +16,6 @@ from text2sql.core.files import read_json, write_json
 from text2sql.core.models import PAPER_MODELS
 from text2sql.core.params import load_params
 from text2sql.report import review
-from text2sql.report.lock import md5
 from text2sql.report.numbers import number
 from text2sql.report.sentences import sentences
 
@@ -204,40 +202,6 @@ def test_an_unknown_base_is_the_users_mistake(project, base):
     assert "--base" in done.stderr
 
 
-class TestStale:
-    """Metrics of another run than the committed params' are called that."""
-
-    LOCK = (
-        "schema: '2.0'\nstages:\n  train_m1:\n    cmd: x\n    params:\n      params.yaml:\n"
-        "        train.lr: {lr}\n        train.lora.target_modules:\n        - q_proj\n        - k_proj\n"
-        "    outs:\n    - path: metrics/train/m1.json\n      hash: md5\n      md5: {md5}\n"
-        "    - path: models/m1\n      hash: md5\n      md5: 0.dir\n"
-    )
-
-    @pytest.fixture
-    def lock(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        Path("params.yaml").write_text("train:\n  lr: 2e-08\n  lora:\n    target_modules: [q_proj, k_proj]\n")
-        write_json("metrics/train/m1.json", {"steps": 3})
-
-        def write(lr="2e-8", md5=md5(Path("metrics/train/m1.json"))):
-            Path("dvc.lock").write_text(self.LOCK.format(lr=lr, md5=md5))
-            return list(review.stale_parts(Path("dvc.lock")))
-
-        return write
-
-    def test_nothing_to_say(self, lock):
-        assert lock() == []
-        assert list(review.stale_parts(Path("no.lock"))) == []
-
-    def test_another_param(self, lock):
-        assert lock(lr="0.002") == ["stage train_m1 last ran with another train.lr; `dvc repro` runs it again"]
-
-    def test_an_edited_metrics_file(self, lock):
-        (problem,) = lock(md5="0" * 32)
-        assert problem.startswith("metrics/train/m1.json is not what stage train_m1 wrote")
-
-
 def test_too_many_metrics_are_cut_and_counted():
     rows = [("metrics/mmlu/m1.json", f"by_subject.subject_{place}.accuracy", 0.25, 0.5) for place in range(3000)]
     text = review._details(rows, room=50_000)
@@ -250,30 +214,3 @@ def test_a_metric_that_is_new_or_gone_has_a_dash():
     assert review._values(None, 0.5) == ("-", "0.5", "")
     assert review._values(3, None) == ("3", "-", "")
     assert review._values("3.45", "3.46") == ("3.45", "3.46", "")
-
-
-class TestWorkflows:
-    """The workflows cannot run here: what they promise is read from them."""
-
-    @pytest.fixture(params=["review", "test"])
-    def workflow(self, request):
-        return YAML(typ="safe").load((WORKFLOWS / f"{request.param}.yaml").read_text(encoding="utf-8"))
-
-    def steps(self, workflow):
-        return [step for job in workflow["jobs"].values() for step in job["steps"]]
-
-    def test_actions_are_pinned_by_major_version(self, workflow):
-        used = [step["uses"] for step in self.steps(workflow) if "uses" in step]
-        assert used and all(re.fullmatch(r"actions/[a-z-]+@v\d+", name) for name in used)
-
-    def test_permissions_are_named_and_small(self, workflow):
-        assert set(workflow["permissions"].items()) <= {("contents", "read"), ("pull-requests", "write")}
-
-    def test_no_text_of_a_pull_request_enters_a_script(self, workflow):
-        assert not [step for step in self.steps(workflow) if "${{" in step.get("run", "")]
-
-    def test_the_review_finds_its_comment_and_ends_with_the_gate(self):
-        text = (WORKFLOWS / "review.yaml").read_text(encoding="utf-8")
-        assert f'startswith("{review.MARKER}")' in text
-        last = YAML(typ="safe").load(text)["jobs"]["review"]["steps"][-1]
-        assert last["run"] == "python -m stages.compare --gate"

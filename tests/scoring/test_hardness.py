@@ -70,9 +70,8 @@ def test_queries_that_the_official_parser_cannot_read_have_a_level_too(sql, leve
 @given(
     st.lists(
         st.sampled_from(
-            "select from where group by having order limit union ( ) , and or not in like between a.b 'x' 1 = join on;".split(
-                " "
-            )
+            "select from where group by having order limit union ( ) , and or not in like between".split(" ")
+            + "a.b 'x' 1 = join on;".split(" ")
         ),
         max_size=40,
     )

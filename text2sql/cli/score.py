@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from tabulate import SEPARATING_LINE, tabulate
 from tqdm import tqdm
@@ -218,7 +218,9 @@ def _accuracy_cells(entry: dict, name: str, right: int) -> list:
 def _cause_table(metrics: dict) -> str:
     """Return the counts of the causes that occur, then of all groups of causes, by hardness and in all."""
     columns = [*metrics["causes_by_hardness"].values(), metrics["causes"]]
-    rows = [[words(cause), *(column[cause] for column in columns)] for cause in CAUSES if metrics["causes"][cause]]
+    rows: list[Any] = [
+        [words(cause), *(column[cause] for column in columns)] for cause in CAUSES if metrics["causes"][cause]
+    ]
     if rows:
         rows.append(SEPARATING_LINE)
     for group, causes in CAUSE_GROUPS.items():

@@ -16,10 +16,10 @@ POWER = 0.80
 
 def discordant(correct: Sequence[bool], against: Sequence[bool]) -> tuple[int, int]:
     """Return (gained, lost): how many questions only `correct` answers, and only `against`. Raises ValueError."""
-    correct, against = np.asarray(correct, dtype=bool), np.asarray(against, dtype=bool)
-    if correct.shape != against.shape or correct.ndim != 1 or not len(correct):
-        raise ValueError(f"wanted two lists of one length, not empty; found {correct.shape} and {against.shape}")
-    return int((correct & ~against).sum()), int((~correct & against).sum())
+    ours, theirs = np.asarray(correct, dtype=bool), np.asarray(against, dtype=bool)
+    if ours.shape != theirs.shape or ours.ndim != 1 or not len(ours):
+        raise ValueError(f"wanted two lists of one length, not empty; found {ours.shape} and {theirs.shape}")
+    return int((ours & ~theirs).sum()), int((~ours & theirs).sum())
 
 
 def paired_bootstrap_interval(gained: int, lost: int, total: int, samples: int, seed: int) -> tuple[float, float]:

@@ -39,11 +39,13 @@ class ArgumentParser(argparse.ArgumentParser):
     is named with the nearest one that exists.
     """
 
-    def __init__(self, *positional: object, **options: object) -> None:
+    def __init__(self, *positional: Any, **options: Any) -> None:
         super().__init__(*positional, **{"allow_abbrev": False, **options})
         self._given: list[str] = []
 
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
+    def parse_known_args(  # type: ignore[override]  # argparse's has overloads for the namespace's type
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
         """Parse as argparse does, but take no unknown argument: a sub-command knows its options better than `self`."""
         self._given = list(sys.argv[1:] if args is None else args)
         namespace, unknown = super().parse_known_args(args, namespace)

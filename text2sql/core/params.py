@@ -5,7 +5,7 @@ type or an impossible value is refused before anything slow starts.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,20 +41,19 @@ def _number(value: Any) -> Any:
     return value
 
 
-def _takes(number_type: type, description: str, **bounds: float) -> Any:
-    return Annotated[number_type, BeforeValidator(_number), Field(description=description, **bounds)]
-
-
-Seed = _takes(int, "a whole number from 0 to 2**32 - 1", ge=0, le=2**32 - 1)
-LearningRate = _takes(float, "a number above 0 and at most 1", gt=0, le=1, allow_inf_nan=False)
-Positive = _takes(int, "a whole number from 1 to 10**12", ge=1, le=10**12)
-Count = _takes(int, "a whole number from 0 to 1000", ge=0, le=1000)
-Share = _takes(float, "a number from 0 to below 1", ge=0, lt=1, allow_inf_nan=False)
-NotNegative = _takes(float, "a number of at least 0", ge=0, allow_inf_nan=False)
-Above0 = _takes(float, "a number above 0 and at most 1000000", gt=0, le=1_000_000)
+NUMBER = BeforeValidator(_number)
+Seed = Annotated[int, NUMBER, Field(description="a whole number from 0 to 2**32 - 1", ge=0, le=2**32 - 1)]
+LearningRate = Annotated[
+    float, NUMBER, Field(description="a number above 0 and at most 1", gt=0, le=1, allow_inf_nan=False)
+]
+Positive = Annotated[int, NUMBER, Field(description="a whole number from 1 to 10**12", ge=1, le=10**12)]
+Count = Annotated[int, NUMBER, Field(description="a whole number from 0 to 1000", ge=0, le=1000)]
+Share = Annotated[float, NUMBER, Field(description="a number from 0 to below 1", ge=0, lt=1, allow_inf_nan=False)]
+NotNegative = Annotated[float, NUMBER, Field(description="a number of at least 0", ge=0, allow_inf_nan=False)]
+Above0 = Annotated[float, NUMBER, Field(description="a number above 0 and at most 1000000", gt=0, le=1_000_000)]
 Limit = Annotated[
     Annotated[int, Field(ge=1)] | None,
-    BeforeValidator(_number),
+    NUMBER,
     Field(description="a whole number of at least 1, or null for all"),
 ]
 
@@ -67,7 +66,7 @@ def _share_or_steps(value: float) -> float:
 
 Warmup = Annotated[
     float,
-    BeforeValidator(_number),
+    NUMBER,
     AfterValidator(_share_or_steps),
     Field(ge=0, description="a share of all steps below 1, or a number of steps", allow_inf_nan=False),
 ]
@@ -267,7 +266,7 @@ def _form_with(sections: frozenset[str]) -> type[Params]:
     return create_model("Params", __base__=Params, **{name: (TrainChanges, ...) for name in sections})  # type: ignore
 
 
-def _problem(problem: dict, form: type[BaseModel]) -> str:
+def _problem(problem: Mapping[str, Any], form: type[BaseModel]) -> str:
     """Say one of pydantic's errors as `key: got …, takes …`."""
     location = problem["loc"]
     key = ".".join(part if isinstance(part, str) and part.isprintable() else repr(part) for part in location)

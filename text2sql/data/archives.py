@@ -17,7 +17,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO, TextIO
 
 from text2sql.core.errors import UserError
 
@@ -95,7 +95,7 @@ class Archive(ABC):
             raise
 
     @contextlib.contextmanager
-    def open_text(self, name: str) -> Iterator[io.TextIOBase]:
+    def open_text(self, name: str) -> Iterator[TextIO]:
         """Open the file `name` as UTF-8 text, line ends as they are. Raises UserError where it is not UTF-8."""
         with self.open(name) as file:
             try:
@@ -168,7 +168,7 @@ class _Zip(Archive):
 class _Bounded(io.RawIOBase):
     """A member's bytes; a UserError where they are damaged, or more or fewer than the zip declares."""
 
-    def __init__(self, file: BinaryIO, declared: int, shown: str) -> None:
+    def __init__(self, file: IO[bytes], declared: int, shown: str) -> None:
         self._file = file
         self._declared = declared
         self._shown = shown
@@ -177,7 +177,7 @@ class _Bounded(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: Any) -> int:
         try:
             chunk = self._file.read(len(buffer))
         except _ZIP_ERRORS as error:

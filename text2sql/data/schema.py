@@ -127,16 +127,16 @@ def schema_from_sqlite(path: str | Path, db_id: str) -> Schema:
                 if table is not None:
                     tables.append(table)
             keys_of = {table.name.lower(): table.primary_key for table in tables}
-            for table in (table.name for table in tables):
+            for name in [table.name for table in tables]:
                 for position, column, ref_table, ref_column in connection.execute(
-                    'SELECT seq, "from", "table", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq', (table,)
+                    'SELECT seq, "from", "table", "to" FROM pragma_foreign_key_list(?) ORDER BY id DESC, seq', (name,)
                 ).fetchall():
                     ref_key = keys_of.get(ref_table.lower(), ())
                     if ref_column is None and position < len(ref_key):
                         # `REFERENCES other` without a column means the other table's primary key.
                         ref_column = ref_key[position]
                     if ref_column is not None:
-                        foreign_keys.append(ForeignKey(table, column, ref_table, ref_column))
+                        foreign_keys.append(ForeignKey(name, column, ref_table, ref_column))
     except sqlite3.Error as error:
         raise UserError(f"{path}: cannot read the schema of database {db_id}: {error}") from None
     return Schema(db_id, tuple(tables), tuple(foreign_keys))
@@ -166,7 +166,7 @@ def schema_from_tables_entry(entry: dict) -> Schema:
     """Return the schema that an entry of `tables.json` describes. Raises UserError where it contradicts itself."""
     db_id = entry.get("db_id")
     try:
-        _text(db_id)
+        db_id = _text(db_id)
         table_names = entry["table_names_original"]
         # The first column is `*`, of no table.
         columns = [

@@ -175,7 +175,7 @@ def _iter_objects(file: TextIO, shown: str, item: str) -> Iterator[dict]:
     def next_character() -> str:
         nonlocal position
         while True:
-            position = _SPACE.match(buffer, position).end()
+            position = _SPACE.match(buffer, position).end()  # type: ignore[union-attr]  # it matches no space too
             if position < len(buffer):
                 return buffer[position]
             if not read_on():

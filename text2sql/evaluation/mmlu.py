@@ -4,7 +4,7 @@ The paper's section I.E, with one forward pass a question instead of the paper's
 one pass gives all four.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from text2sql.core.intervals import wilson_interval
 from text2sql.data.mmlu import CATEGORIES, Question
@@ -16,7 +16,7 @@ from text2sql.prompts.messages import OPTIONS, mmlu_prompt
 def answer_questions(
     model: LanguageModel,
     questions: Sequence[Question],
-    shots: dict[str, Sequence[Question]],
+    shots: Mapping[str, Sequence[Question]],
     categories: dict[str, str],
     batch_size: int,
     run: JournaledRun,

@@ -166,7 +166,7 @@ class Executor:
         """Wait until workers have output; return which."""
         with selectors.DefaultSelector() as selector:
             for position, worker in enumerate(self._workers):
-                selector.register(worker.process.stdout, selectors.EVENT_READ, position)
+                selector.register(worker.stdout, selectors.EVENT_READ, position)
             return [key.data for key, _ in selector.select()]
 
 
@@ -185,9 +185,10 @@ class _Worker:
     def __init__(self, limits: Limits) -> None:
         program = "import sys; sys.path.append(sys.argv[1]); from text2sql.execution.executor import _serve; _serve()"
         command = [sys.executable, "-I", "-S", "-c", program, str(Path(__file__).absolute().parents[2])]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         # Unbuffered, so that the selector sees all that has arrived.
-        self.process = subprocess.Popen(command, bufsize=0, **pipes)
+        self.process = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
         self.waiting: deque[int] = deque()  # positions of its pending queries, in order
         self.alive = True
         self.started = False
@@ -211,7 +212,7 @@ class _Worker:
         content = memoryview(pickle.dumps(message))
         try:
             while content:
-                content = content[self.process.stdin.write(content) :]
+                content = content[self.stdin.write(content) :]
         except OSError:
             return False
         return True
@@ -236,7 +237,7 @@ class _Worker:
     def _read(self, size: int) -> bytes:
         content = bytearray()
         while len(content) < size:
-            piece = self.process.stdout.read(size - len(content))
+            piece = self.stdout.read(size - len(content))
             if not piece:
                 raise EOFError
             content += piece
@@ -263,8 +264,8 @@ class _Worker:
         self.process.kill()
         self.process.wait()
         with contextlib.suppress(OSError):
-            self.process.stdin.close()
-        self.process.stdout.close()
+            self.stdin.close()
+        self.stdout.close()
 
 
 def _serve() -> None:
@@ -338,6 +339,7 @@ class _Server:
             except (sqlite3.Error, OSError) as error:
                 return failure("sqlite", f"{database}: {error}", started)
             self._database = database
+        assert self._sandbox is not None
         result = self._sandbox.run(sql, self._limits, purpose)
         if result.error_kind not in (None, "sqlite", "width"):
             self._close()

@@ -122,7 +122,7 @@ def _to_json(result: Result) -> dict:
 
 
 def _from_json(stored: dict) -> Result:
-    rows = map(tuple, stored["rows"])
+    rows: Iterable[tuple] = map(tuple, stored["rows"])
     if not stored["plain"]:
         rows = (tuple(map(_cell_from_json, row)) for row in rows)
     return Result(tuple(stored["columns"]), tuple(rows), None, None, stored["seconds"])

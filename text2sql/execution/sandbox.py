@@ -187,7 +187,7 @@ class Sandbox:
             return failure("invalid_text", "the query contains a NUL character", started)
         if size > MAX_SQL_BYTES:
             return failure("limit", f"the query is {size} bytes long, more than {MAX_SQL_BYTES}", started)
-        first_word = _FIRST_WORD.match(sql)[1].upper()
+        first_word = _FIRST_WORD.match(sql)[1].upper()  # type: ignore[index]  # it matches any text
         self._refused = None
         meter = _Meter(limits, lambda: self._foresee(sql, purpose, started))
         self._connection.set_progress_handler(meter, meter.interval)
@@ -198,9 +198,9 @@ class Sandbox:
             if first_word in ("EXPLAIN", "PRAGMA"):
                 return failure("forbidden", f"{first_word} is not allowed", started)
             columns = tuple(column[0] for column in cursor.description)
-            rows, error = _fetch(cursor, limits)
-            if error:
-                return failure("too_large", error, started)
+            rows, too_large = _fetch(cursor, limits)
+            if too_large:
+                return failure("too_large", too_large, started)
             return Result(columns, rows, None, None, time.monotonic() - started)
         except Exception as error:
             if meter.foreseen:
@@ -265,7 +265,7 @@ class Sandbox:
         # A table of which no column is read comes with an empty column, also where it is a WITH table of the query.
         if action == sqlite3.SQLITE_READ and (first in self._readable or not second):
             return sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_FUNCTION and second.lower() in _FUNCTIONS:
+        if action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in _FUNCTIONS:
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_PRAGMA and first in _PRAGMAS_OF_FULL_TEXT and second is None:
             return sqlite3.SQLITE_OK

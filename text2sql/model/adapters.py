@@ -27,7 +27,7 @@ def add_adapter(base: Any, lora: LoraParams, seed: int, loader: str) -> Any:
     """
     import torch
 
-    options = {
+    options: dict[str, Any] = {
         "r": lora.r,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,

@@ -5,7 +5,7 @@ allows recording one step as a CUDA graph: a step of a small model is some thous
 take four times as long when Python launches them one by one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ FEWEST_RECORDED_STEPS = 8
 ALIGNMENT = 8
 
 
-def decode(model: Any, prompts: PrefilledBatch, max_new_tokens: int, end_ids: Sequence[int]) -> list[list[int]]:
+def decode(model: Any, prompts: PrefilledBatch, max_new_tokens: int, end_ids: Collection[int]) -> list[list[int]]:
     """Return the greedy continuation of each row of `prompts`, up to and including its end token.
 
     The cache of `prompts` is emptied.
@@ -50,7 +50,7 @@ def decode(model: Any, prompts: PrefilledBatch, max_new_tokens: int, end_ids: Se
 class _Step:
     """Appends one token to each row, in preallocated tensors."""
 
-    def __init__(self, model: Any, prompts: PrefilledBatch, max_new_tokens: int, end_ids: Sequence[int]) -> None:
+    def __init__(self, model: Any, prompts: PrefilledBatch, max_new_tokens: int, end_ids: Collection[int]) -> None:
         mask = prompts.mask
         batch, width = mask.shape
         capacity = -(-(width + max_new_tokens) // ALIGNMENT) * ALIGNMENT
@@ -103,7 +103,8 @@ class _Step:
         self._read(self.ended.flatten())
         kept = (~self.ended).flatten().nonzero().flatten()
         self._rows = [self._rows[row] for row in kept.tolist()]
-        for layer in self._cache.layers:
+        layers: list[Any] = self._cache.layers
+        for layer in layers:
             layer.keys, layer.values = layer.keys[kept], layer.values[kept]
         self._seen, self._position = self._seen[kept], self._position[kept]
         self._token, self.ended = self._token[kept], self.ended[kept]

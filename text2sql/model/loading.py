@@ -23,7 +23,7 @@ def check_hardware(model: ModelParams, optim: str | None = None) -> None:
     needs = [
         (model.loader == "unsloth", f"model.loader: {model.loader}", "unsloth"),
         (model.quantization == "4bit", f"model.quantization: {model.quantization}", "bitsandbytes"),
-        (bool(optim) and optim.endswith("_8bit"), f"train.optim: {optim}", "bitsandbytes"),
+        ((optim or "").endswith("_8bit"), f"train.optim: {optim}", "bitsandbytes"),
     ]
     for needed, setting, package in needs:
         if not needed:
@@ -33,7 +33,7 @@ def check_hardware(model: ModelParams, optim: str | None = None) -> None:
         if not torch.cuda.is_available():
             raise UserError(f"{setting} needs a GPU, and PyTorch {torch.__version__} sees none on this machine")
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"{setting} needs the package {package}: pip install '.[gpu]' -c constraints.txt")
+            raise UserError(f"{setting} needs the package {package}: pip install --no-deps -r requirements/gpu.txt")
 
 
 def load_base(model: ModelParams, max_seq_len: int = 2048) -> tuple[Any, Any]:

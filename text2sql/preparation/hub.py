@@ -104,9 +104,10 @@ def fetch_mmlu(manifest: Manifest, subjects: Sequence[str], raw: Path, say: Call
         snapshot_download(pin.repo, repo_type="dataset", revision=info.sha, allow_patterns=wanted, local_dir=partial)
         sums = {name: _sha256(partial / name) for name in wanted}
         for name, found in sums.items():
-            if files[name].lfs is not None and files[name].lfs.sha256 != found:
+            lfs = files[name].lfs
+            if lfs is not None and lfs.sha256 != found:
                 shutil.rmtree(partial)
-                raise RunError(f"{name} of {what}: found sha256 {found}, wanted {files[name].lfs.sha256}; not used")
+                raise RunError(f"{name} of {what}: found sha256 {found}, wanted {lfs.sha256}; not used")
         with atomic_directory(folder) as new:
             for name in wanted:
                 (new / name).parent.mkdir(parents=True, exist_ok=True)

@@ -97,7 +97,8 @@ def _without_reasoning(text: str) -> str:
     """
     if text.startswith("analysis") and "assistantfinal" in text:
         return text.rpartition("assistantfinal")[2]  # gpt-oss without its control tokens
-    said, begin, reasoning = [], 0, False
+    said: list[str] = []
+    begin, reasoning = 0, False
     for mark in _REASONING.finditer(text):
         if mark["close"]:
             if not reasoning:
@@ -108,7 +109,13 @@ def _without_reasoning(text: str) -> str:
             reasoning = True
     if not reasoning:
         said.append(text[begin:])
-    return next((part[_LEADING_CONTROL.match(part).end() :] for part in reversed(said) if part.strip()), "")
+    return next((part[_end(_LEADING_CONTROL, part) :] for part in reversed(said) if part.strip()), "")
+
+
+def _end(pattern: re.Pattern[str], text: str, start: int = 0) -> int:
+    """Return where the match of `pattern` at `start` ends, `start` itself where there is none."""
+    found = pattern.match(text, start)
+    return start if found is None else found.end()
 
 
 _NEXT_QUESTION = re.compile(r"\nQuestion:")
@@ -234,11 +241,15 @@ def _blocks(text: str) -> tuple[list[str], list[str]]:
 def _code(block: str) -> str:
     """Return a block without the info string that follows its opening fence."""
     line, newline, rest = block.partition("\n")
-    info = _INFO.match(line).end()
+    info = _end(_INFO, line)
     for start in (len(line) - len(line.lstrip()), info):
         if _QUERY.match(line, start):
             return block[start:]
     return rest if newline else block
+
+
+_OPENING_QUOTES = re.compile("[\"'`“‘«]{0,3}")
+_BEFORE_QUERY = re.compile(r"[\s(]*+")
 
 
 def _query_at_start(text: str) -> str | None:
@@ -249,9 +260,9 @@ def _query_at_start(text: str) -> str | None:
         queries = [query for query in map(_query_at_start, texts) if query] if texts != [stripped] else []
         if len(queries) == 1:
             return queries[0]
-    start = _LEAD.match(text).end()
-    quote = re.compile("[\"'`“‘«]{0,3}").match(text, start)[0]
-    first = re.compile(r"[\s(]*+").match(text, start + len(quote)).end()
+    start = _end(_LEAD, text)
+    quote = text[start : _end(_OPENING_QUOTES, text, start)]
+    first = _end(_BEFORE_QUERY, text, start + len(quote))
     if not _QUERY.match(text, first):
         return None
     return _cut(text, start + len(quote), quote)

@@ -153,4 +153,4 @@ def _thinned(line: Sequence[tuple[float, float]], most: int) -> list[tuple[float
     """Return at most `most` points, each the mean of neighbours."""
     size = math.ceil(len(line) / most)
     parts = [line[start : start + size] for start in range(0, len(line), size)]
-    return [tuple(sum(values) / len(part) for values in zip(*part)) for part in parts]  # type: ignore[misc]
+    return [tuple(sum(values) / len(part) for values in zip(*part)) for part in parts]

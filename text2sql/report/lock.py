@@ -47,6 +47,8 @@ def md5(path: Path) -> str:
     """Return the checksum of a file or folder as DVC records it: a folder's is that of its sorted list of files."""
     if not path.is_dir():
         return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    # .dvcignore leaves compiled files out.
+    found = (file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+    files = {file.relative_to(path).as_posix(): file for file in found}
     listing = json.dumps([{"md5": md5(files[name]), "relpath": name} for name in sorted(files)], sort_keys=True)
     return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"

@@ -8,24 +8,24 @@ shows the gate's, and those that moved beyond the 95 % interval that they had be
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from text2sql.comparison import flat
 from text2sql.comparison.gate import gate_outcome, trade_off
 from text2sql.core.errors import RunError, UserError
-from text2sql.core.files import read_json, read_yaml
+from text2sql.core.files import read_json
 from text2sql.core.models import ModelTable
 from text2sql.core.params import load_params
-from text2sql.report import lock
 from text2sql.report.markdown_text import bullets, table
 from text2sql.report.numbers import number
 from text2sql.report.sentences import gate_lines, sentences
+from text2sql.report.stale import LOCK, changed_code, stale_parts
 
 MARKER = "<!-- text2sql review -->"  # by which the workflow finds its comment again
 HEADLINE = "metrics/compare.json"
 MOST_CHARACTERS = 60_000  # GitHub takes 65,536
+MOST_PATHS = 6  # of changed code
 MOST_MOVED = 40  # rows that are not folded, beside the gate's
 
 
@@ -49,11 +49,12 @@ def comment(base: str) -> str:
     metrics = dvc_diff("metrics", start, everything=True)
     summary = flat.read_summary(HEADLINE, models)
     trade_offs = trade_off(summary, now.compare)
-    stale = list(stale_parts(Path("dvc.lock")))
+    stale, code = list(stale_parts(LOCK)), changed_code(LOCK)
     sections = [
         MARKER,
         f"## Review against {base} ({start[:7]})",
         *(["**These metrics do not belong to this commit:**\n\n" + bullets(stale)] if stale else []),
+        *([f"Code changed since the run (the weekly run judges that): {_few(code)}."] if code else []),
         "### Verdict",
         bullets(sentences(summary).values()),
         f"### Limits: {gate_outcome(trade_offs)}",
@@ -64,6 +65,11 @@ def comment(base: str) -> str:
     ]
     room = MOST_CHARACTERS - sum(len(section) + 2 for section in sections)
     return "\n\n".join([*sections, *metrics_section(metrics, models, room)])
+
+
+def _few(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - MOST_PATHS} more" if len(paths) > MOST_PATHS else ""
+    return ", ".join(f"`{path}`" for path in paths[:MOST_PATHS]) + more
 
 
 def metrics_section(metrics: Sequence[Row], models: ModelTable, room: int) -> list[str]:
@@ -128,23 +134,6 @@ def dvc_diff(what: str, revision: str, everything: bool = False) -> list[Row]:
     ]
 
 
-def stale_parts(lock_file: Path) -> Iterator[str]:
-    """Say each stage whose recorded params are not those of params.yaml, and each metrics file edited since its run.
-
-    A commit that changes params but not the results would otherwise be judged by the old run's metrics.
-    """
-    if not lock_file.is_file():
-        return
-    stages = lock.read_stages(lock_file)
-    for stage, changed in lock.changed_params(stages, read_yaml("params.yaml")):
-        yield f"stage {stage} last ran with another {', '.join(changed)}; `dvc repro` runs it again"
-    for name, (stage, checksum) in lock.written(stages).items():
-        path = Path(name)
-        # What git holds; DVC's own outs are not here.
-        if path.parts[0] == "metrics" and path.exists() and lock.md5(path) != checksum:
-            yield f"{path} is not what stage {stage} wrote; `dvc repro` writes it again"
-
-
 def _table(rows: Sequence[Row], what: str) -> str:
     return table([what, "Before", "Now", "Change"], [[_name(row), *_values(row.old, row.new)] for row in rows])
 
@@ -171,4 +160,5 @@ def _details(rows: Sequence[tuple[str, str, Any, Any]], room: int) -> str:
 def _values(old: Any, new: Any) -> tuple[str, str, str]:
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (old, new))
     change = f"{new - old:+.6g}" if numbers else ""
-    return *("-" if value is None else number(value) for value in (old, new)), change
+    before, now = ("-" if value is None else number(value) for value in (old, new))
+    return before, now, change

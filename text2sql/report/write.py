@@ -12,6 +12,7 @@ from text2sql.core.files import atomic_file, write_json, write_text
 from text2sql.core.params import Params
 from text2sql.report.markdown_text import bullets
 from text2sql.report.sentences import gate_lines, sentences, sqlite_lines
+from text2sql.report.stale import LOCK, stale_parts
 
 FLAT = Path("metrics/compare.json")
 PLOTS = Path("metrics/plots")
@@ -60,9 +61,13 @@ def show() -> None:
 
 
 def gate(params: Params) -> int:
-    """Print each limit's verdict; return 1 where one is broken, else 0. Needs neither numpy nor scipy."""
+    """Print each limit's verdict; return 1 where one is broken or the metrics are of another run, else 0.
+
+    Needs neither numpy nor scipy. Changed code alone fails nothing.
+    """
     models = params.model_table
     trade_offs = trade_off(flat.read_summary(FLAT, models), params.compare)
-    outcome = gate_outcome(trade_offs)
-    print("\n".join([*gate_lines(trade_offs, models), f"gate: {outcome}"]))
-    return 1 if outcome is Outcome.BROKEN else 0
+    stale = list(stale_parts(LOCK))
+    outcome = "stale" if stale else gate_outcome(trade_offs)
+    print("\n".join([*gate_lines(trade_offs, models), *(f"stale: {part}" for part in stale), f"gate: {outcome}"]))
+    return 1 if outcome in ("stale", Outcome.BROKEN) else 0

@@ -69,16 +69,17 @@ def cause_of_error(sql: str, result: Result) -> str:
     Not SQL is a text that fails and does not begin as a query does, whatever SQL stands in it later. A column whose
     name is ambiguous is no unknown column: it is in the schema, twice (`other_error`).
     """
-    cause = _OF_KIND.get(result.error_kind)
+    cause = _OF_KIND.get(result.error_kind or "")
     if cause is not None:
         return cause
-    if _UNKNOWN_TABLE.match(result.error):
+    error = result.error or ""
+    if _UNKNOWN_TABLE.match(error):
         return "unknown_table"
-    if _UNKNOWN_COLUMN.match(result.error):
+    if _UNKNOWN_COLUMN.match(error):
         return "unknown_column"
     if not _QUERY.match(sql):
         return "not_sql"
-    return "syntax_error" if _SYNTAX_ERROR.match(result.error) else "other_error"
+    return "syntax_error" if _SYNTAX_ERROR.match(error) else "other_error"
 
 
 def cause_of_difference(gold: Rows, predicted: Rows) -> str:

@@ -78,7 +78,8 @@ def floors(golds: Sequence[Gold]) -> dict[str, dict]:
 
 
 def _commonest(golds: Sequence[Gold]) -> list[tuple[Rows, int]]:
-    return Counter(tuple(gold.official_rows) for gold in golds).most_common(_CANDIDATES)
+    found: Counter[Rows] = Counter(tuple(gold.official_rows) for gold in golds)
+    return found.most_common(_CANDIDATES)
 
 
 def _query(rows: Rows) -> str:

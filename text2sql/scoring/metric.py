@@ -39,7 +39,7 @@ class ExecutionAccuracyMetric(BaseMetric):
     ) -> None:
         # deepeval's `evaluate` and `assert_test` copy a metric: they make another of the attributes that are named as
         # the arguments are.
-        self.threshold = threshold
+        self.threshold = self._threshold = threshold
         self.databases = Path(databases)
         self.executor = executor
         self.limits = limits or Limits()
@@ -57,16 +57,17 @@ class ExecutionAccuracyMetric(BaseMetric):
         """
         database = self._database(test_case)
         predicted = self._run(database, test_case.actual_output or "")
-        gold = self._golds.get((database, test_case.expected_output))
+        query = test_case.expected_output or ""
+        gold = self._golds.get((database, query))
         if gold is None:
-            gold = self._golds[database, test_case.expected_output] = self._run(database, test_case.expected_output)
+            gold = self._golds[database, query] = self._run(database, query)
         if gold.error is not None and self.failing_gold != "wrong":
-            raise UserError(f"{database.stem}: its gold query fails: {gold.error}: {test_case.expected_output:.300}")
+            raise UserError(f"{database.stem}: its gold query fails: {gold.error}: {query:.300}")
         right = gold.error is None and predicted.error is None and same_rows(gold.rows, predicted.rows)
-        self.score = float(right)
+        self.score = score = float(right)
         self.reason = _reason(gold, predicted, right)
-        self.success = self.score >= self.threshold
-        return self.score
+        self.success = score >= self._threshold
+        return score
 
     async def a_measure(self, test_case: LLMTestCase, *args: object, **kwargs: object) -> float:
         """Do as `measure` does, for callers that know only this one."""

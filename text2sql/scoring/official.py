@@ -132,6 +132,7 @@ def _tokens(sql: str) -> Iterator[tuple[str | None, str, re.Match]]:
                 continue
             never_closed.add(closing)
         match = _TOKEN.match(sql, position)
+        assert match is not None  # any character is a token
         yield match.lastgroup, match[0], match
         position = match.end()
 

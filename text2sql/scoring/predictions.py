@@ -33,11 +33,11 @@ def read_predictions(
         predictions = _of_values(path, values, examples, field, f" as in {DEV}; run {stage} again")
     else:
         text = _text(path)
-        values = _json_values(path, text, examples)
-        if values is None:
+        found = _json_values(path, text, examples)
+        if found is None:
             predictions = _of_text(text.split("\n"), len(examples))
         else:
-            predictions = _of_values(path, values, examples, field, ": they have to come in the split's order")
+            predictions = _of_values(path, found, examples, field, ": they have to come in the split's order")
     if len(predictions) != len(examples):
         wanted = f" as {DEV} has; run {stage} again" if stage else ", one a line for each example"
         first = "" if stage or not predictions else f" (the first: {predictions[0]!r:.80})"

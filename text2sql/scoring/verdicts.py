@@ -197,6 +197,7 @@ class _Case:
     def verdict(self) -> Verdict:
         """Return the verdict of a case that is complete."""
         example = self.example
+        assert self._paper is not None and self._official is not None
         found = self._paper | self._official | {"error": self._official["error"] or self._paper.get("error")}
         return Verdict(example.index, example.db_id, self.hardness, example.question, example.query, self.sql, **found)
 

@@ -61,8 +61,7 @@ class Watch(TrainerCallback):
         self._order.epoch = state.global_step // self._order.steps_per_epoch
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        due = time.monotonic() - self._last >= self._seconds
-        due, number = self._agreed(int(due), self.signal_number or 0)
+        due, number = self._agreed(int(time.monotonic() - self._last >= self._seconds), self.signal_number or 0)
         if number:
             self.signal_number = number
             control.should_training_stop = True
@@ -73,7 +72,8 @@ class Watch(TrainerCallback):
             self._last = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        loss = (logs or {}).get("loss")
+        logs = logs or {}
+        loss = logs.get("loss")
         if loss is not None and not math.isfinite(loss):
             step = logs.get("step", state.global_step)
             raise RunError(f"the loss is {loss} at step {step}; try a smaller learning rate (lr)")
@@ -106,7 +106,7 @@ class Progress(TrainerCallback):
         self._bar.update()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **kwargs: Any) -> None:
-        if "loss" in (logs or {}):
+        if logs and "loss" in logs:
             self._bar.set_postfix_str(f"loss {logs['loss']:.3f}", refresh=False)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -49,7 +49,7 @@ def training_pairs(
         if prompt.training == "bare":
             pairs.append((bare_messages(question), query))
             continue
-        schema = schemas.get(record.get("db_id"))
+        schema = schemas.get(record.get("db_id", ""))
         if schema is None and prompt.schema_ != "none":
             raise UserError(f"{place}: database {record.get('db_id')!r} has no schema, which prompt.schema wants")
         pairs.append((spider_messages(question, schema, prompt.schema_, shown), query))

@@ -44,6 +44,12 @@ class Part:
         """How many tokens it has, padding included."""
         return self.input_ids.numel()
 
+    @property
+    def predicted(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """`shift_labels` and `logits_to_keep` of a part that has them."""
+        assert self.shift_labels is not None and self.logits_to_keep is not None
+        return self.shift_labels, self.logits_to_keep
+
     def model_inputs(self) -> dict[str, torch.Tensor]:
         """Return what a model of transformers takes as keyword arguments."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -165,6 +171,7 @@ def single_rows(part: Part) -> list[Part]:
 
 def own_positions(row: Part) -> Part:
     """Return a `row` that was one of several without the positions that only the others counted. Waits for a GPU."""
-    counted = row.shift_labels[0] != IGNORED
+    labels, positions = row.predicted
+    counted = labels[0] != IGNORED
     counted[0] |= ~counted.any()  # at least one position, as in `Collator.part`
-    return replace(row, shift_labels=row.shift_labels[:, counted], logits_to_keep=row.logits_to_keep[counted])
+    return replace(row, shift_labels=labels[:, counted], logits_to_keep=positions[counted])

@@ -104,13 +104,13 @@ class RecordedBuckets(RecordedPasses):
         if self._failed:
             return self._pass(padded_to(part, rounded_shape(part), self._pad_id), count)
         shape = min(shape for shape in self._shapes if shape.width >= part.input_ids.shape[1])
-        if len(part.logits_to_keep) > shape.positions:
+        if len(part.predicted[1]) > shape.positions:
             part = own_positions(part)
         return self._recordings[shape].replay(padded_to(part, shape, self._pad_id), count)
 
     def _record_all(self, part: Part, count: torch.Tensor) -> None:
         """Record all shapes, the widest first, with a row that counts nothing."""
-        first, position = part.input_ids[:1, :1], torch.zeros_like(part.logits_to_keep[:1])
+        first, position = part.input_ids[:1, :1], torch.zeros_like(part.predicted[1][:1])
         ignored = torch.full_like(first, IGNORED)
         nothing = Part(first, ignored, shift_labels=ignored, logits_to_keep=position)
         parts = {shape: padded_to(nothing, shape, self._pad_id) for shape in self._shapes}

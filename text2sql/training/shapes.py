@@ -23,7 +23,8 @@ class Shape:
 
 def shape_of(part: Part) -> Shape:
     """Return the shape of `part`, which has `logits_to_keep`."""
-    return Shape(*part.input_ids.shape, part.logits_to_keep.shape[0])
+    rows, width = part.input_ids.shape
+    return Shape(rows, width, len(part.predicted[1]))
 
 
 def rounded_shape(part: Part) -> Shape:
@@ -50,11 +51,12 @@ def padded_to(part: Part, shape: Shape, pad_id: int) -> Part:
     exact = shape_of(part)
     more_rows, more_width = shape.rows - exact.rows, shape.width - exact.width
     more_positions = shape.positions - exact.positions
+    labels, positions = part.predicted
     return Part(
         input_ids=pad(part.input_ids, (0, more_width, 0, more_rows), value=pad_id),
         labels=pad(part.labels, (0, more_width, 0, more_rows), value=IGNORED),
-        shift_labels=pad(part.shift_labels, (0, more_positions, 0, more_rows), value=IGNORED),
-        logits_to_keep=pad(part.logits_to_keep, (0, more_positions), value=0),
+        shift_labels=pad(labels, (0, more_positions, 0, more_rows), value=IGNORED),
+        logits_to_keep=pad(positions, (0, more_positions), value=0),
     )
 
 

@@ -45,6 +45,9 @@ class AdapterTrainer(SFTTrainer):
     `watch` handles signals and checkpoints, `order` is the order of the examples, `plan` how passes run.
     """
 
+    model: Any  # Trainer's annotations of these two allow for what never is here
+    data_collator: Any
+
     def __init__(
         self,
         job: TrainingJob,
@@ -157,7 +160,7 @@ class AdapterTrainer(SFTTrainer):
         self.recordings = self._new_recordings()  # the ones before hold memory
         return onward
 
-    def _train_parts(self, model: Any, parts: Sequence[Part], count: torch.Tensor) -> torch.Tensor:
+    def _train_parts(self, model: Any, parts: Sequence[Part], count: torch.Tensor) -> Any:
         if self.flat:
             self.flat.begin_step()
         if self.recordings and self.plan.replays:
@@ -190,6 +193,8 @@ class AdapterTrainer(SFTTrainer):
 
     def _new_recordings(self) -> RecordedPasses | None:
         """Return an object for recordings in the plan's mode, or None if that does not record."""
+        if self.flat is None:
+            return None  # recorded passes sum gradients at fixed addresses
         if self.plan.mode is PassMode.RECORDED:
             return RecordedShapes(self.model, self.flat, self._recordable_loss, self._pad_id)
         if self.plan.mode is PassMode.CHECKPOINTED_RECORDED:
@@ -202,13 +207,13 @@ class AdapterTrainer(SFTTrainer):
         with self.compute_loss_context_manager():
             return self.compute_loss(self.model_wrapped, part.model_inputs(), num_items_in_batch=count)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.order
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.store.unfinished)
 
-    def _save(self, output_dir: str, state_dict: dict | None = None) -> None:
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         # The adapter alone: no copy of the tokenizer, no pickle, no request to the hub for the base's vocabulary.
         self.model.save_pretrained(output_dir, state_dict=adapter_on_cpu(self.model), save_embedding_layers=False)
 

@@ -1,0 +1,98 @@
+"""What this project uses of other libraries' insides: each is still there, and takes what it took.
+
+Libraries rename these without a word, and an override that nothing calls any more fails in silence. After raising a
+bound in pyproject.toml, a failure here says which upstream file to read.
+"""
+
+import importlib
+import inspect
+
+import pytest
+
+from text2sql.scoring.metric import ExecutionAccuracyMetric
+from text2sql.training.callbacks import Progress, Watch
+from text2sql.training.trainer import AdapterTrainer
+
+TRANSFORMERS = "huggingface/transformers: src/transformers/trainer.py"
+TRL_SFT = "huggingface/trl: trl/trainer/sft_trainer.py"
+TRL_BASE = "huggingface/trl: trl/trainer/base_trainer.py"
+
+# Private methods that training overrides or calls: parameters without `self`, and where upstream defines them.
+TRAINER = {
+    "_clip_grad_norm": (["model"], TRANSFORMERS),
+    "_get_learning_rate": ([], TRANSFORMERS),
+    "_get_output_dir": (["trial"], TRANSFORMERS),
+    "_get_train_sampler": (["train_dataset"], TRANSFORMERS),
+    "_prepare_inputs": (["inputs"], TRANSFORMERS),
+    "_save": (["output_dir", "state_dict"], TRANSFORMERS),
+    "_save_checkpoint": (["model", "trial"], TRL_SFT),
+    "_send_telemetry": ([], TRL_BASE),
+}
+# What is imported from modules that promise nothing, or is private: its parameters that we pass or receive, in order.
+INSIDES = {
+    "torch.cpu._is_amx_tile_supported": ([], "pytorch/pytorch: torch/cpu/__init__.py"),
+    "torch._C._cuda_endAllocateToPool": (None, "pytorch/pytorch: torch/csrc/cuda/Module.cpp"),
+    "transformers.integrations.sdpa_attention.sdpa_attention_forward": (
+        ["module", "query", "key", "value", "attention_mask", "dropout", "scaling", "is_causal", "position_bias"],
+        "huggingface/transformers: src/transformers/integrations/sdpa_attention.py",
+    ),
+    "transformers.masking_utils.sdpa_mask": (None, "huggingface/transformers: src/transformers/masking_utils.py"),
+    "transformers.loss.loss_utils.ForCausalLMLoss": (
+        ["logits", "labels", "vocab_size", "num_items_in_batch", "ignore_index", "shift_labels"],
+        "huggingface/transformers: src/transformers/loss/loss_utils.py",
+    ),
+    "peft.helpers.disable_input_dtype_casting": (["model", "active"], "huggingface/peft: src/peft/helpers.py"),
+}
+# Public, and called by the libraries under these names: a new name would leave ours uncalled.
+HOOKS = {
+    AdapterTrainer: ("compute_loss", "create_optimizer", "log", "training_step", TRANSFORMERS),
+    Watch: ("on_step_end", "huggingface/transformers: src/transformers/trainer_callback.py"),
+    ExecutionAccuracyMetric: (
+        "a_measure",
+        "is_successful",
+        "measure",
+        "confident-ai/deepeval: deepeval/metrics/base_metric.py",
+    ),
+}
+
+
+def defined_upstream(cls, name):
+    """Return the first definition of `name` in the classes that `cls` inherits from, None where there is none."""
+    for parent in cls.__mro__[1:]:
+        if not parent.__module__.startswith("text2sql") and name in vars(parent):
+            return vars(parent)[name]
+    return None
+
+
+@pytest.mark.parametrize("name", TRAINER)
+def test_the_trainers_private_methods(name):
+    parameters, where = TRAINER[name]
+    method = defined_upstream(AdapterTrainer, name)
+    assert method is not None, f"{name} is no longer in {where}"
+    assert [key for key in inspect.signature(method).parameters if key != "self"] == parameters, where
+
+
+@pytest.mark.parametrize(
+    "cls", [AdapterTrainer, Watch, Progress, ExecutionAccuracyMetric], ids=lambda cls: cls.__name__
+)
+def test_the_table_has_every_private_method_that_is_overridden(cls):
+    private = {name for name in vars(cls) if name.startswith("_") and not name.startswith("__") and name != "_abc_impl"}
+    assert {name for name in private if defined_upstream(cls, name)} <= set(TRAINER)
+
+
+@pytest.mark.parametrize("path", INSIDES)
+def test_what_is_imported_from_their_insides(path):
+    parameters, where = INSIDES[path]
+    module, name = path.rsplit(".", 1)
+    found = getattr(importlib.import_module(module), name, None)
+    assert found is not None, f"{path} is no longer in {where}"
+    if parameters is not None:
+        assert [key for key in inspect.signature(found).parameters if key != "kwargs"] == parameters, where
+
+
+@pytest.mark.parametrize("cls", HOOKS, ids=lambda cls: cls.__name__)
+def test_hooks_that_the_libraries_call(cls):
+    *names, where = HOOKS[cls]
+    for name in names:
+        assert name in vars(cls)
+        assert defined_upstream(cls, name) is not None, f"{name} is no longer in {where}"
