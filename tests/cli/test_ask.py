@@ -142,7 +142,7 @@ def test_an_output_that_is_not_utf_8_shows_the_rows_all_the_same(database, param
         "DELETE FROM singer",
         "ATTACH 'other.sqlite' AS other",
         "PRAGMA journal_mode = WAL",
-        "SELECT name FROM singer; DELETE FROM singer",
+        "WITH old AS (SELECT 1) DELETE FROM singer",
     ],
 )
 def test_nothing_that_the_model_writes_changes_the_database(database, params, answers, capsys, sql):
@@ -151,6 +151,14 @@ def test_nothing_that_the_model_writes_changes_the_database(database, params, an
     assert ask.main(arguments(database, params, "Remove them all")) == 1
     assert "The query did not run: " in capsys.readouterr().out
     assert {path.name: path.read_bytes() for path in database.parent.iterdir() if path.is_file()} == before
+
+
+def test_what_follows_a_query_is_no_part_of_it(database, params, answers, capsys):
+    before = database.read_bytes()
+    answers.append("SELECT count(*) FROM singer; DELETE FROM singer")
+    assert ask.main(arguments(database, params, "Remove them all")) == 0
+    assert "DELETE" not in capsys.readouterr().out
+    assert database.read_bytes() == before
 
 
 def test_a_conversation_loads_the_model_once_and_remembers_its_questions(

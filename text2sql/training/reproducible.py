@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 # cuBLAS reuses one workspace in a fixed way with this; it reads it once, when the first product is computed.
 WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -25,12 +26,13 @@ def deterministic_kernels(device_type: str) -> Iterator[None]:
         return
     import torch
 
+    settings: Any = torch.utils.deterministic  # its one attribute is no part of its types
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fills = torch.utils.deterministic.fill_uninitialized_memory
+    fills = settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and only hides reads of what is not set
+    settings.fill_uninitialized_memory = False  # costs time, and only hides reads of what is not set
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.utils.deterministic.fill_uninitialized_memory = fills
+        settings.fill_uninitialized_memory = fills
