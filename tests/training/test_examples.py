@@ -8,8 +8,9 @@ from text2sql.core.errors import UserError
 from text2sql.core.params import load_params
 from text2sql.data.schema import Column, Schema, Table
 from text2sql.model.language_model import LanguageModel
+from text2sql.prompts.chat import assistant_turn
 from text2sql.prompts.messages import load_few_shot, spider_messages
-from text2sql.training.examples import IGNORED, encode, end_of_turn_id, training_pairs
+from text2sql.training.examples import IGNORED, encode, training_pairs
 
 SCHEMA = Schema("music", (Table("singer", (Column("id", "int"), Column("name", "text")), ("id",)),), ())
 
@@ -70,7 +71,7 @@ def test_examples_that_are_too_long_are_left_out_and_counted(smollm2):
 def test_a_template_without_an_end_token_is_refused(smollm2):
     smollm2.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
     with pytest.raises(UserError, match="ends an assistant's turn without a special token"):
-        end_of_turn_id(smollm2)
+        assistant_turn(smollm2)
 
 
 TURNS = [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "SELECT 1"}]

@@ -54,6 +54,11 @@ class Predictor:
         """Return the token ids that ask `question` about the database `db_id`."""
         return self.model.chat_ids(self.prompt.messages(question, db_id))
 
+    def check(self, prompts: list[list[int]]) -> None:
+        """Raise UserError unless all `prompts` and their answers fit into the model's context."""
+        change = "prompt.schema, prompt.few_shot or generation.max_new_tokens"
+        self.model.check_prompts(prompts, self.max_new_tokens, change)
+
     def answers(self, prompts: list[list[int]]) -> list[Answer]:
         """Return the answer to each of `prompts` (token ids), asked as one batch."""
         outputs = self.model.generate(prompts, self.max_new_tokens)
@@ -75,6 +80,7 @@ def predict(
     """
     predictor = Predictor(model, prompt, generation.max_new_tokens)
     prompts = [predictor.prompt_ids(example["question"], example["db_id"]) for example in examples]
+    predictor.check(prompts)
 
     def answer(positions: list[int]) -> list[dict]:
         return [asdict(found) for found in predictor.answers([prompts[position] for position in positions])]
