@@ -27,11 +27,13 @@ LINEAR_ATTENTION = {
     "layer_types": ["linear_attention", "full_attention"],
 }
 STATE_SPACE = {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 16}
-# Architectures by their name in transformers, each with what makes it small. None but Llama's and GPT-2's has a cache
-# of keys and values alone.
+# Architectures by their name in transformers, each with what makes it small. We handle the caches of Llama and GPT-2
+# ourselves; GPT-J's attention takes no mask of true and false, and the other caches hold more than keys and values.
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "llama": {**SHAPES["micro"], "bos_token_id": 1, "pad_token_id": 2},
     "gpt2": {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512, "bos_token_id": 1, "pad_token_id": 2},
+    "gptj": {"n_embd": 64, "n_layer": 2, "n_head": 4, "rotary_dim": 8, "n_positions": 512, "bos_token_id": 1},
+    "mistral": {**SMALL, "sliding_window": 32},
     "lfm2": {**SMALL, "layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
     "qwen3_next": {
         **SMALL,
@@ -43,6 +45,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "falcon_h1": {**SMALL, **STATE_SPACE},
     "mamba": {"hidden_size": 64, "num_hidden_layers": 2, "bos_token_id": 1, "pad_token_id": 2},
+    "rwkv": {"hidden_size": 64, "num_hidden_layers": 2, "attention_hidden_size": 64},
 }
 
 

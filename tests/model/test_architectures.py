@@ -1,4 +1,4 @@
-"""Architectures whose cache holds more than keys and values: they train, answer and choose as transformers does."""
+"""Architectures, most with a cache of more than keys and values: they train, answer and choose as transformers does."""
 
 import pytest
 

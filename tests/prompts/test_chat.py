@@ -34,7 +34,8 @@ THINKING = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
     "{% if m['role'] == 'assistant' %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{{ m['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
-    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{% endif %}"
 )
 
 
@@ -61,7 +62,8 @@ def test_variables_reach_the_template_and_one_that_it_does_not_have_is_named(tok
             (" ", " ", "<|im_end|>"),
         ),
         (
-            "{% for m in messages %}{% if m['role'] == 'user' %}{{ '### Instruction:\n' + m['content'] + '\n' }}{% else %}"
+            "{% for m in messages %}"
+            "{% if m['role'] == 'user' %}{{ '### Instruction:\n' + m['content'] + '\n' }}{% else %}"
             "{{ '### Response:\n' + m['content'] + '\n<|endoftext|>\n' }}{% endif %}{% endfor %}"
             "{% if add_generation_prompt %}{{ '### Response:' }}{% endif %}",
             ("\n", "\n", "<|endoftext|>"),

@@ -12,6 +12,8 @@ import torch
 from transformers import DynamicCache, GenerationConfig, StaticCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, StaticLayer
 
+from text2sql.model.attention import GROUPED
+
 # Layers of a cache that a mask keeps padding out of.
 MASKED = {DynamicLayer, DynamicSlidingWindowLayer}
 
@@ -23,13 +25,17 @@ def cache_layers(model: Any) -> set[type] | None:
     """
     with torch.inference_mode():
         output = model(input_ids=torch.zeros(1, 1, dtype=torch.long, device=model.device), use_cache=True)
-    cache = getattr(output, "past_key_values", None)
+    # Mamba calls it otherwise.
+    cache = getattr(output, "past_key_values", None) or getattr(output, "cache_params", None)
     return {type(layer) for layer in cache.layers} if type(cache) is DynamicCache else None
 
 
 def is_plain_attention(model: Any, layers: set[type] | None) -> bool:
     """Whether `Prefill` and `decode` can hold the cache of `model`: keys and values of all positions, nothing else."""
-    if layers != {DynamicLayer} or not {"position_ids", "logits_to_keep"} <= _accepted(model):
+    # `decode` gives a mask of true and false, which eager attention would add to the scores.
+    if layers != {DynamicLayer} or model.config._attn_implementation != GROUPED:
+        return False
+    if not {"position_ids", "logits_to_keep"} <= _accepted(model):
         return False
     return {type(layer) for layer in StaticCache(config=model.config, max_cache_len=1).layers} == {StaticLayer}
 
@@ -38,12 +44,13 @@ class LibraryWay:
     """A model's logits and greedy answers by the library's own code.
 
     `layers` are those of its cache. Attention masks padding out; where a layer keeps a state instead, which padding
-    may change, prompts of one length make up a pass.
+    may change, prompts of one length make up a pass. A cache that the architecture has to itself is trusted with one
+    prompt at a time: RWKV's mixes up the rows of a batch.
     """
 
     def __init__(self, model: Any, pad_id: int, layers: set[type] | None) -> None:
         self._model, self._pad_id = model, pad_id
-        self._can_pad = layers is not None and layers <= MASKED
+        self._layers = layers
         self._accepted = _accepted(model)
 
     def last_logits(self, prompts: list[list[int]]) -> torch.Tensor:
@@ -85,11 +92,16 @@ class LibraryWay:
         """Return the rows of `work(ids, mask)` for all `prompts`, in their order."""
         passes: dict[int, list[int]] = {}
         for position, prompt in enumerate(prompts):
-            passes.setdefault(0 if self._can_pad else len(prompt), []).append(position)
+            passes.setdefault(self._pass_of(position, prompt), []).append(position)
         rows: dict[int, Any] = {}
         for positions in passes.values():
             rows.update(zip(positions, work(*self._padded([prompts[p] for p in positions])), strict=True))
         return [rows[position] for position in range(len(prompts))]
+
+    def _pass_of(self, position: int, prompt: list[int]) -> int:
+        if self._layers is None:
+            return position
+        return 0 if self._layers <= MASKED else len(prompt)
 
     def _padded(self, prompts: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return ids and mask of `prompts`, padded on the left, each (batch, longest)."""
