@@ -138,3 +138,20 @@ def test_a_prompt_with_a_token_that_has_no_embedding_is_one_line(tmp_path):
     prompts = [model.chat_ids([{"role": "user", "content": "Hi"}])]
     with pytest.raises(UserError, match="its tokenizer makes token 49,152, and it has embeddings for 49,152"):
         model.check_prompts(prompts, 8, "nothing")
+
+
+def test_a_turn_without_an_end_token_is_one_line_before_the_first_pass(tmp_path):
+    def next_turn_ends(tokenizer):
+        tokenizer.chat_template = "{% for m in messages %}{{ '<|im_start|>' + m['content'] }}{% endfor %}"
+
+    def end_without_embedding(tokenizer):
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|eot|>"]})
+        tokenizer.chat_template = "{% for m in messages %}{{ m['content'] + '<|eot|>' }}{% endfor %}"
+
+    for change, message in (
+        (next_turn_ends, "ends an assistant's turn without a special token"),
+        (end_without_embedding, "its tokenizer makes token 49,152, and it has embeddings for 49,152"),
+    ):
+        folder = write_tiny_model(tmp_path / change.__name__, change=change, resize=False)
+        with pytest.raises(UserError, match=message):
+            LanguageModel(model_params(folder))

@@ -190,3 +190,24 @@ def test_a_base_without_end_and_padding_token_trains_as_with_them(micro_model, t
         edit_json(bare / name, eos_token_id=None, pad_token_id=None)
     expected, found = train(), train(base=bare, checkpoints=tmp_path / "others")
     assert found.loss_curve == expected.loss_curve
+
+
+def test_a_mixture_of_experts_learns_from_its_answers_alone(train, tmp_path):
+    """TRL would add how evenly the experts are used, which depends on how a step is cut."""
+    import torch
+
+    from testkit.tiny_models import write_tiny_model
+    from text2sql.model.loading import load_base
+    from text2sql.training.examples import encode
+
+    base = write_tiny_model(tmp_path / "experts", "qwen3_next")
+    training = train(base=base, batch_size=len(PAIRS), epochs=1)
+    model, tokenizer = load_base(model_params(base))
+    total = count = 0
+    for example in encode(tokenizer, PAIRS, 128)[0]:
+        ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
+        with torch.inference_mode():
+            logits = model(ids).logits
+        lost = torch.nn.functional.cross_entropy(logits[0, :-1], labels[0, 1:], reduction="sum")
+        total, count = total + lost.item(), count + example.counted_tokens
+    assert training.loss_curve[0]["loss"] == pytest.approx(total / count, abs=1e-4)

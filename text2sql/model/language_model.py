@@ -11,7 +11,7 @@ from typing import Any
 from text2sql.core.errors import RunError, UserError, is_out_of_memory
 from text2sql.core.params import ModelParams
 from text2sql.model.adapters import cast_adapter_as_in_training, check_adapter, load_adapter
-from text2sql.model.context import check_prompts, context_of
+from text2sql.model.context import check_embeddings, check_prompts, context_of
 from text2sql.model.loading import load_base
 from text2sql.prompts.chat import NO_VARIABLES, assistant_turn, chat_text, check_variables
 
@@ -38,6 +38,9 @@ class LanguageModel:
             check_adapter(adapter)  # before the base, which may take minutes to load
         self.model, self.tokenizer = load_base(model)
         check_variables(self.tokenizer, template)
+        # An answer ends where the chat template ends a turn, as in training: whatever else names an end token.
+        self._end_ids = {assistant_turn(self.tokenizer, template).end_id}
+        check_embeddings(self.model, [list(self._end_ids)])
         if adapter is not None:
             self.model, self.tokenizer = load_adapter(self.model, self.tokenizer, Path(adapter), model, other_base)
         if model.loader == "unsloth":
@@ -51,11 +54,6 @@ class LanguageModel:
             if adapter is not None:
                 cast_adapter_as_in_training(self.model)
         self.model.eval()
-
-    @functools.cached_property
-    def _end_ids(self) -> set[int]:
-        """The token that ends an answer: the one that the chat template ends a turn with, as in training."""
-        return {assistant_turn(self.tokenizer, self._template).end_id}
 
     @functools.cached_property
     def _cache_layers(self) -> set[type] | None:
