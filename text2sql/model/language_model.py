@@ -103,7 +103,7 @@ class LanguageModel:
 
     def chat_ids(self, messages: list[dict]) -> list[int]:
         """Return the token ids of `messages` in the chat template, up to the start of the assistant's answer."""
-        text = chat_text(self.tokenizer, messages, add_generation_prompt=True)
+        text = chat_text(self.tokenizer, messages, True, self._template)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
