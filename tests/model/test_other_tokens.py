@@ -140,7 +140,7 @@ def test_a_prompt_with_a_token_that_has_no_embedding_is_one_line(tmp_path):
         model.check_prompts(prompts, 8, "nothing")
 
 
-def test_a_turn_without_an_end_token_is_one_line_before_the_first_pass(tmp_path):
+def test_a_turn_without_an_end_token_is_one_line_in_generation(tmp_path):
     def next_turn_ends(tokenizer):
         tokenizer.chat_template = "{% for m in messages %}{{ '<|im_start|>' + m['content'] }}{% endfor %}"
 
@@ -153,5 +153,7 @@ def test_a_turn_without_an_end_token_is_one_line_before_the_first_pass(tmp_path)
         (end_without_embedding, "its tokenizer makes token 49,152, and it has embeddings for 49,152"),
     ):
         folder = write_tiny_model(tmp_path / change.__name__, change=change, resize=False)
+        model = LanguageModel(model_params(folder))
         with pytest.raises(UserError, match=message):
-            LanguageModel(model_params(folder))
+            model.generate([[5, 6, 7]], 4)
+        assert model.option_log_likelihoods(model.text_ids(["Answer:"]), OPTIONS)  # needs no turns

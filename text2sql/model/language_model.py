@@ -38,9 +38,6 @@ class LanguageModel:
             check_adapter(adapter)  # before the base, which may take minutes to load
         self.model, self.tokenizer = load_base(model)
         check_variables(self.tokenizer, template)
-        # An answer ends where the chat template ends a turn, as in training: whatever else names an end token.
-        self._end_ids = {assistant_turn(self.tokenizer, template).end_id}
-        check_embeddings(self.model, [list(self._end_ids)])
         if adapter is not None:
             self.model, self.tokenizer = load_adapter(self.model, self.tokenizer, Path(adapter), model, other_base)
         if model.loader == "unsloth":
@@ -54,6 +51,16 @@ class LanguageModel:
             if adapter is not None:
                 cast_adapter_as_in_training(self.model)
         self.model.eval()
+
+    @functools.cached_property
+    def _end_ids(self) -> set[int]:
+        """The token that ends an answer: where the chat template ends a turn, as in training, whatever else names one.
+
+        Raises UserError if there is none, or none that the model has an embedding for.
+        """
+        end_id = assistant_turn(self.tokenizer, self._template).end_id
+        check_embeddings(self.model, [[end_id]])
+        return {end_id}
 
     @functools.cached_property
     def _cache_layers(self) -> set[type] | None:
@@ -134,7 +141,8 @@ class LanguageModel:
     def generate(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
         """Return the greedy continuation of each of `prompts` (token ids), up to and including its end token.
 
-        One batch, halved when out of memory. Raises RunError if a single prompt does not fit.
+        One batch, halved when out of memory. Raises RunError if a single prompt does not fit, and UserError for a chat
+        template that ends no turn.
         """
         generate = self._generate if self._prefill else self._generate_with_library
         return _halving(lambda part: generate(part, max_new_tokens), prompts)
@@ -170,8 +178,9 @@ class LanguageModel:
 
         from text2sql.model.decoding import decode
 
+        end_ids = self._end_ids  # before the first pass: there may be none
         with torch.inference_mode():
-            return decode(self.model, self._prefill(prompts), max_new_tokens, self._end_ids)
+            return decode(self.model, self._prefill(prompts), max_new_tokens, end_ids)
 
     def _generate_with_library(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
         import torch
