@@ -32,15 +32,16 @@ def add_adapter(base: Any, lora: LoraParams, seed: int, loader: str) -> Any:
     """
     import torch
 
+    names = target_modules(base, lora)
     options: dict[str, Any] = {
         "r": lora.r,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
-        "target_modules": target_modules(base, lora),
+        "target_modules": names,
         "bias": "none",
     }
     try:
-        check_targets(base, lora.target_modules)
+        check_targets(base, names)
     except ValueError as error:
         raise UserError(f"train.lora.target_modules: {error}") from None
     torch.manual_seed(seed)

@@ -37,9 +37,9 @@ class LanguageModel:
         if adapter is not None:
             check_adapter(adapter)  # before the base, which may take minutes to load
         self.model, self.tokenizer = load_base(model)
-        check_variables(self.tokenizer, template)
         if adapter is not None:
             self.model, self.tokenizer = load_adapter(self.model, self.tokenizer, Path(adapter), model, other_base)
+        check_variables(self.tokenizer, template)
         if model.loader == "unsloth":
             from unsloth import FastLanguageModel
 
