@@ -197,8 +197,8 @@ def our_choices(
     """Return the choices by the stage's path."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         run = JournaledRun(Journal("bench", Key.of({}), 0, Path(folder)), OURS)
-        records, _ = answer_questions(model, questions, shots, SUBJECT_CATEGORY, batch_size, run)
-    return [record["choice"] for record in records]
+        choices = answer_questions(model, questions, shots, SUBJECT_CATEGORY, batch_size, run)
+    return [record["choice"] for record in choices.records]
 
 
 def four_prompts(model: Any, tokenizer: Any, text: str) -> list[float]:

@@ -32,15 +32,16 @@ def main(arguments: Sequence[str]) -> None:
     key = run_key(f"eval_mmlu@{name}", params.model, model.model)
     journal = Journal(f"eval_mmlu-{name}", key, processes.index)
     journaled = JournaledRun(journal, f"eval_mmlu {name}", processes)
-    answers = answer_questions(
+    choices = answer_questions(
         model, questions.test, questions.shots, questions.categories, params.mmlu.batch_size, journaled
     )
-    if answers is None:
+    if choices is None:
         return
-    records, tokens = answers
+    records = choices.records
     write_jsonl(VERDICTS / f"mmlu/{name}.jsonl", records)
-    write_json(METRICS / f"mmlu/{name}.json", summarise(records))
+    write_json(METRICS / f"mmlu/{name}.json", {**summarise(records), "shots_dropped": choices.shots_dropped})
     loaded = as_measured(params.model, model.model)
+    tokens = choices.prompt_tokens
     stopwatch.write(TIMINGS / f"eval_mmlu_{name}.json", "eval_mmlu", name, len(records), tokens, loaded)
     journal.remove()
 

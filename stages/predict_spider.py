@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> None:
 
     processes = current_processes()
     few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
-    model = LanguageModel(params.model, adapter_of(name, params.model_table.base))
+    model = LanguageModel(params.model, adapter_of(name, params.model_table.base), template=params.prompt.template)
     print(f"predict_spider {name}: {model.description}", flush=True)
     key = run_key(f"predict_spider@{name}", params.model, model.model)
     journal = Journal(f"predict_spider-{name}", key, processes.index)

@@ -42,7 +42,10 @@ def train(name: str, params: Params) -> None:
     few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
     pairs = training_pairs(read_jsonl(CONVERSATIONS), read_schemas(SCHEMAS), params.prompt, few_shot)
     stage = f"train_{name}"
-    training = train_adapter(TrainingJob(name, params.model, params.train_for(name), current_processes(), stage), pairs)
+    job = TrainingJob(
+        name, params.model, params.train_for(name), current_processes(), stage, template=params.prompt.template
+    )
+    training = train_adapter(job, pairs)
     if training is None:
         return
     metrics = training.metrics

@@ -95,7 +95,7 @@ def answers(base: str, folder: Path, processes: Processes, dies: bool) -> None:
     chosen = answer_questions(model, questions, shots, categories, 2, runs["mmlu"])
     counts = _gathered(processes, sum(asked))
     if given is not None:
-        write_json(folder / "answers.json", {"predicted": given, "chosen": chosen[0], "asked": counts})
+        write_json(folder / "answers.json", {"predicted": given, "chosen": chosen.records, "asked": counts})
 
 
 def _gathered(processes: Processes, value: Any) -> list:

@@ -64,6 +64,15 @@ def test_null_limits_and_all_subjects_are_taken(changed):
     assert subject_categories(subjects) == {"virology": "other", "astronomy": "stem"}
 
 
+def test_the_chat_templates_variables_and_the_projections_of_an_architecture_are_taken(changed):
+    template = load_params(
+        changed("prompt.template", '{enable_thinking: false, date_string: "26 Jul 2024"}')
+    ).prompt.template
+    assert template == {"enable_thinking": False, "date_string": "26 Jul 2024"}
+    for written in ("auto", "[auto]"):
+        assert load_params(changed("train.target_modules", written)).train.lora.target_modules == ["auto"]
+
+
 def test_a_further_model_is_an_entry_and_a_section(repository, tmp_path):
     text = (repository / "params.yaml").read_text()
     text = text.replace("recipe: train_m2}", "recipe: train_m2}\n  m3: {title: Long, recipe: train_m3}")
@@ -118,6 +127,7 @@ def test_an_older_file_is_read_with_what_it_implied_and_only_where_that_is_asked
         changes = read_yaml(path)["train_m2"]
         assert {name: getattr(params.train_for("m2"), name) for name in changes} == changes
         assert params.train_for("m1") == params.train
+        assert params.prompt.template == {}
         with pytest.raises(UserError, match="version: missing"):
             load_params(path)
     assert load_params(repository / "params.yaml", older=True) == load_params(repository / "params.yaml")
@@ -168,6 +178,28 @@ LR = "a number above 0 and at most 1"
         ("data.dev_limit", "all", "data.dev_limit: got 'all' (str), takes a whole number of at least 1, or null"),
         ("prompt.schema", "yes", "prompt.schema: got 'yes' (str), takes 'none', 'name', 'tables' or 'ddl'"),
         ("prompt.few_shot", "-1", "prompt.few_shot: got -1 (int), takes a whole number from 0"),
+        (
+            "prompt.template",
+            "3",
+            "prompt.template: got 3 (int), takes a mapping of variables of the base's chat template",
+        ),
+        ("prompt.template", "{tokenize: true}", "prompt.template: got the name 'tokenize' (str), takes variables"),
+        (
+            "prompt.template",
+            "{date: 2024-07-26}",
+            "prompt.template: date: got datetime.date(2024, 7, 26) (date), takes",
+        ),
+        ("prompt.template", "{tools: []}", "prompt.template: got the name 'tools' (str), takes variables"),
+        (
+            "prompt.template",
+            "{x: [1]}",
+            "prompt.template: x: got [1] (list), takes a text, a whole number, true or false",
+        ),
+        (
+            "train.target_modules",
+            "all",
+            "train.lora.target_modules: got 'all' (str), takes a list of module names, or auto",
+        ),
         ("mmlu.shots", "6", "mmlu.shots: got 6 (int), takes a whole number from 0 to 5"),
         ("execution.timeout_s", "-1", "execution.timeout_s: got -1 (int), takes a number above 0"),
         ("compare.bootstrap_samples", "10", "takes a whole number of at least 100"),

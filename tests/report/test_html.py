@@ -127,6 +127,12 @@ def test_it_says_how_it_was_made(parsed, made):
     assert "GPU memory" not in parsed.text
 
 
+def test_the_example_prompt_is_text_with_all_that_the_chat_template_added(made, comparison):
+    prompt = "<|im_start|>system\nYou are <b>Qwen</b>.<|im_end|>"
+    assert " ".join(prompt.split()) in Parsed(report_page.page(made, comparison=comparison, example_prompt=prompt)).text
+    assert "as the base read it" not in Parsed(report_page.page(made, comparison=comparison)).text
+
+
 def test_gpu_memory_is_shown_where_a_stage_ran_on_a_gpu(made, comparison):
     timings = {
         name: timing | {"device": "cuda", "gpu": "Tesla T4", "peak_gpu_memory_gb": 5.25}

@@ -194,3 +194,10 @@ def test_models_scored_by_different_versions_of_sqlite_are_named(made, text):
         "scored by different versions of SQLite, which may round averages and sums differently: "
         "Base and Model 2 with 3.46.1; Model 1 with 3.40.1"
     ) in report.markdown(report_page.run_of(other))
+
+
+def test_the_example_prompt_stands_as_the_model_read_it(run, text):
+    """With what a chat template adds by itself, such as Qwen's system prompt."""
+    prompt = "<|im_start|>system\nYou are Qwen.<|im_end|>\n<|im_start|>user\n```sql\n| a<|im_end|>\n"
+    with_prompt = report.markdown(dataclasses.replace(run, example_prompt=prompt))
+    assert with_prompt == f"{text}\n## A prompt as the base read it\n\n````\n{prompt}\n````\n"

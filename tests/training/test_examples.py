@@ -8,8 +8,9 @@ from text2sql.core.errors import UserError
 from text2sql.core.params import load_params
 from text2sql.data.schema import Column, Schema, Table
 from text2sql.model.language_model import LanguageModel
+from text2sql.prompts.chat import assistant_turn, chat_text
 from text2sql.prompts.messages import load_few_shot, spider_messages
-from text2sql.training.examples import IGNORED, encode, end_of_turn_id, training_pairs
+from text2sql.training.examples import IGNORED, encode, training_pairs
 
 SCHEMA = Schema("music", (Table("singer", (Column("id", "int"), Column("name", "text")), ("id",)),), ())
 
@@ -33,6 +34,43 @@ def test_the_loss_counts_the_answer_and_its_end_token_in_llama_3s_template(llama
     assert example.input_ids.count(llama3.bos_token_id) == 1 and example.input_ids[0] == llama3.bos_token_id
     assert "Today Date: 26 Jul 2024" in text  # the same on any day
     assert text.endswith("<|start_header_id|>assistant<|end_header_id|>\n\nSELECT name FROM singer<|eot_id|>")
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        (
+            "{% for m in messages %}{% if m['role'] == 'user' %}{{ bos_token + '[INST] ' + m['content'] + ' [/INST]' }}"
+            "{% else %}{{ ' ' + m['content'] + ' ' + eos_token }}{% endif %}{% endfor %}",
+            " SELECT 1 <|im_end|>",
+        ),
+        (
+            "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] + '\n' }}{% else %}"
+            "{{ '### Response:\n' + m['content'] + '\n<|endoftext|>\n' }}{% endif %}{% endfor %}"
+            "{% if add_generation_prompt %}{{ '### Response:' }}{% endif %}",
+            "\nSELECT 1\n<|endoftext|>",
+        ),
+    ],
+    ids=["space", "line-end"],
+)
+def test_white_space_that_a_template_puts_around_the_answer_is_learnt(smollm2, template, text):
+    smollm2.chat_template = template
+    asked = [{"role": "user", "content": "Who?"}]
+    (example,), _ = encode(smollm2, [(asked, "SELECT 1")], 512)
+    prompt = smollm2(chat_text(smollm2, asked, True), add_special_tokens=False)["input_ids"]
+    assert example.input_ids == prompt + counted(example)  # the prompt is that of generation
+    assert smollm2.decode(counted(example)) == text
+
+
+def test_variables_of_the_template_are_those_of_generation(micro_model, smollm2):
+    smollm2.chat_template = smollm2.chat_template.replace("{%", "{{ greeting if greeting is defined }}{%", 1)
+    asked = [{"role": "user", "content": "Who?"}]
+    (example,), _ = encode(smollm2, [(asked, "SELECT 1")], 512, {"greeting": "Good day."})
+    assert smollm2.decode(example.input_ids).startswith("Good day.<|im_start|>")
+    with pytest.raises(
+        UserError, match="prompt.template.greetin: the chat template of model.base has no such variable"
+    ):
+        encode(smollm2, [(asked, "SELECT 1")], 512, {"greetin": "Good day."})
 
 
 def test_the_prompt_in_training_is_that_of_evaluation(micro_model, smollm2, repository):
@@ -70,7 +108,7 @@ def test_examples_that_are_too_long_are_left_out_and_counted(smollm2):
 def test_a_template_without_an_end_token_is_refused(smollm2):
     smollm2.chat_template = "{% for message in messages %}{{ message['content'] }}\n{% endfor %}"
     with pytest.raises(UserError, match="ends an assistant's turn without a special token"):
-        end_of_turn_id(smollm2)
+        assistant_turn(smollm2)
 
 
 TURNS = [{"from": "human", "value": "Who?"}, {"from": "gpt", "value": "SELECT 1"}]

@@ -172,3 +172,39 @@ def test_a_target_module_that_cannot_be_trained_is_named(train, entry, says):
     with pytest.raises(UserError, match=f"^train.lora.target_modules: .*{says}") as error:
         train(lora=LoraParams(r=4, alpha=8, dropout=0, target_modules=["q_proj", entry]))
     assert "\n" not in str(error.value)
+
+
+def test_a_base_without_end_and_padding_token_trains_as_with_them(micro_model, train, tmp_path):
+    """The template's own end token serves as both."""
+    import shutil
+
+    from testkit.tiny_models import edit_json
+
+    bare = tmp_path / "bare"
+    shutil.copytree(micro_model, bare)
+    edit_json(bare / "tokenizer_config.json", eos_token=None, pad_token=None)
+    for name in ("config.json", "generation_config.json"):
+        edit_json(bare / name, eos_token_id=None, pad_token_id=None)
+    expected, found = train(), train(base=bare, checkpoints=tmp_path / "others")
+    assert found.loss_curve == expected.loss_curve
+
+
+def test_a_mixture_of_experts_learns_from_its_answers_alone(train, tmp_path):
+    """TRL would add how evenly the experts are used, which depends on how a step is cut."""
+    import torch
+
+    from testkit.tiny_models import write_tiny_model
+    from text2sql.model.loading import load_base
+    from text2sql.training.examples import encode
+
+    base = write_tiny_model(tmp_path / "experts", "qwen3_next")
+    training = train(base=base, batch_size=len(PAIRS), epochs=1)
+    model, tokenizer = load_base(model_params(base))
+    total = count = 0
+    for example in encode(tokenizer, PAIRS, 128)[0]:
+        ids, labels = torch.tensor([example.input_ids]), torch.tensor([example.labels])
+        with torch.inference_mode():
+            logits = model(ids).logits
+        lost = torch.nn.functional.cross_entropy(logits[0, :-1], labels[0, 1:], reduction="sum")
+        total, count = total + lost.item(), count + example.counted_tokens
+    assert training.loss_curve[0]["loss"] == pytest.approx(total / count, abs=1e-4)

@@ -4,7 +4,8 @@ import pytest
 
 from testkit.train_once import PAIRS, model_params
 from tests.training.comparing import counted
-from text2sql.training.examples import IGNORED, encode, end_of_turn_id
+from text2sql.prompts.chat import assistant_turn
+from text2sql.training.examples import IGNORED, encode
 
 
 def test_padding_is_not_counted_even_where_pad_and_end_token_are_one(smollm2):
@@ -12,7 +13,7 @@ def test_padding_is_not_counted_even_where_pad_and_end_token_are_one(smollm2):
 
     from text2sql.training.parts import Collator
 
-    assert smollm2.pad_token_id == end_of_turn_id(smollm2)
+    assert smollm2.pad_token_id == assistant_turn(smollm2).end_id
     examples, _ = encode(smollm2, PAIRS, 512)
     batch = Collator(smollm2.pad_token_id, 10_000).part([vars(example) for example in examples])
     for row, (_, answer) in enumerate(PAIRS):

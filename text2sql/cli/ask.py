@@ -72,12 +72,14 @@ def answerer(
     from text2sql.evaluation.spider import Predictor, SpiderPrompt
     from text2sql.model.language_model import LanguageModel
 
-    model = LanguageModel(params.model, adapter, other_base)
+    model = LanguageModel(params.model, adapter, other_base, template=params.prompt.template)
     prompt = SpiderPrompt({database.stem: schema}, params.prompt.schema_, few_shot, params.prompt.answer)
     predictor = Predictor(model, prompt, params.generation.max_new_tokens)
 
     def answer(question: str) -> tuple[str, Result]:
-        (found,) = predictor.answers([predictor.prompt_ids(question, database.stem)])
+        prompts = [predictor.prompt_ids(question, database.stem)]
+        predictor.check(prompts)
+        (found,) = predictor.answers(prompts)
         return found.sql, run_query(database, found.sql, limits)
 
     return answer

@@ -26,6 +26,7 @@ from text2sql.core.models import ModelTable
 from text2sql.core.params_versions import upgraded
 
 VERSION = 2
+AUTO_MODULES = "auto"  # `target_modules`: the projections that the architecture has
 BASE_TABLE = "text2sql/model/bases.py"  # what `model.files` names for a base that is no local folder
 
 
@@ -89,6 +90,31 @@ class ModelParams(_Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
 
 
+# What `apply_chat_template` sets itself.
+_TAKEN = frozenset(
+    "messages conversation tools documents add_generation_prompt continue_final_message chat_template tokenize padding "
+    "truncation max_length return_tensors return_dict return_assistant_tokens_mask tokenizer_kwargs "
+    "strftime_now".split()
+)
+
+
+def _template_variables(value: Any) -> Any:
+    """Check `prompt.template`: names of variables with plain values."""
+    for name, content in value.items() if isinstance(value, dict) else ():
+        if not isinstance(name, str) or not name.isidentifier() or name in _TAKEN:
+            raise ValueError(f"got the name {shown(name)}, takes variables of the base's chat template")
+        if not isinstance(content, (str, bool, int)):
+            raise ValueError(f"{name}: got {shown(content)}, takes a text, a whole number, true or false")
+    return value
+
+
+TemplateVariables = Annotated[
+    dict[str, Any],
+    BeforeValidator(_template_variables),
+    Field(description="a mapping of variables of the base's chat template"),
+]
+
+
 class DataParams(_Section):
     """Where the raw benchmarks lie, and how much of them is used."""
 
@@ -107,6 +133,7 @@ class PromptParams(_Section):
     few_shot_file: Text
     training: Literal["evaluation", "zero_shot", "bare"]
     answer: Literal["standard", "paper"]  # what counts as the SQL in an answer: docs/answers.md
+    template: TemplateVariables = {}
 
 
 class LoraParams(_Section):
@@ -115,7 +142,11 @@ class LoraParams(_Section):
     r: Positive
     alpha: Positive
     dropout: Share
-    target_modules: Annotated[list[Text], Field(min_length=1, description="a list of module names")]
+    target_modules: Annotated[
+        list[Text],
+        BeforeValidator(lambda value: [AUTO_MODULES] if value == AUTO_MODULES else value),
+        Field(min_length=1, description=f"a list of module names, or {AUTO_MODULES}"),
+    ]
 
 
 class TrainParams(_Section):

@@ -5,12 +5,22 @@ one pass gives all four.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from text2sql.core.intervals import wilson_interval
 from text2sql.data.mmlu import CATEGORIES, Question
 from text2sql.evaluation.batching import JournaledRun, run_batches
 from text2sql.model.language_model import LanguageModel
 from text2sql.prompts.messages import OPTIONS, mmlu_prompt
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The records of a model's choices, and what its prompts held: tokens, and fewer worked examples than wanted."""
+
+    records: list[dict]
+    prompt_tokens: int
+    shots_dropped: int
 
 
 def answer_questions(
@@ -20,14 +30,14 @@ def answer_questions(
     categories: dict[str, str],
     batch_size: int,
     run: JournaledRun,
-) -> tuple[list[dict], int] | None:
-    """Choose an answer to each of `questions`; return their records in order, and the number of prompt tokens.
+) -> Choices | None:
+    """Choose an answer to each of `questions`; return their records in order.
 
     `shots` holds the worked examples by subject, `categories` the category of each subject. A record holds
     `subject`, `category`, `index`, `question`, `choices`, `log_likelihoods` (natural logarithms, one an option),
     `choice` (the highest; a tie goes to the first), `answer` and `correct`. Returns None in all processes but the main.
     """
-    prompts = model.text_ids([mmlu_prompt(question, shots[question.subject]) for question in questions])
+    prompts, dropped = prompts_that_fit(model, questions, shots)
 
     def answer(batch: list[int]) -> list[dict]:
         rows = model.option_log_likelihoods([prompts[position] for position in batch], OPTIONS)
@@ -57,7 +67,27 @@ def answer_questions(
                 "correct": choice == question.answer,
             }
         )
-    return records, sum(map(len, prompts))
+    return Choices(records, sum(map(len, prompts)), dropped)
+
+
+def prompts_that_fit(
+    model: LanguageModel, questions: Sequence[Question], shots: dict[str, Sequence[Question]]
+) -> tuple[list[list[int]], int]:
+    """Return the token ids of each question's prompt, and how many worked examples were left out in all.
+
+    Where a prompt is longer than the model's context, its last worked example is dropped, then the one before, as in
+    Hendrycks et al.'s `evaluate.py`. Raises UserError if a question does not fit without any.
+    """
+    kept = [list(shots[question.subject]) for question in questions]
+    prompts = model.text_ids([mmlu_prompt(question, shown) for question, shown in zip(questions, kept, strict=True)])
+    dropped = 0
+    for position, question in enumerate(questions):
+        while model.context is not None and len(prompts[position]) > model.context and kept[position]:
+            kept[position].pop()
+            dropped += 1
+            (prompts[position],) = model.text_ids([mmlu_prompt(question, kept[position])])
+    model.check_prompts(prompts, 0, "mmlu.subjects: the question alone is too long")
+    return prompts, dropped
 
 
 def summarise(records: Sequence[dict]) -> dict:

@@ -54,6 +54,11 @@ class Predictor:
         """Return the token ids that ask `question` about the database `db_id`."""
         return self.model.chat_ids(self.prompt.messages(question, db_id))
 
+    def check(self, prompts: list[list[int]]) -> None:
+        """Raise UserError unless all `prompts` and their answers fit into the model's context."""
+        change = "prompt.schema, prompt.few_shot or generation.max_new_tokens"
+        self.model.check_prompts(prompts, self.max_new_tokens, change)
+
     def answers(self, prompts: list[list[int]]) -> list[Answer]:
         """Return the answer to each of `prompts` (token ids), asked as one batch."""
         outputs = self.model.generate(prompts, self.max_new_tokens)
@@ -70,11 +75,12 @@ def predict(
     """Answer `examples` (records of `dev.jsonl`) greedily and return one record each, in their order.
 
     A record holds `index`, `db_id`, `question`, `gold`, `raw` (the model's text), `sql` (extracted) and `new_tokens`
-    (its end token included). Finished batches are journaled and not asked again. Returns None in all processes but the
-    main one.
+    (its end token included); the first also `prompt`, as the model read it: the reports' example. Finished batches are
+    journaled and not asked again. Returns None in all processes but the main one.
     """
     predictor = Predictor(model, prompt, generation.max_new_tokens)
     prompts = [predictor.prompt_ids(example["question"], example["db_id"]) for example in examples]
+    predictor.check(prompts)
 
     def answer(positions: list[int]) -> list[dict]:
         return [asdict(found) for found in predictor.answers([prompts[position] for position in positions])]
@@ -88,7 +94,10 @@ def predict(
         Answer(records[position]["raw"], records[position]["new_tokens"], prompt.rule)
         for position in range(len(examples))
     ]
-    return [_prediction(example, answer) for example, answer in zip(examples, answers, strict=True)]
+    predictions = [_prediction(example, answer) for example, answer in zip(examples, answers, strict=True)]
+    for prediction in predictions[:1]:
+        prediction["prompt"] = model.decode(prompts[0])
+    return predictions
 
 
 def _prediction(example: dict, answer: Answer) -> dict:

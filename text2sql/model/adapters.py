@@ -13,11 +13,16 @@ from typing import Any
 
 from text2sql.core.errors import DISK_FULL, RunError, UserError, did_you_mean
 from text2sql.core.files import atomic_directory, read_object
-from text2sql.core.params import LoraParams, ModelParams
+from text2sql.core.params import AUTO_MODULES, LoraParams, ModelParams
 from text2sql.model.adapter_tokens import fit_tokens
 from text2sql.model.base_identity import RECORD, base_identity, check_trained_on
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+ROUTERS = {"gate", "router", "shared_expert_gate"}
+# PEFT refuses these modules in these architectures, whose kernels read their weights past the module.
+STATE_SPACE = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
+FUSED = {"conv1d", "out_proj"}
 
 
 def add_adapter(base: Any, lora: LoraParams, seed: int, loader: str) -> Any:
@@ -27,15 +32,16 @@ def add_adapter(base: Any, lora: LoraParams, seed: int, loader: str) -> Any:
     """
     import torch
 
+    names = target_modules(base, lora)
     options: dict[str, Any] = {
         "r": lora.r,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
-        "target_modules": list(lora.target_modules),
+        "target_modules": names,
         "bias": "none",
     }
     try:
-        check_targets(base, lora.target_modules)
+        check_targets(base, names)
     except ValueError as error:
         raise UserError(f"train.lora.target_modules: {error}") from None
     torch.manual_seed(seed)
@@ -51,6 +57,30 @@ def add_adapter(base: Any, lora: LoraParams, seed: int, loader: str) -> Any:
         except ValueError as error:
             raise UserError(f"train.lora.target_modules: {' '.join(str(error).split())}") from None
     return adapter_in_float32(model)
+
+
+def target_modules(base: Any, lora: LoraParams) -> list[str]:
+    """Return the names of the modules that `lora` adapts; for `auto` those of all linear layers in the base's blocks.
+
+    Left out are the output layer, what routes tokens to experts or gates them, and what PEFT refuses.
+    """
+    if lora.target_modules != [AUTO_MODULES]:
+        return list(lora.target_modules)
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    output = base.get_output_embeddings()
+    names = {
+        name.rpartition(".")[2]
+        for name, module in base.named_modules()
+        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not output
+    }
+    names -= ROUTERS
+    if base.config.model_type in STATE_SPACE:
+        names -= FUSED
+    if not names:
+        raise UserError("train.lora.target_modules: auto finds no linear layer in model.base; takes a list of names")
+    return sorted(names)
 
 
 def adapter_in_float32(model: Any) -> Any:

@@ -3,33 +3,43 @@
 Base and tuned models pass through the same code: an adapter is loaded on top of its base with PEFT and stays unmerged.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from text2sql.core.errors import RunError, UserError, is_out_of_memory
 from text2sql.core.params import ModelParams
 from text2sql.model.adapters import cast_adapter_as_in_training, check_adapter, load_adapter
+from text2sql.model.context import check_embeddings, check_prompts, context_of
 from text2sql.model.loading import load_base
-from text2sql.prompts.chat import chat_text
+from text2sql.prompts.chat import NO_VARIABLES, assistant_turn, chat_text, check_variables
 
 
 class LanguageModel:
     """A base model, with an adapter or without, for evaluation."""
 
-    def __init__(self, model: ModelParams, adapter: str | Path | None = None, other_base: bool = False) -> None:
+    def __init__(
+        self,
+        model: ModelParams,
+        adapter: str | Path | None = None,
+        other_base: bool = False,
+        template: Mapping[str, Any] = NO_VARIABLES,
+    ) -> None:
         """Load `model`, and `adapter` (a folder in PEFT's format, safetensors only) on top of it.
 
-        With `other_base`, also one that was trained on another base.
+        With `other_base`, also one that was trained on another base. `template` holds the chat template's variables.
 
-        Raises UserError for an adapter or a base that does not load, RunError as `load_base` does.
+        Raises UserError for an adapter or a base that does not load, and for a variable that the template does not
+        have; RunError as `load_base` does.
         """
-        self._loader = model.loader
+        self._loader, self._template = model.loader, template
         if adapter is not None:
             check_adapter(adapter)  # before the base, which may take minutes to load
         self.model, self.tokenizer = load_base(model)
         if adapter is not None:
             self.model, self.tokenizer = load_adapter(self.model, self.tokenizer, Path(adapter), model, other_base)
+        check_variables(self.tokenizer, template)
         if model.loader == "unsloth":
             from unsloth import FastLanguageModel
 
@@ -41,12 +51,44 @@ class LanguageModel:
             if adapter is not None:
                 cast_adapter_as_in_training(self.model)
         self.model.eval()
-        self._end_ids = _end_ids(self.model, self.tokenizer)
-        self._prefill: Any = None
-        if model.loader != "unsloth" and getattr(self.model.config, "sliding_window", None) is None:
-            from text2sql.model.prefill import Prefill
 
-            self._prefill = Prefill(self.model, self.tokenizer.pad_token_id)
+    @functools.cached_property
+    def _end_ids(self) -> set[int]:
+        """The token that ends an answer: where the chat template ends a turn, as in training, whatever else names one.
+
+        Raises UserError if there is none, or none that the model has an embedding for.
+        """
+        end_id = assistant_turn(self.tokenizer, self._template).end_id
+        check_embeddings(self.model, [[end_id]])
+        return {end_id}
+
+    @functools.cached_property
+    def _cache_layers(self) -> set[type] | None:
+        from text2sql.model.library_way import MASKED, cache_layers
+
+        return MASKED if self._loader == "unsloth" else cache_layers(self.model)
+
+    @functools.cached_property
+    def _prefill(self) -> Any:
+        """Our own way to a cache, or None where the library's takes its place."""
+        from text2sql.model.library_way import is_plain_attention
+
+        if self._loader == "unsloth" or not is_plain_attention(self.model, self._cache_layers):
+            return None
+        from text2sql.model.prefill import Prefill
+
+        return Prefill(self.model, self.tokenizer.pad_token_id)
+
+    @functools.cached_property
+    def _library(self) -> Any:
+        from text2sql.model.library_way import LibraryWay
+
+        return LibraryWay(self.model, self.tokenizer.pad_token_id, self._cache_layers)
+
+    @property
+    def context(self) -> int | None:
+        """How many tokens the model was made to read, or None if its architecture sets no limit."""
+        return context_of(self.model)
 
     @property
     def device(self) -> Any:
@@ -68,21 +110,39 @@ class LanguageModel:
 
     def chat_ids(self, messages: list[dict]) -> list[int]:
         """Return the token ids of `messages` in the chat template, up to the start of the assistant's answer."""
-        text = chat_text(self.tokenizer, messages, add_generation_prompt=True)
+        text = chat_text(self.tokenizer, messages, True, self._template)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the token ids of each of the plain `texts`, after the model's BOS if it has one."""
-        return self.tokenizer(list(texts))["input_ids"]
+        """Return the token ids of each of the plain `texts`, after the model's BOS if it has one.
+
+        What the tokenizer puts behind a text is left away: an end token there would end the text before its answer.
+        """
+        ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return [[*self._start_ids, *text] for text in ids]
+
+    @functools.cached_property
+    def _start_ids(self) -> list[int]:
+        """What the tokenizer itself puts before a text."""
+        bare = self.tokenizer("Answer:", add_special_tokens=False)["input_ids"]
+        whole = self.tokenizer("Answer:")["input_ids"]
+        starts = range(len(whole) - len(bare) + 1)
+        return whole[: next((start for start in starts if whole[start : start + len(bare)] == bare), 0)]
+
+    def check_prompts(self, prompts: Sequence[list[int]], new_tokens: int, change: str) -> None:
+        """Raise UserError unless `prompts`, with `new_tokens` after each, fit the model; `change` says what helps."""
+        check_prompts(self.model, prompts, new_tokens, change)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of generated `ids`, without special tokens."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+        """Return the text of generated `ids` without the end token; other special tokens stay, and end the SQL."""
+        ids = ids[:-1] if ids and ids[-1] in self._end_ids else ids
+        return self.tokenizer.decode(ids)
 
     def generate(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
         """Return the greedy continuation of each of `prompts` (token ids), up to and including its end token.
 
-        One batch, halved when out of memory. Raises RunError if a single prompt does not fit.
+        One batch, halved when out of memory. Raises RunError if a single prompt does not fit, and UserError for a chat
+        template that ends no turn.
         """
         generate = self._generate if self._prefill else self._generate_with_library
         return _halving(lambda part: generate(part, max_new_tokens), prompts)
@@ -109,7 +169,7 @@ class LanguageModel:
         import torch
 
         with torch.inference_mode():
-            logits = self._prefill(prompts).logits if self._prefill else self._last_logits(prompts)
+            logits = self._prefill(prompts).logits if self._prefill else self._library.last_logits(prompts)
             chosen = torch.log_softmax(logits.float(), dim=-1)[:, option_ids]
         return [[round(value, 6) for value in row] for row in chosen.tolist()]
 
@@ -118,49 +178,18 @@ class LanguageModel:
 
         from text2sql.model.decoding import decode
 
+        end_ids = self._end_ids  # before the first pass: there may be none
         with torch.inference_mode():
-            return decode(self.model, self._prefill(prompts), max_new_tokens, self._end_ids)
+            return decode(self.model, self._prefill(prompts), max_new_tokens, end_ids)
 
     def _generate_with_library(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
-        """Generate with the library's own `generate`: for unsloth, and for models with a sliding window."""
         import torch
 
-        ids, mask = self._padded(prompts)
-        with torch.inference_mode():
-            sequences = self.model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                eos_token_id=sorted(self._end_ids),
-                pad_token_id=self.tokenizer.pad_token_id,
-            )
         from text2sql.model.decoding import up_to_end
 
-        return [up_to_end(row, self._end_ids) for row in sequences[:, ids.shape[1] :].tolist()]
-
-    def _last_logits(self, prompts: list[list[int]]) -> Any:
-        ids, mask = self._padded(prompts)
-        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
-        return self.model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits[:, -1]
-
-    def _padded(self, prompts: list[list[int]]) -> tuple[Any, Any]:
-        """Return ids and mask of `prompts`, padded on the left, each (batch, longest)."""
-        import torch
-
-        width = max(map(len, prompts))
-        padding = [width - len(prompt) for prompt in prompts]
-        pad = self.tokenizer.pad_token_id
-        ids = [[pad] * missing + prompt for missing, prompt in zip(padding, prompts, strict=True)]
-        mask = [[0] * missing + [1] * (width - missing) for missing in padding]
-        return torch.tensor(ids, device=self.device), torch.tensor(mask, device=self.device)
-
-
-def _end_ids(model: Any, tokenizer: Any) -> set[int]:
-    """Return all tokens that end an answer: those of the model's generation config, and the tokenizer's EOS."""
-    configured = model.generation_config.eos_token_id
-    configured = configured if isinstance(configured, list) else [configured]
-    return {token for token in (*configured, tokenizer.eos_token_id) if token is not None}
+        with torch.inference_mode():
+            rows = self._library.generate(prompts, max_new_tokens, sorted(self._end_ids))
+        return [up_to_end(row, self._end_ids) for row in rows]
 
 
 def _halving(work: Callable[[list[list[int]]], list], prompts: list[list[int]]) -> list:

@@ -12,10 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.core.errors import RunError, UserError
-from text2sql.core.files import user_cache
+from text2sql.core.files import read_object, user_cache
 from text2sql.core.params import ModelParams
 from text2sql.core.startup import quick_imports
 from text2sql.model.bases import EMBEDDED_BASE
+
+FORMS = f"a folder or hub id in Hugging Face's format with weights as safetensors, or {EMBEDDED_BASE}"
+# Forms of weights that are not read, and why.
+SINGLE_FILES = {
+    ".gguf": "GGUF, of the carried bases only",
+    **dict.fromkeys((".bin", ".ckpt", ".pkl", ".pt", ".pth"), "a pickle, which can run code"),
+    ".safetensors": "weights alone, without config and tokenizer",
+}
 
 
 def check_hardware(model: ModelParams, optim: str | None = None) -> None:
@@ -47,11 +55,21 @@ def load_base(model: ModelParams, max_seq_len: int = 2048) -> tuple[Any, Any]:
     loader = _load_with_unsloth if model.loader == "unsloth" else _load_with_transformers
     with _loading_errors(model):
         base, tokenizer = loader(source, model, max_seq_len)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    _set_padding_token(base, tokenizer)
     if tokenizer.chat_template is None:
         raise UserError(f"model.base: {model.base} has no chat template; wanted an instruction-tuned model")
     return base, tokenizer
+
+
+def _set_padding_token(base: Any, tokenizer: Any) -> None:
+    """Give `tokenizer` a padding token that has an embedding. Padding is masked, so that any special token serves."""
+    embeddings = base.get_input_embeddings().weight.shape[0]
+    special = sorted(token for token, added in tokenizer.added_tokens_decoder.items() if added.special)
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id, *special):
+        if token is not None and token < embeddings:
+            tokenizer.pad_token = tokenizer.convert_ids_to_tokens(token)
+            return
+    raise UserError("model.base: its tokenizer has no special token that could end a turn or pad a batch")
 
 
 def _source(model: ModelParams) -> str:
@@ -63,13 +81,36 @@ def _source(model: ModelParams) -> str:
     path = Path(model.base).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise UserError(f"model.base: {model.base} has no config.json; wanted a model in Hugging Face's format")
+            raise UserError(
+                f"model.base: {model.base} has no config.json; wanted a model in Hugging Face's format{_found(path)}"
+            )
+        _check_weights(model.base, path)
         return str(path)
+    if path.suffix in SINGLE_FILES and (looks_local or path.is_file()):
+        raise UserError(f"model.base: {model.base} is not read: {SINGLE_FILES[path.suffix]}; takes {FORMS}")
     if looks_local:
         raise UserError(
             f"model.base: {model.base} is no folder; takes {EMBEDDED_BASE}, a local folder, or a hub id (owner/name)"
         )
     return model.base
+
+
+def _check_weights(base: str, folder: Path) -> None:
+    """Raise UserError unless `folder` holds its weights as safetensors: nothing is loaded that could run code."""
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"model.base: {base} does not load: it has no *.safetensors{_found(folder)}; takes {FORMS}")
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        files = read_object(index, {"weight_map": dict})["weight_map"].values()
+        other = next((name for name in files if not str(name).endswith(".safetensors")), None)
+        if other is not None:
+            raise UserError(f"model.base: {base} does not load: {index.name} names {other!r}; takes {FORMS}")
+
+
+def _found(folder: Path) -> str:
+    """Return what of the forms that are not read lies in `folder`, in words."""
+    found = sorted(file for file in folder.iterdir() if file.suffix in SINGLE_FILES)
+    return f", found {found[0].name} ({SINGLE_FILES[found[0].suffix]})" if found else ""
 
 
 def _dtype(name: str) -> Any:
@@ -148,6 +189,14 @@ def _loading_errors(model: ModelParams) -> Iterator[None]:
             raise RunError(message) from error
         if name in ("RepositoryNotFoundError", "RevisionNotFoundError", "EntryNotFoundError", "GatedRepoError"):
             raise UserError(f"model.base: {model.base} (revision {model.revision}): {name} on the hub") from error
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"model.base: {model.base} needs code of its own repository, which is not run; takes a model of an "
+                "architecture that transformers has"
+            ) from error
+        if "safetensors" in str(error) and "file named" in str(error):
+            message = f"model.base: {model.base} does not load: it has no model.safetensors; takes {FORMS}"
+            raise UserError(message) from error
         if isinstance(cause, OSError) and "/" in model.base and not Path(model.base).exists():
             raise RunError(
                 f"model.base: {model.base} could not be fetched from the hub ({name}); name a local folder, or "

@@ -75,6 +75,7 @@ def _of_run(run: Run) -> dict[str, Any]:
         "timings": list(run.timings.values()),
         "on_gpu": any(timing["peak_gpu_memory_gb"] is not None for timing in run.timings.values()),
         "provenance": run.provenance,
+        "example_prompt": run.example_prompt,
         "examples": Markup(script_json(explored)),
         "examples_shown": len(explored["examples"]),
         "examples_in_all": run.comparison.summary.spider_total,

@@ -11,7 +11,7 @@ from text2sql.comparison.cost import costs
 from text2sql.comparison.result import ACCURACY, ALL, EXECUTION, OFFICIAL, Comparison, Difference, PairComparison
 from text2sql.data.mmlu import CATEGORY_NAMES
 from text2sql.report import paper
-from text2sql.report.markdown_text import DASH, bullets, table
+from text2sql.report.markdown_text import DASH, bullets, code_block, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, p_value, percent, points
 from text2sql.report.run import Run, machine
 from text2sql.report.sentences import gate_lines, listed, sentences, sqlite_lines
@@ -43,6 +43,8 @@ def markdown(run: Run) -> str:
         "## Base, device and libraries",
         provenance_table(run.provenance),
     ]
+    if run.example_prompt:
+        sections += ["## A prompt as the base read it", code_block(run.example_prompt)]
     return "\n\n".join(sections) + "\n"
 
 

@@ -1,5 +1,6 @@
-"""Markdown's lists and tables."""
+"""Markdown's lists, tables and code blocks."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,12 @@ DASH = "-"
 def bullets(lines: Iterable[str]) -> str:
     """Return `lines` as a Markdown list."""
     return "\n".join(f"- {line}" for line in lines)
+
+
+def code_block(text: str) -> str:
+    """Return `text` as a Markdown code block, fenced by more backticks than any in it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}"
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -47,6 +47,8 @@ class Run:
     verdicts: {model: lines of data/verdicts/spider/<model>.jsonl}, the same examples in the same order for all; all of
         them or, where `explorer.explorer_step` says so, every n-th.
     schemas: {db_id: schema} as in data/prepared/spider/schemas.json; more than the verdicts name are fine.
+    example_prompt: the first question's prompt as the base read it, with all that its chat template adds; None for a
+        run that did not keep it.
     provenance: {heading: value, or a mapping of any depth}, such as {"git": {"revision": …}, "data": {path: md5}}.
     """
 
@@ -58,6 +60,7 @@ class Run:
     verdicts: Mapping[str, Sequence[Mapping[str, Any]]]
     schemas: Mapping[str, Mapping[str, Any]]
     provenance: Mapping[str, Any]
+    example_prompt: str | None = None
 
     @property
     def models(self) -> ModelTable:
@@ -95,7 +98,13 @@ def read_run(params: Params) -> Run:
         },
         schemas=read_json(paths.SCHEMAS),
         provenance=provenance(timings, found),
+        example_prompt=_example_prompt(paths.PREDICTIONS / f"{models.base}.jsonl"),
     )
+
+
+def _example_prompt(predictions: Path) -> str | None:
+    first = next(iter_jsonl(predictions, PREDICTION), {})
+    return first["prompt"] if isinstance(first.get("prompt"), str) else None
 
 
 def _read_results(model: str, spider_verdicts: Path) -> ModelResults:

@@ -1,8 +1,8 @@
 """From conversations to token ids with a label for each token that the loss counts.
 
 The prompt is that of evaluation, in the base's chat template up to the start of the assistant's turn; the completion
-is the answer and the end-of-turn token. Prompt and completion are tokenised separately, as in generation, where the
-model reads the prompt's tokens and then adds its own.
+is the answer and the end-of-turn token, with the white space that the template puts around the answer. The prompt's
+tokens are those of generation, where the model reads them and then adds its own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from typing import Any
 from text2sql.core.errors import UserError
 from text2sql.core.params import PromptParams
 from text2sql.data.schema import Schema
-from text2sql.prompts.chat import chat_text
+from text2sql.prompts.chat import NO_VARIABLES, Turn, assistant_turn, chat_text, check_variables
 from text2sql.prompts.messages import FewShot, bare_messages, spider_messages
 
 # The label of a token that the loss ignores: PyTorch's and transformers' convention.
@@ -69,16 +69,22 @@ def _question_and_query(record: dict, place: str) -> tuple[str, str]:
     return values[0], values[1].strip()
 
 
-def encode(tokenizer: Any, pairs: Sequence[tuple[list[dict], str]], max_seq_len: int) -> tuple[list, int]:
+def encode(
+    tokenizer: Any,
+    pairs: Sequence[tuple[list[dict], str]],
+    max_seq_len: int,
+    template: Mapping[str, Any] = NO_VARIABLES,
+) -> tuple[list, int]:
     """Return the TrainingExamples of `pairs`, and how many pairs were left out as longer than `max_seq_len` tokens.
 
-    They are left out whole: a truncated answer would teach the model to stop in the middle. Raises UserError if none
-    remains.
+    `template` holds the chat template's variables. Long pairs are left out whole: a truncated answer would teach the
+    model to stop in the middle. Raises UserError if none remains.
     """
     if not pairs:
         raise UserError("there are no training examples: the train split is empty")
-    end_id = end_of_turn_id(tokenizer)
-    examples = [_encode_pair(tokenizer, messages, answer, end_id) for messages, answer in pairs]
+    check_variables(tokenizer, template)
+    turn = assistant_turn(tokenizer, template)
+    examples = [_encode_pair(tokenizer, messages, answer, turn, template) for messages, answer in pairs]
     kept = [example for example in examples if len(example.input_ids) <= max_seq_len]
     if not kept:
         shortest = min(len(example.input_ids) for example in examples)
@@ -89,25 +95,15 @@ def encode(tokenizer: Any, pairs: Sequence[tuple[list[dict], str]], max_seq_len:
     return kept, len(examples) - len(kept)
 
 
-def _encode_pair(tokenizer: Any, messages: list[dict], answer: str, end_id: int) -> TrainingExample:
+def _encode_pair(
+    tokenizer: Any, messages: list[dict], answer: str, turn: Turn, template: Mapping[str, Any]
+) -> TrainingExample:
     # The template writes the special tokens, BOS among them: the tokenizer must not add them again.
-    prompt = tokenizer(chat_text(tokenizer, messages, add_generation_prompt=True), add_special_tokens=False)
-    completion = [*tokenizer(answer, add_special_tokens=False)["input_ids"], end_id]
-    return TrainingExample(prompt["input_ids"] + completion, [IGNORED] * len(prompt["input_ids"]) + completion)
-
-
-def end_of_turn_id(tokenizer: Any) -> int:
-    """Return the token that the chat template puts right after an assistant's answer.
-
-    That is `<|im_end|>` for SmolLM2 and `<|eot_id|>` for Llama 3, whose tokenizer may have another EOS token. Raises
-    UserError if the template puts none there.
-    """
-    answer = "SELECT count(*) FROM singer"
-    messages = [{"role": "user", "content": "How many?"}, {"role": "assistant", "content": answer}]
-    text = chat_text(tokenizer, messages, add_generation_prompt=False)
-    tail = text[text.rindex(answer) + len(answer) :] if answer in text else ""
-    if tail:
-        first = tokenizer(tail, add_special_tokens=False)["input_ids"][0]
-        if first in tokenizer.all_special_ids or first in tokenizer.added_tokens_decoder:
-            return first
-    raise UserError("model.base: its chat template ends an assistant's turn without a special token")
+    prompt = chat_text(tokenizer, messages, True, template)
+    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    whole = tokenizer(prompt + turn.completion(answer), add_special_tokens=False)["input_ids"]
+    if whole[: len(ids)] == ids:
+        completion = whole[len(ids) :]
+    else:  # a token that spans both: the model reads the prompt's tokens and then adds its own
+        completion = tokenizer(turn.completion(answer), add_special_tokens=False)["input_ids"]
+    return TrainingExample(ids + completion, [IGNORED] * len(ids) + completion)

@@ -15,6 +15,7 @@ from text2sql.core.processes import Processes
 from text2sql.core.startup import quick_imports
 from text2sql.core.timing import Stopwatch
 from text2sql.model.adapters import add_adapter, without_needless_casts
+from text2sql.model.context import check_prompts
 from text2sql.model.loading import check_hardware, load_base
 from text2sql.model.run_key import LIBRARIES, weights_and_runtime
 from text2sql.training.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
@@ -57,7 +58,8 @@ def train_adapter(
     job.check_step_size()  # before the base is loaded
     fix_workspace()
     base, tokenizer = load_base(job.model, recipe.max_seq_len)
-    examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len)
+    examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len, job.template)
+    check_prompts(base, [example.input_ids for example in examples], 0, "train.max_seq_len or prompt.schema")
     store = CheckpointStore(f"train_{job.name}", _key(base, examples, job), checkpoints)
     if processes.is_main:
         store.lock()

@@ -1,6 +1,8 @@
 """What is trained, how, and by how many processes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from text2sql.core.errors import UserError
 from text2sql.core.params import ModelParams, TrainParams
@@ -12,6 +14,7 @@ class TrainingJob:
     """One adapter's training: its model's name (`m1`, `m2`), base, recipe, and the processes that share it.
 
     `stage` names its stage in dvc.yaml, if it is one: checkpoints then depend on the stage's inputs and code too.
+    `template` holds the chat template's variables.
     """
 
     name: str
@@ -19,6 +22,7 @@ class TrainingJob:
     recipe: TrainParams
     processes: Processes = Processes()
     stage: str | None = None
+    template: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def step_size(self) -> int:

@@ -285,6 +285,8 @@ def _arguments(job: TrainingJob, model: Any, folder: Path, steps_between_reads: 
         logging_steps=steps_between_reads,
         logging_nan_inf_filter=False,  # a NaN or infinite loss stops the training
         save_strategy="no",  # `Watch` says when
+        # The loss counts answers alone: how a mixture of experts balances depends on how a step is cut.
+        router_aux_loss_coef=0.0,
         report_to="none",
         disable_tqdm=True,  # `Progress` is our bar
         # Copy the next step's examples to the GPU without waiting for it.
