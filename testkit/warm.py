@@ -106,8 +106,8 @@ def _run(asking: socket.socket) -> int:
     for place, descriptor in enumerate(descriptors):
         os.dup2(descriptor, place)
         os.close(descriptor)
-    # The server's own may be files, where these are pipes.
-    sys.stdout, sys.stderr = (open(place, "w", encoding="utf-8", buffering=1, closefd=False) for place in (1, 2))
+    # New ones: those of the server believe in its own files, which may be seekable where these are not.
+    sys.stdout, sys.stderr = (open(place, "w", buffering=1, closefd=False) for place in (1, 2))
     folder, environment, arguments = json.loads(request)
     os.chdir(folder)
     os.environ.clear()

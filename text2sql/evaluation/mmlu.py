@@ -71,7 +71,7 @@ def answer_questions(
 
 
 def prompts_that_fit(
-    model: LanguageModel, questions: Sequence[Question], shots: dict[str, Sequence[Question]]
+    model: LanguageModel, questions: Sequence[Question], shots: Mapping[str, Sequence[Question]]
 ) -> tuple[list[list[int]], int]:
     """Return the token ids of each question's prompt, and how many worked examples were left out in all.
 

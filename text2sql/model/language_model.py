@@ -63,7 +63,8 @@ class LanguageModel:
         return {end_id}
 
     @functools.cached_property
-    def _cache_layers(self) -> set[type] | None:
+    def _cache_layers(self) -> Any:
+        """The kinds of cache layers that the model makes, or None; see `library_way`."""
         from text2sql.model.library_way import MASKED, cache_layers
 
         return MASKED if self._loader == "unsloth" else cache_layers(self.model)

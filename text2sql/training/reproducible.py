@@ -28,11 +28,12 @@ def deterministic_kernels(device_type: str) -> Iterator[None]:
 
     settings: Any = torch.utils.deterministic  # its one attribute is no part of its types
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    fills = settings.fill_uninitialized_memory
+    deterministic: Any = torch.utils.deterministic  # its one setting is made at import, where types do not see it
+    fills = deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
-    settings.fill_uninitialized_memory = False  # costs time, and only hides reads of what is not set
+    deterministic.fill_uninitialized_memory = False  # costs time, and only hides reads of what is not set
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        settings.fill_uninitialized_memory = fills
+        deterministic.fill_uninitialized_memory = fills
