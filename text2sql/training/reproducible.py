@@ -26,7 +26,6 @@ def deterministic_kernels(device_type: str) -> Iterator[None]:
         return
     import torch
 
-    settings: Any = torch.utils.deterministic  # its one attribute is no part of its types
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     deterministic: Any = torch.utils.deterministic  # its one setting is made at import, where types do not see it
     fills = deterministic.fill_uninitialized_memory
