@@ -54,7 +54,9 @@ def test_prompts_beyond_the_context_are_one_line_before_the_first_pass(short, tm
 
 def test_training_examples_beyond_the_context_are_one_line(short, tmp_path):
     long = [*PAIRS, ([{"role": "user", "content": "one " * 60}], "SELECT 1")]
-    with pytest.raises(UserError, match=r"of 8 prompts do not fit into its context of 64 tokens: the longest has"):
+    with pytest.raises(
+        UserError, match=r"of 8 training examples do not fit into its context of 64 tokens: the longest has"
+    ):
         train_adapter(TrainingJob("m1", model_params(short), recipe(max_seq_len=512)), long, tmp_path)
 
 

@@ -18,17 +18,19 @@ def context_of(model: Any) -> int | None:
     return context
 
 
-def check_prompts(model: Any, prompts: Sequence[list[int]], new_tokens: int, change: str) -> None:
+def check_prompts(
+    model: Any, prompts: Sequence[list[int]], new_tokens: int, change: str, what: str = "prompts"
+) -> None:
     """Raise UserError unless all `prompts` (token ids) and as many `new_tokens` after each fit into the context.
 
-    Likewise for a token without an embedding. `change` says what the user can change.
+    Likewise for a token without an embedding. `change` says what the user can change, `what` what the prompts are.
     """
     context = context_of(model)
     lengths = [len(prompt) for prompt in prompts]
     long = [length for length in lengths if context is not None and length + new_tokens > context]
     if long:
         raise UserError(
-            f"model.base: {len(long):,} of {len(prompts):,} prompts do not fit into its context of {context:,} tokens"
+            f"model.base: {len(long):,} of {len(prompts):,} {what} do not fit into its context of {context:,} tokens"
             + (f" with {new_tokens:,} for the answer" if new_tokens else "")
             + f": the longest has {max(long):,}; change {change}"
         )

@@ -59,7 +59,8 @@ def train_adapter(
     fix_workspace()
     base, tokenizer = load_base(job.model, recipe.max_seq_len)
     examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len, job.template)
-    check_prompts(base, [example.input_ids for example in examples], 0, "train.max_seq_len or prompt.schema")
+    ids = [example.input_ids for example in examples]
+    check_prompts(base, ids, 0, "train.max_seq_len or prompt.schema", "training examples")
     store = CheckpointStore(f"train_{job.name}", _key(base, examples, job), checkpoints)
     if processes.is_main:
         store.lock()
