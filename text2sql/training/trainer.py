@@ -166,6 +166,9 @@ class AdapterTrainer(SFTTrainer):
         if self.recordings and self.plan.replays:
             model.train()
             return sum(self.recordings.run(part, count) for part in parts)
+        if isinstance(self.recordings, RecordedShapes):
+            model.train()
+            return sum(self.recordings.run_eagerly(part, count) for part in parts)
         losses = []
         for number, part in enumerate(parts, start=1):
             # Several processes exchange their gradients once, after the last part.
