@@ -17,7 +17,6 @@ from text2sql.data.schema import read_schemas
 def main(arguments: Sequence[str]) -> int | None:
     """Write `models/<model>/`, `metrics/train/<model>.json` and `_loss.csv`, and `data/timings/train_<model>.json`."""
     name, params = model_and_params(__doc__.splitlines()[0], arguments, tuned_only=True)
-
     from text2sql.training.fine_tune import Interrupted
 
     try:

@@ -18,8 +18,8 @@ def fix_workspace() -> None:
 def deterministic_kernels(device_type: str) -> Iterator[None]:
     """Take PyTorch's deterministic kernels within the block where `device_type` is "cuda".
 
-    Attention's backward pass would otherwise add up in whatever order its blocks end. A kernel that has no
-    deterministic form warns and runs. On a CPU nothing changes: the number of threads decides the order there.
+    A kernel without a deterministic form, or one that takes it only in strict mode, as cuDNN's attention does, warns
+    and runs: strict mode would end the training of some architectures. On a CPU nothing changes.
     """
     if device_type != "cuda":
         yield
