@@ -120,7 +120,7 @@ review: $(INSTALLED)
 	@text2sql review --base $(BASE)
 
 moved: $(INSTALLED)
-	@python -m text2sql.report.moved --since $(SINCE)
+	@text2sql moved --since $(SINCE)
 
 bench: $(INSTALLED)
 	python -m benchmarks $(if $(SHORT),--short --results tmp/benchmarks)

@@ -107,5 +107,5 @@ class TestWheel:
     def test_it_reviews_and_holds_the_gate(self, environment, tmp_path, repository):
         clone = tmp_path / "clone"
         subprocess.run(["git", "clone", "-q", repository, clone], check=True)
-        printed = run(environment[0], clone, "python", "-m", "text2sql.report.review", "--base", "HEAD")
+        printed = run(environment[0], clone, "text2sql", "review", "--base", "HEAD")
         assert "### Verdict" in printed and "No param changed." in printed

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from text2sql.cli.moved import main as moved
 from text2sql.core.files import write_json
 from text2sql.report.lock import md5
-from text2sql.report.moved import main as moved
 from text2sql.report.stale import changed_code, stale_parts
 
 

@@ -1,34 +1,31 @@
 """Hold a new run's accuracies against those that git has: which lies outside the interval that was reported?
 
-    python -m text2sql.report.moved --since HEAD      after `dvc repro --force`; exit 1 where one does
-
 The weekly run of CI asks this: code, libraries and machine may move an accuracy within its 95 % interval (Wilson's, as
 metrics/spider/ and metrics/mmlu/ carry it), and no further.
 """
 
 import json
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from text2sql.core.errors import ArgumentParser, UserError, run
+from text2sql.core.errors import UserError
 from text2sql.core.files import read_json
 
 FOLDERS = ("metrics/spider", "metrics/mmlu")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print each accuracy that moved beyond its interval; return 1 where there is one, else 0."""
-    parser = ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--since", required=True, help="the commit with the metrics to hold against, such as HEAD")
-    revision = parser.parse_args(arguments).since
+def moved_accuracies(revision: str) -> tuple[list[str], int]:
+    """Return a line for each accuracy beyond the interval that git has for it at `revision`, and how many files there are.
+
+    Raises UserError where there are no metrics, or git has none of that name.
+    """
     paths = sorted(path.as_posix() for folder in FOLDERS for path in Path(folder).glob("*.json"))
     if not paths:
         raise UserError(f"{', '.join(FOLDERS)}: no metrics here; `dvc repro` writes them")
     moved = [f"{path}: {line}" for path in paths for line in beyond_interval(read_at(revision, path), read_json(path))]
-    print("\n".join(moved or [f"every accuracy of {len(paths)} files lies within its interval at {revision}"]))
-    return 1 if moved else 0
+    return moved, len(paths)
 
 
 def beyond_interval(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -48,7 +45,3 @@ def read_at(revision: str, path: str) -> Any:
     if found.returncode:
         raise UserError(f"{revision}: {path}: {' '.join(found.stderr.split())}")
     return json.loads(found.stdout)
-
-
-if __name__ == "__main__":
-    run(main)
