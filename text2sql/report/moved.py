@@ -17,7 +17,7 @@ FOLDERS = ("metrics/spider", "metrics/mmlu")
 
 
 def moved_accuracies(revision: str) -> tuple[list[str], int]:
-    """Return a line for each accuracy beyond the interval that git has for it at `revision`, and how many files there are.
+    """Return a line for each accuracy beyond the interval that git has at `revision`, and how many files were read.
 
     Raises UserError where there are no metrics, or git has none of that name.
     """
