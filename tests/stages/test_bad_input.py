@@ -585,7 +585,8 @@ def sound(repository, micro_model, tmp_path_factory):
         assert importlib.import_module("stages.compare").main([]) == 0
         torch.manual_seed(0)
         base = AutoModelForCausalLM.from_pretrained(micro_model)
-        config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"])
+        # As after a training: the second matrices are not zero, as a fresh adapter's are, which is refused.
+        config = peft.LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"], init_lora_weights=False)
         peft.get_peft_model(base, config).save_pretrained("models/m1")
     project.commit("sound")
     (folder / "params.yaml").write_text("# An edit.\n" + (folder / "params.yaml").read_text())

@@ -105,4 +105,4 @@ def test_what_a_pass_holds_depends_on_the_kind_of_gpu_and_not_on_what_is_free(mo
         )
         found.setdefault(whole, set()).add(tokens_per_pass(model))
     assert all(len(tokens) == 1 for tokens in found.values())
-    assert found[140e9] == {TOKENS_ON_GPU} and max(found[12e9]) < TOKENS_ON_GPU
+    assert max(found[12e9]) < max(found[140e9]) <= TOKENS_ON_GPU
