@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def database_of(db_id: str) -> Path:
-    """Return the file of a database. Raises UserError where there is none."""
+    """Return the file of a database. Raises UserError if it is missing."""
     path = DATABASES / db_id / f"{db_id}.sqlite"
     if not path.is_file():
         raise UserError(f"{path}: no such file; run prepare again")

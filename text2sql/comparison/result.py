@@ -32,7 +32,7 @@ class Difference:
 
     p_holm: the exact two-sided McNemar p, adjusted by Holm's method within its family.
     smallest_detectable_pts: the smallest difference that so many questions show with 80 % power at the observed
-        discordance and an unadjusted level of 5 %; None where there is none.
+        discordance and an unadjusted level of 5 %; None if no difference is.
     """
 
     difference_pts: float
@@ -111,7 +111,7 @@ class Summary:
     pairs: tuple[PairSummary, ...]
 
     def against_base(self, model: str) -> PairSummary:
-        """Return the pair of a tuned model and the base. Raises KeyError where there is none."""
+        """Return the pair of a tuned model and the base. Raises KeyError if it was not compared."""
         for pair in self.pairs:
             if (pair.model, pair.against) == (model, self.models.base):
                 return pair
@@ -136,7 +136,7 @@ class Comparison:
     agreement: Mapping[tuple[str, str], Agreement]
 
     def row(self, model: str, against: str, measure: str, scope: str = ALL) -> PairComparison:
-        """Return the one row of this pair, measure and scope. Raises KeyError where there is none.
+        """Return the one row of this pair, measure and scope. Raises KeyError if it was not compared.
 
         A subject and a category never share a name, so that `scope` tells them apart.
         """

@@ -63,7 +63,7 @@ def stage_dependencies(name: str, pipeline: str | Path = PIPELINE, params: str |
 
 
 def value_at(mapping: Mapping, key: str) -> Any:
-    """Return the value at a dotted `key`, or None where there is none."""
+    """Return the value at a dotted `key`, or None if the key is not there."""
     value: Any = mapping
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:

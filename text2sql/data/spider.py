@@ -57,7 +57,7 @@ class SpiderSource:
     def iter_examples(self, split: Split, limit: int | None = None) -> Iterator[Example]:
         """Yield a split's examples one by one; the file is never held in memory as a whole.
 
-        Raises UserError that names file and example where one is not right, or where there is none.
+        Raises UserError that names file and example where one is not right, or the split is empty.
         """
         name = SPLIT_FILES[split]
         if split == "dev" and not self._archive.has(name) and self._archive.has(SPLIT_FILES["dk"]):

@@ -113,7 +113,7 @@ def _without_reasoning(text: str) -> str:
 
 
 def _end(pattern: re.Pattern[str], text: str, start: int = 0) -> int:
-    """Return where the match of `pattern` at `start` ends, `start` itself where there is none."""
+    """Return where the match of `pattern` at `start` ends, `start` itself without a match."""
     found = pattern.match(text, start)
     return start if found is None else found.end()
 
@@ -163,7 +163,7 @@ _ANSWER_TAG = re.compile(r"<(answer|final|final_answer|response|solution|output|
 
 
 def _query_in(text: str) -> str | None:
-    """Return the query in an answer without reasoning, or None where there is none."""
+    """Return the query in an answer without reasoning, or None if it holds no query."""
     tags = list(_ANSWER_TAG.finditer(text))
     if tags:
         tag = tags[-1]
