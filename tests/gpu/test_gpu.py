@@ -266,18 +266,6 @@ def test_prefixes_that_are_computed_once_change_no_answer(tmp_path, monkeypatch)
     assert found[0] == found[1]
 
 
-def test_an_adapter_is_evaluated_in_the_dtype_of_its_products_in_training(tmp_path):
-    from testkit.random_models import save_random_adapter
-    from testkit.train_once import model_params
-    from text2sql.model.language_model import LanguageModel
-
-    adapter = save_random_adapter(EMBEDDED_BASE, tmp_path)
-    for dtype in ("bfloat16", "float32"):
-        model = LanguageModel(model_params(EMBEDDED_BASE, dtype=dtype), adapter).model
-        dtypes = {str(parameter.dtype) for name, parameter in model.named_parameters() if "lora_" in name}
-        assert dtypes == {f"torch.{dtype}"}
-
-
 def test_a_model_that_cannot_be_recorded_answers_alike_and_leaves_the_gpu_in_order(capsys):
     import torch
 

@@ -45,6 +45,18 @@ def test_adapter_weights_are_float32_on_a_bfloat16_base(micro_model):
     assert {dtype for name, dtype in dtypes.items() if "lora_" not in name} == {torch.bfloat16}
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_an_adapter_is_evaluated_in_the_dtype_of_its_base(micro_model, prompts, tmp_path, dtype):
+    adapter = save_random_adapter(str(micro_model), tmp_path / "adapter", LORA)
+    model = LanguageModel(model_params(micro_model, dtype=dtype), adapter)
+    products = []
+    for name, module in model.model.named_modules():
+        if name.endswith(("lora_A.default", "lora_B.default")):
+            module.register_forward_hook(lambda module, inputs, output: products.append(str(output.dtype)))
+    model.generate(prompts, 2)
+    assert set(products) == {f"torch.{dtype}"}
+
+
 def test_a_missing_adapter_is_named(micro_model, tmp_path):
     with pytest.raises(UserError, match="adapter_config.json"):
         LanguageModel(model_params(micro_model), tmp_path)

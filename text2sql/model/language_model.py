@@ -10,7 +10,7 @@ from typing import Any
 
 from text2sql.core.errors import RunError, UserError, is_out_of_memory
 from text2sql.core.params import ModelParams
-from text2sql.model.adapters import cast_adapter_as_in_training, check_adapter, load_adapter
+from text2sql.model.adapters import cast_adapter_to_base, check_adapter, load_adapter
 from text2sql.model.context import check_embeddings, check_prompts, context_of
 from text2sql.model.loading import load_base
 from text2sql.prompts.chat import NO_VARIABLES, assistant_turn, chat_text, check_variables
@@ -49,7 +49,7 @@ class LanguageModel:
 
             use_grouped_attention(self.model)
             if adapter is not None:
-                cast_adapter_as_in_training(self.model)
+                cast_adapter_to_base(self.model)
         self.model.eval()
 
     @functools.cached_property
