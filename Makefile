@@ -54,7 +54,6 @@ ifeq ($(TORCH_BUILD),)
 else
 	$(VENV)/bin/uv --system-certs pip install -q --python $(VENV)/bin/python --torch-backend $(TORCH_BUILD) -r requirements/torch.txt
 endif
-	$(call locked,requirements/embedded-base.txt)
 	$(PIP) install -q --no-deps -e .
 	@touch $@
 

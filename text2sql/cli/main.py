@@ -26,6 +26,7 @@ VERBS = (
     Verb("score", "score any system's predictions on Spider", "text2sql.cli.score"),
     Verb("check", "validate params.yaml, or other params files", "text2sql.cli.check"),
     Verb("recipe", "put a recipe in place of params.yaml", "text2sql.cli.recipe"),
+    Verb("bases", "list the carried bases and what of them is kept, or remove it", "text2sql.cli.bases"),
     Verb("holdout", "hold out training databases, to choose a recipe on them", "text2sql.cli.holdout"),
     Verb("results", "export, check and tabulate sets of results", "text2sql.cli.results"),
     Verb("changed", "say which committed results a run changed", "text2sql.cli.changed"),

@@ -27,7 +27,7 @@ from text2sql.core.params_versions import upgraded
 
 VERSION = 2
 AUTO_MODULES = "auto"  # `target_modules`: the projections that the architecture has
-BASE_TABLE = "text2sql/model/bases.py"  # what `model.files` names for a base that is no local folder
+BASE_TABLE = "text2sql/model/bases.py"  # what `model.files` names for a base that is not local
 
 
 def _number(value: Any) -> Any:
@@ -83,7 +83,8 @@ class ModelParams(_Section):
     """Which base model, and how it is loaded."""
 
     base: Text
-    files: Text = BASE_TABLE  # a local base's folder, which stages depend on
+    files: Text = BASE_TABLE  # a local base's folder or file, which stages depend on
+    source: Literal["auto", "index", "hub"] = "auto"  # where a carried base's bytes come from; they are the same
     revision: Annotated[Text | None, Field(description="a revision of the hub's repository, or null")] = None
     loader: Literal["transformers", "unsloth"]
     quantization: Literal["none", "4bit"]

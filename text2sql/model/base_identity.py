@@ -14,7 +14,7 @@ from typing import Any
 from text2sql.core.digests import file_sha256
 from text2sql.core.errors import UserError
 from text2sql.core.params import ModelParams
-from text2sql.model.bases import CARRIED, carried_base, hub_snapshot, is_local
+from text2sql.model.bases import CARRIED, carried_base, hub_snapshot, is_gguf, is_local, local_gguf
 
 RECORD = "text2sql_base"  # in `auto_mapping`
 
@@ -23,10 +23,10 @@ RECORD = "text2sql_base"  # in `auto_mapping`
 class BaseIdentity:
     """A base by what anyone can look up: never a path of this machine."""
 
-    name: str  # the hub's id of the weights, the repository of a carried GGUF, or a local folder's name
+    name: str  # the hub's id of the weights, the repository of a carried GGUF, or a local folder's or GGUF file's name
     revision: str | None = None  # on the hub: the commit
     file: str | None = None  # a carried base's GGUF
-    sha256: str | None = None  # of that file, or of the safetensors files, see `weights_sha256`
+    sha256: str | None = None  # of a GGUF file, or of the safetensors files, see `weights_sha256`
 
     def known(self) -> dict[str, str]:
         """Return what is known, by name."""
@@ -45,8 +45,10 @@ def base_identity(model: ModelParams) -> BaseIdentity:
         carried = CARRIED[model.base]
         return BaseIdentity(carried.repository, carried.commit, carried.file, carried.sha256)
     if is_local(model.base):
-        folder = Path(model.base).expanduser().resolve()
-        return BaseIdentity(folder.name, sha256=weights_sha256(folder))
+        path = Path(model.base).expanduser().resolve()
+        if is_gguf(model.base):
+            return BaseIdentity(path.name, sha256=file_sha256(path) if path.is_file() else None)
+        return BaseIdentity(path.name, sha256=weights_sha256(path))
     snapshot = hub_snapshot(model.base, model.revision)
     if snapshot is None:
         return BaseIdentity(model.base, model.revision)
@@ -116,7 +118,11 @@ def _may_be(named: str, model: ModelParams, loaded: BaseIdentity) -> bool:
 
 def _files_sha256(model: ModelParams, loaded: BaseIdentity) -> str | None:
     """Return the digest of the safetensors files that `model.base` loads from."""
-    return weights_sha256(carried_base(CARRIED[model.base])) if model.base in CARRIED else loaded.sha256
+    if model.base in CARRIED:
+        return weights_sha256(carried_base(CARRIED[model.base], model.source))
+    if is_gguf(model.base):
+        return weights_sha256(local_gguf(Path(model.base).expanduser()))
+    return loaded.sha256
 
 
 def _same(name: str, other: str) -> bool:

@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from text2sql.core.errors import RunError, UserError
+from text2sql.core.errors import RunError, UserError, did_you_mean
 from text2sql.core.files import read_object, user_cache
 from text2sql.core.params import ModelParams
 from text2sql.core.startup import quick_imports
-from text2sql.model.bases import EMBEDDED_BASE
+from text2sql.model.bases import CARRIED, EMBEDDED_BASE, carried_base, is_gguf, is_local, local_gguf
 
-FORMS = f"a folder or hub id in Hugging Face's format with weights as safetensors, or {EMBEDDED_BASE}"
+FORMS = f"a folder or hub id in Hugging Face's format with weights as safetensors, a .gguf file, {', '.join(CARRIED)}"
 # Forms of weights that are not read, and why.
 SINGLE_FILES = {
-    ".gguf": "GGUF, of the carried bases only",
+    ".gguf": "GGUF: model.base and model.files name the file itself",
     **dict.fromkeys((".bin", ".ckpt", ".pkl", ".pt", ".pth"), "a pickle, which can run code"),
     ".safetensors": "weights alone, without config and tokenizer",
 }
@@ -73,11 +73,8 @@ def _set_padding_token(base: Any, tokenizer: Any) -> None:
 
 
 def _source(model: ModelParams) -> str:
-    if model.base == EMBEDDED_BASE:
-        from text2sql.model.bases import embedded_base
-
-        return str(embedded_base())
-    looks_local = model.base.startswith((".", "/", "~")) or model.base.count("/") != 1
+    if model.base in CARRIED:
+        return str(carried_base(CARRIED[model.base], model.source))
     path = Path(model.base).expanduser()
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -86,11 +83,14 @@ def _source(model: ModelParams) -> str:
             )
         _check_weights(model.base, path)
         return str(path)
-    if path.suffix in SINGLE_FILES and (looks_local or path.is_file()):
+    if is_gguf(model.base):
+        return str(local_gguf(path))
+    if path.suffix in SINGLE_FILES and (is_local(model.base) or path.is_file()):
         raise UserError(f"model.base: {model.base} is not read: {SINGLE_FILES[path.suffix]}; takes {FORMS}")
-    if looks_local:
+    if is_local(model.base):
         raise UserError(
-            f"model.base: {model.base} is no folder; takes {EMBEDDED_BASE}, a local folder, or a hub id (owner/name)"
+            f"model.base: {model.base} is no folder; takes {', '.join(CARRIED)}, a local folder or .gguf file, or a hub "
+            f"id (owner/name){did_you_mean(model.base, CARRIED)}"
         )
     return model.base
 

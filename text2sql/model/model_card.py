@@ -5,7 +5,7 @@ from pathlib import Path
 from text2sql.core.params import ModelParams, Params
 from text2sql.core.paths import SAMPLE_SPIDER
 from text2sql.model.base_identity import base_identity
-from text2sql.model.bases import CARRIED, is_local
+from text2sql.model.bases import CARRIED, is_gguf, is_local
 
 # The licence of a base that is not carried, by what its name contains.
 LICENSES = {"smollm2": "apache-2.0", "llama-3.2": "llama3.2", "llama-3.1": "llama3.1"}
@@ -81,6 +81,8 @@ def _base_in_words(model: ModelParams) -> str:
     base = base_identity(model)
     if model.base in CARRIED:
         return f"{base.name}, file `{base.file}` (sha256 `{base.sha256}`), dequantised,"
+    if is_gguf(model.base):
+        return f"a local GGUF file, `{base.name}` (sha256 `{base.sha256}`), dequantised,"
     known = [f"revision {base.revision}"] if base.revision else []
     known += [f"sha256 of its weights `{base.sha256}`"] if base.sha256 else []
     return (f"a local base, {base.name}" if is_local(model.base) else base.name) + (
@@ -90,6 +92,8 @@ def _base_in_words(model: ModelParams) -> str:
 
 def _other_models(model: ModelParams) -> str:
     """Return a paragraph on what is not the base though its name says so; nothing where there is no such model."""
+    if is_gguf(model.base):
+        return "\nThe weights that were quantised to make that file are another model, on which nothing was measured.\n"
     if model.base not in CARRIED:
         return ""
     carried = CARRIED[model.base]

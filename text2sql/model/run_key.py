@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.core.dependencies import Key, stage_dependencies
-from text2sql.core.digests import digest_of_tree
+from text2sql.core.digests import digest_of_tree, file_sha256
 from text2sql.core.params import ModelParams
 from text2sql.core.timing import versions
 from text2sql.model.base_identity import base_identity
-from text2sql.model.bases import CARRIED, CONVERSION, check_base, hub_snapshot, is_local
+from text2sql.model.bases import CARRIED, CONVERSION, check_base, hub_snapshot, is_gguf, is_local
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 
@@ -48,6 +48,8 @@ def _weights(params: ModelParams) -> list[str]:
     """Return what stands for the base's content: a pinned sum, a commit of the hub, or a digest of all files."""
     if params.base in CARRIED:
         return [CARRIED[params.base].sha256, CONVERSION]
+    if is_gguf(params.base):
+        return [file_sha256(Path(params.base).expanduser()), CONVERSION]
     if is_local(params.base):
         return [digest_of_tree(Path(params.base).expanduser())]
     snapshot = hub_snapshot(params.base, params.revision)
