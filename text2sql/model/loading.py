@@ -200,7 +200,7 @@ def _loading_errors(model: ModelParams) -> Iterator[None]:
         if isinstance(cause, OSError) and "/" in model.base and not Path(model.base).exists():
             raise RunError(
                 f"model.base: {model.base} could not be fetched from the hub ({name}); name a local folder, or "
-                f"{EMBEDDED_BASE}, which needs no connection"
+                f"{EMBEDDED_BASE}, which the package index has too"
             ) from error
         raise UserError(f"model.base: {model.base} does not load: {name}: {cause}") from error
 
