@@ -5,6 +5,8 @@ converted once into the user's cache (docs/bases.md). A local `.gguf` is convert
 weights: reports name the file, and say "dequantised".
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from text2sql.core.digests import file_sha256
@@ -136,17 +138,22 @@ def converted_folder(file: str, sha256: str) -> Path:
     return cache() / f"{file[: -len('.gguf')][:80]}-{sha256[:16]}-{CONVERSION}"
 
 
-def lock(folder: Path):
-    """Return the lock of one converted folder and what it is made of: two processes do no work twice."""
+@contextlib.contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of one converted folder and what it is made of: two processes do no work twice."""
     from filelock import FileLock, Timeout
 
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    file = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
-        return lock.acquire(timeout=0)
+        file.acquire(timeout=0)
     except Timeout:
         print(f"Waiting for another process, which makes {folder} …", flush=True)
-        return lock.acquire()
+        file.acquire()
+    try:
+        yield
+    finally:
+        file.release()
 
 
 def _convert(gguf: Path, folder: Path) -> None:
