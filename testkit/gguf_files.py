@@ -11,7 +11,8 @@ TEMPLATE = (
 )
 HEADS, KEY_HEADS, WIDTH, LAYERS = 4, 2, 256, 2  # K-quants have blocks of 256
 MERGES = ["S E", "SE L", "SEL E", "SELE C", "SELEC T", "Ġ SELECT"]
-SPECIAL = {"<|endoftext|>": 3, "<|im_start|>": 3, "<|im_end|>": 3, "<tool_call>": 4, "[PAD]": 5}  # kinds of tokens
+# By their kinds: control tokens, one that its user defined, and a place that no token uses.
+SPECIAL = {"<|endoftext|>": 3, "<|im_start|>": 3, "<|im_end|>": 3, "<|fim|>": 3, "<tool_call>": 4, "[PAD]": 5}
 SPLITS = {"llama": "llama-bpe", "qwen2": "qwen2", "qwen3": "qwen2"}
 # Where a block of these has its scale, which is a half: any other bytes are good ones.
 K_QUANTS = {"Q4_K": (0, 2), "Q6_K": (208,)}

@@ -132,10 +132,12 @@ def test_the_tokenizer_the_ends_and_the_template_are_the_files(architecture, tmp
         [{"role": "user", "content": " SELECT"}], tokenize=False, add_generation_prompt=True
     )
     assert text == "<|im_start|>user\n SELECT<|im_end|>\n<|im_start|>assistant\n"
-    tokens = tokenizer.tokenize(text + "<tool_call>")
-    assert tokens[0] == "<|im_start|>" and {"ĠSELECT", "<|im_end|>", "<tool_call>"} <= set(tokens)
+    tokens = tokenizer.tokenize(text + "<tool_call><|fim|>")
+    assert tokens[0] == "<|im_start|>" and {"ĠSELECT", "<|im_end|>"} <= set(tokens)
+    assert tokens[-2:] == ["<tool_call>", "<|fim|>"]
     assert "[PAD]" not in tokenizer.get_vocab()  # a place that no token uses
-    assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == "user\n SELECT\nassistant\n"
+    ids = tokenizer(text + "<|fim|>")["input_ids"]
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "user\n SELECT\nassistant\n"
     ends = GenerationConfig.from_pretrained(tmp_path / "folder").eos_token_id
     assert tokenizer.convert_ids_to_tokens(ends) == ["<|im_end|>", "<|endoftext|>"]
 
@@ -250,10 +252,10 @@ UNKNOWN = {
     "split": ({"tokenizer__ggml__pre": "tekken"}, "splits texts by 'tekken', takes 'smollm'"),
     "scaled rotary": ({"llama__rope__scaling__type": "yarn"}, "not understood: llama.rope.scaling.type: 'yarn'"),
     "layers": ({"llama__block_count": 10**9}, "it names 1000000000 layers and holds 2"),
-    "width": ({"llama__embedding_length": 128}, "has the shape [267, 128], the file [267, 256]"),
+    "width": ({"llama__embedding_length": 128}, "has the shape [268, 128], the file [268, 256]"),
     "heads": ({"llama__attention__head_count": 0}, "is GGUF, but not understood: "),
     "kinds of tokens": ({"tokenizer__ggml__token_type": None}, "no list of tokens with the kind of each"),
-    "end token": ({"tokenizer__ggml__eos_token_id": 10**6}, "its eos token is number 1000000 of 266"),
+    "end token": ({"tokenizer__ggml__eos_token_id": 10**6}, "its eos token is number 1000000 of 267"),
 }
 
 
