@@ -221,20 +221,18 @@ def _accuracy(right: int, total: int) -> str:
 
 
 def hardness_table(sets: Sequence[ResultSet]) -> str:
-    """Return accuracy by hardness, the paper's definition and the official one, with the numbers of questions."""
-    levels = {level: sets[0].metrics["spider"][sets[0].models.base]["by_hardness"][level] for level in HARDNESS_LEVELS}
-    rows = [
-        {"Set": found.name, "Model": title}
-        | {
-            f"{level} ({count(levels[level]['total'])})": " / ".join(
-                in_percent(part[name] / part["total"]) for name in ("successes", "official_successes")
-            )
-            for level, part in found.metrics["spider"][model]["by_hardness"].items()
-            if part["total"]
-        }
-        for found in sets
-        for model, title in found.models.titles.items()
-    ]
+    """Return accuracy by hardness, the paper's definition and the official one."""
+    rows = []
+    for found in sets:
+        for model, title in found.models.titles.items():
+            row = {"Set": found.name, "Model": title}
+            for level in HARDNESS_LEVELS:
+                part = found.metrics["spider"][model]["by_hardness"][level]
+                counts = (part["successes"], part["official_successes"])
+                row[level] = (
+                    " / ".join(in_percent(right / part["total"]) for right in counts) if part["total"] else DASH
+                )
+            rows.append(row)
     return f"**By hardness**: execution accuracy / the official one, in percent.\n\n{_shown(rows)}"
 
 
