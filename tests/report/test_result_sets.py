@@ -4,7 +4,6 @@ import csv
 import gzip
 import io
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -23,16 +22,6 @@ from text2sql.report.results_table import blocks
 from text2sql.report.sentences import gate_lines, sentences
 
 MODELS, NAMES = PAPER_MODELS.names, PAPER_MODELS.titles
-
-
-@pytest.fixture
-def project(finished_project, tmp_path, monkeypatch):
-    """A copy of a real run in the current folder, with a recipe of its params."""
-    copy = finished_project.copy(tmp_path / "project")
-    monkeypatch.chdir(copy.folder)
-    Path("recipes").mkdir()
-    shutil.copy("params.yaml", "recipes/micro.yaml")
-    return copy
 
 
 def parts(folder: Path) -> set[str]:
@@ -259,11 +248,9 @@ def test_model_1_of_another_seed_goes_into_the_set(project, capsys):
     assert problem == "seeds/7: metrics/mmlu/base.json is not that of results/micro: another base"
     (run / "dvc.lock").write_text(lock)
     # All of MMLU: the set's own first.
-    project.set_params({"mmlu": {"limit": 6}})
-    project.run("dvc", "repro", "eval_mmlu@m1")
     with pytest.raises(UserError, match=r"micro/mmlu_all: no such set; export that on all of MMLU first"):
         results.export("micro", seed_run=True, mmlu_all=True)
-    project.set_params({"train": {"seed": 3407}})
+    project.set_params({"train": {"seed": 3407}, "mmlu": {"limit": 6}})
     project.run("dvc", "repro")
     results.export("micro", mmlu_all=True)
     project.set_params({"train": {"seed": 7}})

@@ -12,6 +12,7 @@ pass for one: `export` refuses them, and `check` finds them later. Verdicts, ada
 copied; the lock has their checksums, and `text2sql results html` makes the page again.
 """
 
+import functools
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -187,7 +188,7 @@ def problems(folder: Path, kind: Kind) -> Iterator[str]:
     Held against its lock: every stage's params, that it read what the stage before it wrote, and the checksums of
     what was copied, unzipped.
     """
-    stages = _counted(lock.read_stages(folder / "dvc.lock"), kind)
+    stages = _counted(_stages(folder), kind)
     params = read_yaml(folder / "params.yaml")
     for stage, changed in lock.changed_params(stages, params):
         yield f"stage {stage} ran with another {', '.join(changed)} than params.yaml has"
@@ -215,6 +216,18 @@ def _choice_problems(folder: Path) -> Iterator[str]:
     models = load_params(folder / "params.yaml", older=True).model_table.names
     metrics = {model: read_json(folder / f"metrics/mmlu/{model}.json") for model in models}
     yield from choice_problems(read_choices(folder / CHOICES, models), metrics)
+
+
+def _stages(folder: Path) -> dict[str, dict]:
+    """Return what the lock in `folder` says, read once: parsing takes longer than all else here."""
+    path = (folder / "dvc.lock").resolve()
+    return _stages_of(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@functools.lru_cache(maxsize=128)
+def _stages_of(path: Path, changed: int) -> dict[str, dict]:
+    del changed  # a part of the key
+    return lock.read_stages(path)
 
 
 def _counted(stages: Mapping[str, Mapping], kind: Kind) -> dict[str, Mapping]:
@@ -253,7 +266,7 @@ def misfits(whole: Path, inner: Path, run: Path) -> Iterator[str]:
 
 def _other_adapters(beside: Path, run: Path, kind: Kind) -> Iterator[str]:
     """Say each adapter of `run` that is not that of `beside`."""
-    ours, theirs = (lock.written(lock.read_stages(root / "dvc.lock")) for root in (beside, run))
+    ours, theirs = (lock.written(_stages(root)) for root in (beside, run))
     tuned = load_params(beside / "params.yaml", older=True).model_table.tuned
     for model in tuned:
         adapter = f"models/{model}"
@@ -266,7 +279,7 @@ def _other_questions(beside: Path, run: Path, kind: Kind) -> Iterator[str]:
     seed, other = (load_params(root / "params.yaml", older=True).train.seed for root in (beside, run))
     if seed == other:
         yield f"train.seed is {seed}, that of {beside} itself"
-    ours, theirs = (lock.read_stages(root / "dvc.lock") for root in (beside, run))
+    ours, theirs = (_stages(root) for root in (beside, run))
     for stage in kind.stages or ():
         for path, checksum in _read_by(theirs, stage).items():
             if path.startswith("data/prepared/") and _read_by(ours, stage).get(path) != checksum:

@@ -1,8 +1,8 @@
 """Model 1's adapter of a set, kept in git under `adapters/<name>/` so that `text2sql ask` needs no training.
 
-Weights are rounded to bfloat16, half of what training keeps. A run that evaluates in bfloat16 on a GPU multiplies with
-just these (`model.adapters.cast_adapter_as_in_training`), so that such a set's figures are those of the stored file.
-Beside the weights lie params.yaml, with which `ask` loads them, and SHA256SUMS (`sha256sum -c SHA256SUMS`).
+Weights are rounded to bfloat16, half of what training keeps. A run that evaluates in bfloat16 multiplies with just
+these (`model.adapters.cast_adapter_to_base`), so that such a set's figures are those of the stored file. Beside them
+lie params.yaml, with which `ask` loads them, and SHA256SUMS (`sha256sum -c SHA256SUMS`).
 """
 
 import shutil
@@ -11,6 +11,7 @@ from pathlib import Path
 from text2sql.core.digests import file_sha256
 from text2sql.core.errors import UserError
 from text2sql.core.files import atomic_directory, read_json, write_text
+from text2sql.core.params import load_params
 from text2sql.model.adapters import CONFIG, WEIGHTS, check_adapter
 from text2sql.report import lock
 from text2sql.report.numbers import count, percent
@@ -62,8 +63,9 @@ def _about(whole: Path, target: Path, sum_: str) -> str:
         f"Rounded to bfloat16; sha256 of `{WEIGHTS}`: `{sum_}`. To ask it about a database of your own:",
         f'    text2sql ask "How many singers are there?" --db PATH.sqlite --model {target.as_posix()}',
     ]
-    timing = read_json(whole / "timings/predict_spider_m1.json")
-    if (timing.get("device"), timing.get("dtype")) != ("cuda", "bfloat16"):
+    # unsloth keeps the adapter in float32.
+    by_transformers = load_params(whole / "params.yaml").model.loader == "transformers"
+    if not by_transformers or read_json(whole / "timings/predict_spider_m1.json").get("dtype") != "bfloat16":
         lines.append(f"{whole.as_posix()} was not evaluated with rounded weights: its figures are not this file's.")
         return "\n\n".join(lines)
     spider = read_json(whole / "metrics/spider/m1.json")
