@@ -6,6 +6,7 @@ gzip without a name or a time, so that equal contents give equal bytes with one 
 import csv
 import gzip
 import io
+import itertools
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -47,9 +48,8 @@ def write_choices(path: Path, verdicts: Mapping[str, Path]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*KEYS, *columns])
-    for lines in zip(*columns.values(), strict=True):
-        keys = {(line["subject"], line["index"], line["answer"]) for line in lines}
-        if len(keys) > 1:
+    for lines in itertools.zip_longest(*columns.values(), fillvalue={}):
+        if len({(line.get("subject"), line.get("index"), line.get("answer")) for line in lines}) > 1:
             raise UserError(f"data/verdicts/mmlu: {', '.join(columns)} were asked different questions; rerun eval_mmlu")
         first = lines[0]
         letters = [LETTERS[line["choice"]] for line in lines]
