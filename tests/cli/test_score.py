@@ -1,6 +1,7 @@
 """The command that scores any system's predictions."""
 
 import contextlib
+import gzip
 import json
 import sqlite3
 import subprocess
@@ -179,8 +180,11 @@ def test_kept_answers_are_read_anew_by_another_rule(capsys, spider, tmp_path):
     for name, raw in (("base", "Sure:\n\n{}\n\nThis is it."), ("m1", "{}")):
         lines = [{"raw": raw.format(query), "sql": raw.format(query)} for _, query in DEV]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    # Compressed, as a result set keeps it.
+    (folder / "m1.jsonl.gz").write_bytes(gzip.compress((folder / "m1.jsonl").read_bytes()))
+    (folder / "m1.jsonl").unlink()
     out = run_main(capsys, folder, "--spider", spider, "--answer", "standard")
-    base, tuned = out.split(f"{folder / 'm1.jsonl'}\n")
+    base, tuned = out.split(f"{folder / 'm1.jsonl.gz'}\n")
     assert "The standard rule takes other SQL than the file's from 4 of 4 answers." in base and "100.00 %" in base
     assert "from 0 of 4 answers" in tuned and "100.00 %" in tuned
     assert "100.00 %" not in run_main(capsys, folder / "base.jsonl", "--spider", spider, "--answer", "paper")

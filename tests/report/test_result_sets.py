@@ -1,41 +1,27 @@
-"""Result sets: what `export` copies from a real run and what it refuses, `check`, and the README's table of them."""
+"""Result sets: what `export` copies from a real run and what it refuses, and what `check` finds."""
 
-import contextlib
+import csv
+import gzip
+import io
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from stages import compare
-from testkit import synthetic
 from text2sql.cli.results import main
 from text2sql.comparison.flat import read_numbers, read_summary
 from text2sql.comparison.gate import trade_off
-from text2sql.core.errors import RunError, UserError
-from text2sql.core.files import read_json, write_json
-from text2sql.core.intervals import wilson_interval
-from text2sql.core.models import PAPER_MODELS, ModelTable
+from text2sql.core.errors import UserError
+from text2sql.core.files import read_json, read_jsonl
+from text2sql.core.models import PAPER_MODELS
 from text2sql.core.params import load_params
-from text2sql.report import paper, results_table
 from text2sql.report import result_sets as results
 from text2sql.report.markdown import accuracy
-from text2sql.report.numbers import points
+from text2sql.report.read_sets import read_sets, spreads
+from text2sql.report.results_table import blocks
 from text2sql.report.sentences import gate_lines, sentences
 
-MODELS, TUNED, NAMES = PAPER_MODELS.names, PAPER_MODELS.tuned, PAPER_MODELS.titles
-
-
-@pytest.fixture
-def project(finished_project, tmp_path, monkeypatch):
-    """A copy of a real run in the current folder, with a recipe of its params."""
-    copy = finished_project.copy(tmp_path / "project")
-    monkeypatch.chdir(copy.folder)
-    Path("recipes").mkdir()
-    shutil.copy("params.yaml", "recipes/micro.yaml")
-    return copy
+MODELS, NAMES = PAPER_MODELS.names, PAPER_MODELS.titles
 
 
 def parts(folder: Path) -> set[str]:
@@ -53,21 +39,45 @@ def test_a_real_run_is_exported_byte_for_byte_and_checked(project, capsys):
         ("params.yaml", "params.yaml"),
         ("dvc.lock", "dvc.lock"),
         ("report.md", "reports/report.md"),
-        ("report.html", "reports/report.html"),
         ("metrics/compare.json", "metrics/compare.json"),
         ("metrics/train/m1_loss.csv", "metrics/train/m1_loss.csv"),
-        ("predictions/m2.jsonl", "data/predictions/m2.jsonl"),
         ("timings/eval_mmlu_base.json", "data/timings/eval_mmlu_base.json"),
     ):
         assert (folder / copy).read_bytes() == Path(source).read_bytes()
+    for model in MODELS:
+        packed = (folder / f"predictions/{model}.jsonl.gz").read_bytes()
+        assert gzip.decompress(packed) == Path(f"data/predictions/{model}.jsonl").read_bytes()
     top = {name.partition("/")[0] for name in parts(folder)}
-    assert top == {"params.yaml", "dvc.lock", "report.md", "report.html", "metrics", "predictions", "timings"}
+    assert top == {"params.yaml", "dvc.lock", "report.md", "choices.csv.gz", "metrics", "predictions", "timings"}
     assert main(["check"]) == 0
     assert capsys.readouterr().out == "results/micro: whole, and its recipe's\n1 sets\n"
     figures_agree(folder)
     with pytest.raises(UserError, match=r"results/micro: is there already; --replace"):
         results.export("micro")
+    before = {name: (folder / name).read_bytes() for name in parts(folder)}
     assert results.export("micro", replace=True) == folder
+    # A second export changes nothing that git would show.
+    assert {name: (folder / name).read_bytes() for name in parts(folder)} == before
+
+
+def choices_of(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(gzip.decompress((folder / "choices.csv.gz").read_bytes()).decode())))
+
+
+def test_choices_are_the_verdicts_letters_and_give_the_pairs_again(project):
+    results.export("micro")
+    lines = choices_of(Path("results/micro"))
+    for model in MODELS:
+        verdicts = read_jsonl(f"data/verdicts/mmlu/{model}.jsonl")
+        assert [(line["subject"], line["index"], "ABCD".index(line["answer"])) for line in lines] == [
+            (verdict["subject"], str(verdict["index"]), verdict["answer"]) for verdict in verdicts
+        ]
+        assert ["ABCD".index(line[model]) for line in lines] == [verdict["choice"] for verdict in verdicts]
+    flat = read_numbers("results/micro/metrics/compare.json", PAPER_MODELS)
+    same = sum(line["m1"] == line["base"] for line in lines) / len(lines)
+    assert flat["agreement_identical_choices_m1"] == pytest.approx(same, abs=1e-6)
+    gained = sum((line["m1"] == line["answer"]) - (line["base"] == line["answer"]) for line in lines)
+    assert flat["mmlu_loss_pts_m1"] == pytest.approx(-100 * gained / len(lines), abs=1e-3)
 
 
 def test_all_of_mmlu_goes_beside_the_set_whose_adapters_it_asked(project, capsys):
@@ -80,13 +90,14 @@ def test_all_of_mmlu_goes_beside_the_set_whose_adapters_it_asked(project, capsys
     project.run("dvc", "repro")
     assert main(["export", "micro", "--mmlu-all"]) == 0
     second = Path("results/micro/mmlu_all")
-    assert "predictions" not in "".join(parts(second)) and "report.html" not in parts(second)
+    assert "predictions" not in "".join(parts(second)) and "metrics/spider/m1.json" not in parts(second)
+    assert len(choices_of(second)) == 18
     assert read_json(second / "metrics/mmlu/m1.json")["total"] == 18
     assert read_json("results/micro/metrics/mmlu/m1.json")["total"] == 12
     results.check()
-    (one,) = results_table.read_sets(Path("results"))
-    assert one.mmlu_all["m1"]["total"] == 18
-    assert "12 and 18 questions" in results_table.results_table([one])
+    (one,) = read_sets(Path("results"))
+    assert one.metrics["mmlu_all"]["m1"]["total"] == 18
+    assert "12 and 18 questions" in blocks([one])[Path("README.md")]["results"]
     # Of other adapters, or of another prompt, it would be no part of this set.
     lock = second / "dvc.lock"
     whole = lock.read_text()
@@ -173,6 +184,92 @@ def test_without_a_run_there_is_nothing_to_export(project):
         results.export("micro")
 
 
+DAMAGED = {
+    "data/predictions/m1.jsonl is not what stage predict_spider@m1 wrote":
+        lambda folder: repack(folder / "predictions/m1.jsonl.gz", b"\n"),
+    "choices.csv.gz does not give the counts of metrics/mmlu/m2.json":
+        lambda folder: repack(folder / "choices.csv.gz", b"philosophy,3,A,A,A,B\n"),
+    "choices.csv.gz: found the columns": lambda folder: (folder / "choices.csv.gz").write_bytes(gzip.compress(b"a,b")),
+    "choices.csv.gz: no such file": lambda folder: (folder / "choices.csv.gz").unlink(),
+    "choices.csv.gz: damaged: ": lambda folder: (folder / "choices.csv.gz").write_bytes(b"\x1f\x8b\x08no"),
+    "predictions/base.jsonl.gz: damaged: ":
+        lambda folder: cut(folder / "predictions/base.jsonl.gz"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("problem", DAMAGED)
+def test_check_finds_damage_in_what_is_compressed(project, problem):
+    results.export("micro")
+    DAMAGED[problem](Path("results/micro"))
+    with pytest.raises(UserError) as raised:
+        results.check()
+    assert problem in str(raised.value) and "results/micro" in str(raised.value)
+
+
+def repack(path, more):
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + more))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def test_model_1_of_another_seed_goes_into_the_set(project, capsys):
+    with pytest.raises(UserError, match=r"results/micro: no such set; export the run on Spider first"):
+        results.export("micro", seed_run=True)
+    results.export("micro")
+    with pytest.raises(UserError, match=r"train.seed is 3407, that of results/micro itself"):
+        results.export("micro", seed_run=True)
+    project.set_params({"train": {"seed": 7}})
+    with pytest.raises(UserError, match=r"stage train_m1 ran with another train.seed than params.yaml has"):
+        results.export("micro", seed_run=True)
+    project.run("dvc", "repro", "eval_spider@m1", "eval_mmlu@m1")  # no more than that
+    assert main(["export", "micro", "--seed-run"]) == 0
+    run = Path("results/micro/seeds/7")
+    assert parts(run) == {
+        "params.yaml", "dvc.lock", "metrics/spider/m1.json", "metrics/mmlu/m1.json", "metrics/train/m1.json",
+    }  # fmt: skip
+    results.check()
+    (one,) = read_sets(Path("results"))
+    accuracies = [read_json(root / "metrics/mmlu/m1.json")["accuracy"] for root in (Path("results/micro"), run)]
+    base = read_json("results/micro/metrics/mmlu/base.json")["accuracy"]
+    found = spreads(one)["mmlu"]
+    wanted = [2, 100 * (min(accuracies) - base), 100 * (max(accuracies) - base)]
+    assert [found.seeds, found.low, found.high] == pytest.approx(wanted, abs=1e-3)
+    # Whatever else differs makes it another experiment.
+    params = (run / "params.yaml").read_text()
+    (run / "params.yaml").write_text(params.replace("r: 16", "r: 8"))
+    assert any("train.lora.r is 16 in results/micro/params" in one for one in results.set_problems(run.parents[1]))
+    (run / "params.yaml").write_text(params)
+    lock = (run / "dvc.lock").read_text()
+    stage = re.search(r"(?m)^  eval_mmlu@base:\n(    .*\n)*", lock)[0]
+    (run / "dvc.lock").write_text(lock.replace(stage, re.sub(r"(base\.json\n.*\n\s*md5: )\w+", r"\g<1>0", stage)))
+    (problem,) = results.set_problems(run.parents[1])
+    assert problem == "seeds/7: metrics/mmlu/base.json is not that of results/micro: another base"
+    (run / "dvc.lock").write_text(lock)
+    # All of MMLU: the set's own first.
+    with pytest.raises(UserError, match=r"micro/mmlu_all: no such set; export that on all of MMLU first"):
+        results.export("micro", seed_run=True, mmlu_all=True)
+    project.set_params({"train": {"seed": 3407}, "mmlu": {"limit": 6}})
+    project.run("dvc", "repro")
+    results.export("micro", mmlu_all=True)
+    project.set_params({"train": {"seed": 7}})
+    project.run("dvc", "repro", "eval_mmlu@m1")
+    results.export("micro", seed_run=True, mmlu_all=True)
+    assert parts(run / "mmlu_all") == {"params.yaml", "dvc.lock", "metrics/mmlu/m1.json"}
+    results.check()
+    (one,) = read_sets(Path("results"))
+    assert spreads(one)["mmlu_all"].seeds == 2 and one.seeds[7]["mmlu_all"]["m1"]["total"] == 18
+    # The set exported again, of the same run, keeps all of it.
+    project.run("git", "checkout", "--", ".")
+    project.run("dvc", "checkout")
+    capsys.readouterr()
+    before = parts(Path("results/micro"))
+    assert main(["export", "micro", "--replace"]) == 0
+    assert "not kept" not in capsys.readouterr().out and parts(Path("results/micro")) == before
+    results.check()
+
+
 def test_check_finds_an_edited_set_and_another_recipe(project):
     results.export("micro")
     append("results/micro/report.md")
@@ -194,8 +291,12 @@ def test_check_finds_an_edited_set_and_another_recipe(project):
 def test_committed_sets_are_whole_and_their_figures_are_their_reports(repository, monkeypatch):
     monkeypatch.chdir(repository)
     results.check()
-    for folder in results_table.set_folders(Path("results")):
+    for folder in results.set_folders(Path("results")):
         figures_agree(folder)
+
+
+def test_committed_sets_stay_small(repository):
+    assert sum(path.stat().st_size for path in (repository / "results").rglob("*") if path.is_file()) < 8_000_000
 
 
 def figures_agree(folder: Path) -> None:
@@ -216,178 +317,3 @@ def figures_agree(folder: Path) -> None:
         assert [NAMES[model], f"{mmlu['correct']} of {mmlu['total']}", accuracy(mmlu, "accuracy")] in [
             row[1:4] for row in rows
         ]
-
-
-# ---------------------------------------------------------------- the README's table
-
-
-def make_set(
-    folder: Path, form: str, seed: int = 0, mmlu_all: bool = False, models: ModelTable = PAPER_MODELS
-) -> synthetic.Results:
-    """Leave an invented run in `folder` as a set: its schema's form, and one database called `wta_1`."""
-    made = synthetic.results(seed=seed, examples=120, questions=40 if mmlu_all else 12, models=models)
-    for lines in (*made.spider_verdicts.values(), *made.predictions.values()):
-        for line in lines:
-            line["db_id"] = line["db_id"].replace("concert_1", "wta_1")
-    for metrics in made.spider_metrics.values():
-        metrics["by_database"]["wta_1"] = metrics["by_database"].pop("concert_1")
-    made.schemas["wta_1"] = made.schemas["concert_1"]
-    made.write(folder)
-    params = (folder / "params.yaml").read_text(encoding="utf-8")
-    (folder / "params.yaml").write_text(re.sub(r"schema: \w+", f"schema: {form}", params), encoding="utf-8")
-    with contextlib.chdir(folder):
-        compare.main([])
-    (folder / "data/timings").rename(folder / "timings")
-    (folder / "reports/report.md").rename(folder / "report.md")
-    shutil.rmtree(folder / "data")
-    return made
-
-
-@pytest.fixture(scope="module")
-def made_sets(tmp_path_factory):
-    """The folder of two invented sets, the second with all of MMLU, and what they were made of."""
-    folder = tmp_path_factory.mktemp("sets") / "results"
-    made = {
-        "a-ddl": make_set(folder / "a-ddl", "ddl", seed=1),
-        "z-none": make_set(folder / "z-none", "none", seed=2),
-    }
-    make_set(folder / "z-none/mmlu_all", "none", seed=2, mmlu_all=True)
-    return folder, made
-
-
-@pytest.fixture
-def sets(made_sets, tmp_path, monkeypatch):
-    """A copy of both sets below `results/` of the current folder, and a README."""
-    folder, made = made_sets
-    shutil.copytree(folder, tmp_path / "results")
-    monkeypatch.chdir(tmp_path)
-    Path("README.md").write_text(
-        "before\n<!-- results: made -->\n\nold\n\n<!-- end of results -->\nbetween\n"
-        "<!-- findings: made -->\n<!-- end of findings -->\nafter\n"
-    )
-    return made
-
-
-def rows_of(text: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
-
-
-def test_the_table_has_a_row_a_set_and_model_below_the_papers(sets):
-    headings, _, *rows = rows_of(results_table.results_table(results_table.read_sets(Path("results"))))
-    # With less of the schema first.
-    assert [row[0] for row in rows if row[0]] == ["the paper", "z-none", "a-ddl"]
-    assert [row[1] for row in rows] == [NAMES[model] for model in MODELS] * 3
-    places = {heading: place for place, heading in enumerate(headings)}
-
-    def cell(name, model, heading):
-        return rows[3 * ["paper", "z-none", "a-ddl"].index(name) + MODELS.index(model)][places[heading]]
-
-    assert cell("paper", "base", "Spider") == "3.48 (2.5 to 4.8)"
-    assert cell("paper", "m1", "Spider").startswith("7.25 ") and cell("paper", "m2", "Spider").startswith("6.00 ")
-    assert cell("paper", "m1", "MMLU, 3 subjects") == "-2.00" and cell("paper", "m2", "Minutes") == "63.3"
-    for name, made in sets.items():
-        for model in MODELS:
-            lines = made.spider_verdicts[model]
-            rest = [line["execution_accuracy"] for line in lines if line["db_id"] != "wta_1"]
-            right = [line["execution_accuracy"] for line in lines]
-            assert 0 < len(rest) < len(right) == 120
-            assert cell(name, model, "Spider").removesuffix(" *") == share(right)
-            assert cell(name, model, "Without `wta_1`") == share(rest)
-            official = [line["official_execution_accuracy"] for line in lines]
-            assert cell(name, model, "Official") == f"{100 * sum(official) / 120:.2f}"
-        for model in TUNED:
-            pairs = list(zip(made.predictions[model], made.predictions["base"]))
-            same = sum(ours["raw"] == theirs["raw"] for ours, theirs in pairs) / len(pairs)
-            assert cell(name, model, "As Base") == f"{100 * same:.2f}"
-            assert cell(name, model, "Minutes") == f"{made.timings[f'train_{model}']['seconds'] / 60:.1f}"
-            ours, base = ([line["correct"] for line in made.mmlu_verdicts[which]] for which in (model, "base"))
-            difference = 100 * (sum(ours) - sum(base)) / len(base)
-            assert cell(name, model, "MMLU, 3 subjects").startswith(f"{points(difference)} (")
-    assert cell("z-none", "m1", "MMLU, all 57") != "-" and cell("a-ddl", "m1", "MMLU, all 57") == "-"
-
-
-def share(right: list[bool]) -> str:
-    low, high = wilson_interval(sum(right), len(right))
-    return f"{100 * sum(right) / len(right):.2f} ({100 * low:.1f} to {100 * high:.1f})"
-
-
-def test_a_star_marks_what_chance_does_not_explain(sets):
-    _, _, *rows = rows_of(results_table.results_table(results_table.read_sets(Path("results"))))
-    for place, name in ((3, "z-none"), (6, "a-ddl")):
-        flat = read_numbers(Path("results") / name / "metrics/compare.json", PAPER_MODELS)
-        for row, model in zip(rows[place + 1 : place + 3], TUNED):
-            assert row[2].endswith(" *") == (flat[f"spider_p_holm_{model}"] <= 0.05)
-            assert row[5].endswith(" *") == (flat[f"mmlu_p_holm_{model}"] <= 0.05)
-        assert rows[place + 1][2].endswith(" *") and not rows[place + 2][2].endswith(" *")
-
-
-def test_the_table_fits_into_a_terminal(sets):
-    table, _, notes = results_table.results_table(results_table.read_sets(Path("results"))).partition("\n\n")
-    assert max(map(len, table.splitlines())) < 160
-    assert "over the 120 questions" in notes and "36 and 120 questions" in notes and "on 2 CPU cores" in notes
-
-
-def test_the_notes_name_the_gpu(sets):
-    path = Path("results/a-ddl/timings/train_m1.json")
-    write_json(path, read_json(path) | {"gpu": "Some GPU"})
-    assert "on 2 CPU cores or Some GPU;" in results_table.results_table(results_table.read_sets(Path("results")))
-
-
-def test_findings_count_outputs_that_differ_and_what_remains_of_the_loss(sets):
-    read = results_table.read_sets(Path("results"))
-    made = sets["a-ddl"]
-    differ = sum(ours["raw"] != theirs["raw"] for ours, theirs in zip(made.predictions["m2"], made.predictions["base"]))
-    text = results_table.model_2_findings(read)
-    assert f"a-ddl (rate 2e-8, epochs 0.5): {differ} of 120 outputs differ ({100 * differ / 120:.2f} %); " in text
-    assert "6.00 %" in text and ": not distinguishable.\n" in text
-    text = results_table.mmlu_findings(read)
-    (line,) = [line for line in text.splitlines() if line.startswith("- z-none, Model 1")]
-    for part, folder, total in zip(line.partition(": ")[2].split("; "), ("", "mmlu_all"), (36, 120)):
-        flat = read_numbers(Path("results/z-none") / folder / "metrics/compare.json", PAPER_MODELS)
-        assert f"{total} questions: {points(-flat['mmlu_loss_pts_m1'])} points" in part
-
-
-def test_table_writes_and_checks_the_readme(sets, capsys):
-    with pytest.raises(RunError, match=r"README.md: is not current; `.* table --write`"):
-        main(["table", "--check"])
-    assert "old" in Path("README.md").read_text()
-    main(["table", "--write"])
-    text = Path("README.md").read_text()
-    assert text.startswith("before\n<!-- results: made -->\n\n| Set")
-    assert text.endswith("\n<!-- end of findings -->\nafter\n")
-    assert "old" not in text and "<!-- end of results -->\nbetween\n<!-- findings: made -->\n\n**What" in text
-    assert main(["table", "--check"]) == 0
-    capsys.readouterr()
-    main(["table"])
-    printed = capsys.readouterr().out
-    assert all(line in text for line in printed.splitlines())
-    Path("README.md").write_text(text.replace("<!-- end of results -->", ""))
-    with pytest.raises(UserError, match=r"README.md: wanted one block from <!-- results: "):
-        main(["table", "--write"])
-
-
-def test_a_set_has_a_row_for_each_of_its_own_models(tmp_path):
-    made = make_set(tmp_path / "results/four", "tables", models=synthetic.FOUR_MODELS)
-    _, _, *rows = rows_of(results_table.results_table(results_table.read_sets(tmp_path / "results")))
-    assert [row[1] for row in rows] == [*NAMES.values(), *synthetic.FOUR_MODELS.titles.values()]
-    right = [line["execution_accuracy"] for line in made.spider_verdicts["m3"]]
-    assert rows[-1][2].removesuffix(" *") == share(right)
-    assert rows[-1][8] == f"{made.timings['train_m3']['seconds'] / 60:.1f}"
-    assert "- four, Third: 36 questions: " in results_table.mmlu_findings(results_table.read_sets(tmp_path / "results"))
-
-
-def test_without_sets_only_the_paper_is_there(tmp_path):
-    blocks = results_table.blocks(results_table.read_sets(tmp_path / "results"))
-    assert len(rows_of(blocks["results"])) == 5 and blocks["findings"] == "No set is there yet."
-    assert f"{100 * paper.SPIDER_SUCCESSES['m1'] / 1034:.2f}" in blocks["results"]
-
-
-def test_the_readmes_table_is_that_of_the_committed_sets(repository):
-    done = subprocess.run(
-        [sys.executable, "-m", "text2sql", "results", "table", "--check"],
-        cwd=repository,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "README.md: is current\n"

@@ -1,5 +1,6 @@
 """Files of predictions: any system's, line by line, and our own stage's, which say which example a line is for."""
 
+import gzip
 import json
 
 import pytest
@@ -38,6 +39,22 @@ def write(tmp_path):
 )
 def test_predictions_are_read_line_by_line(write, text, expected):
     assert read_predictions(write(text), EXAMPLES) == expected
+
+
+@pytest.mark.parametrize("text", ["a\r\nb\nc\nd", "\ufeff" + "\n".join(json.dumps({"sql": name}) for name in "abcd")])
+def test_a_file_may_be_compressed(tmp_path, text):
+    path = tmp_path / "predictions"  # told by its first bytes, not by its name
+    path.write_bytes(gzip.compress(text.encode()))
+    assert read_predictions(path, EXAMPLES) == list("abcd")
+
+
+@pytest.mark.parametrize("damage", [lambda whole: whole[:-6], lambda whole: whole[:2], lambda whole: whole[:14] + b"?"])
+def test_a_damaged_compressed_file_is_named(tmp_path, damage):
+    path = tmp_path / "m1.jsonl.gz"
+    path.write_bytes(damage(gzip.compress(b"SELECT 1\n" * 4)))
+    with pytest.raises(UserError, match=r"m1.jsonl.gz: damaged: .*; wanted a whole file of gzip") as raised:
+        read_predictions(path, EXAMPLES)
+    assert "\n" not in str(raised.value)
 
 
 SQL = ["SELECT 1", 'SELECT "a\\tb"', "", "SELECT\n4"]

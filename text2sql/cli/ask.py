@@ -3,7 +3,8 @@
     text2sql ask "How many singers are there?" --db PATH.sqlite [--model models/m1] [--other-base]
     text2sql ask --db PATH.sqlite          interactive, with history; the model stays loaded
 
-The model, its loader and the prompt are those of `params.yaml`. The database is opened read-only: nothing that the
+The model, its loader and the prompt are those of `params.yaml`, or of the file of that name beside the adapter: those
+under `adapters/` bring theirs. The database is opened read-only: nothing that the
 model writes can change it. One that an application writes to is read as it stands at the start. The exit code is 1
 where the query did not run.
 """
@@ -19,6 +20,7 @@ from text2sql.data.schema import schema_from_sqlite
 from text2sql.execution.executor import Limits, Result, run_query
 from text2sql.prompts.messages import load_few_shot
 
+PARAMS = Path("params.yaml")
 ROWS_SHOWN = 20
 CHARACTERS_SHOWN = 80  # of a cell
 
@@ -30,11 +32,11 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--db", required=True, type=Path, help="the SQLite database asked about")
     parser.add_argument("--model", type=Path, help="an adapter's folder, such as models/m1 (default: the base model)")
     parser.add_argument("--other-base", action="store_true", help="load an adapter that was trained on another base")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--params", type=Path, help="default: the adapter's own params.yaml, or that of this folder")
     options = parser.parse_args(arguments)
     if options.question is not None and not options.question.strip():
         raise UserError("question: is empty; wanted a question in words")
-    params = load_params(options.params)
+    params = load_params(options.params or _params_of(options.model))
     with readable(options.db) as database:
         answer = answerer(params, database, options.model, options.other_base)
         if options.question is not None:
@@ -43,6 +45,12 @@ def main(arguments: Sequence[str]) -> int:
             return 1 if result.error else 0
         _converse(answer)
     return 0
+
+
+def _params_of(adapter: Path | None) -> Path:
+    """Return the params that an adapter was trained with, where its folder holds them, else the project's."""
+    own = adapter / PARAMS if adapter else PARAMS
+    return own if own.is_file() else PARAMS
 
 
 def answerer(

@@ -3,9 +3,10 @@
     text2sql score PREDICTIONS --spider PATH [--out verdicts.jsonl]
 
 PREDICTIONS holds one query a line, aligned with the split (a tab and what follows it, such as a db_id, are ignored),
-one JSON object with the field `sql` or one JSON text a line, a JSON array of those, or BIRD's dictionary; or it is a
-folder of .jsonl files. PATH is a folder or zip in Spider's official layout. Prints accuracies by hardness and in all,
-what the same answer to every question scores, causes of failure, and the queries that the sandbox stopped.
+one JSON object with the field `sql` or one JSON text a line, a JSON array of those, or BIRD's dictionary, compressed by
+gzip or not; or it is a folder of .jsonl or .jsonl.gz files. PATH is a folder or zip in Spider's official layout. Prints
+accuracies by hardness and in all, what the same answer to every question scores, causes of failure, and the queries
+that the sandbox stopped.
 
 With --answer, the SQL is taken anew from the answers that the field `raw` keeps: docs/answers.md.
 """
@@ -67,9 +68,9 @@ def main(arguments: Sequence[str]) -> None:
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    files = sorted(path.glob("*.jsonl"))
+    files = sorted(file for ending in ("jsonl", "jsonl.gz") for file in path.glob(f"*.{ending}"))
     if not files:
-        raise UserError(f"{path}: is a directory without .jsonl files")
+        raise UserError(f"{path}: is a directory without .jsonl or .jsonl.gz files")
     return files
 
 

@@ -5,7 +5,7 @@ Read without DVC, so that it works in a second and in a copy of some files: what
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from text2sql.core.dependencies import value_at
@@ -43,12 +43,15 @@ def read(stages: Mapping[str, Mapping]) -> Iterator[tuple[str, str, str]]:
             yield stage, dependency["path"], dependency.get("md5", "")
 
 
-def md5(path: Path) -> str:
-    """Return the checksum of a file or folder as DVC records it: a folder's is that of its sorted list of files."""
+def md5(path: Path, read: Callable[[Path], bytes] = Path.read_bytes, ending: str = "") -> str:
+    """Return the checksum of a file or folder as DVC records it: a folder's is that of its sorted list of files.
+
+    A copy whose files were compressed is read by `read`, and their names are taken without `ending`.
+    """
     if not path.is_dir():
-        return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+        return hashlib.md5(read(path), usedforsecurity=False).hexdigest()
     # .dvcignore leaves compiled files out.
     found = (file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
-    files = {file.relative_to(path).as_posix(): file for file in found}
-    listing = json.dumps([{"md5": md5(files[name]), "relpath": name} for name in sorted(files)], sort_keys=True)
+    files = {file.relative_to(path).as_posix().removesuffix(ending): file for file in found}
+    listing = json.dumps([{"md5": md5(files[name], read), "relpath": name} for name in sorted(files)], sort_keys=True)
     return hashlib.md5(listing.encode(), usedforsecurity=False).hexdigest() + ".dir"

@@ -1,76 +1,180 @@
-"""Result sets: what a finished run leaves under `results/<name>/`.
+"""Result sets: what finished runs leave under `results/<name>/`.
 
-A set holds params.yaml, dvc.lock, metrics/, timings/, predictions/ and the reports, byte for byte as the run left
-them. Its lock says what each stage read and wrote, so that files of two runs never pass for one: `export` refuses them,
-and `check` finds them later. Verdicts and adapters are not copied; the lock has their checksums.
+A set is one whole run: params.yaml, dvc.lock, metrics/, timings/, report.md as the run left them, predictions/ and
+choices.csv.gz (each model's letter for each question of MMLU) compressed. Beside it may lie
+
+    mmlu_all/               the same adapters on all of MMLU
+    seeds/<seed>/           Model 1 trained again with another train.seed: its metrics alone
+    seeds/<seed>/mmlu_all/  that adapter on all of MMLU
+
+Each folder has its own params and lock. The lock says what each stage read and wrote, so that files of two runs never
+pass for one: `export` refuses them, and `check` finds them later. Verdicts, adapters and the HTML report are not
+copied; the lock has their checksums, and `text2sql results html` makes the page again.
 """
 
+import functools
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from text2sql.core.errors import UserError
-from text2sql.core.files import atomic_directory, read_yaml
+from text2sql.core.files import atomic_directory, read_json, read_yaml
 from text2sql.core.params import load_params
 from text2sql.core.recipes import RECIPES
-from text2sql.report import lock, results_table
-from text2sql.report.results_table import MMLU_ALL
+from text2sql.report import lock
+from text2sql.report.set_files import CHOICES, choice_problems, read_choices, read_gzip, write_choices, write_gzip
 
 RESULTS = Path("results")
-README = Path("README.md")
-
-# The parts of a set beside params.yaml and dvc.lock. Of the second run of the same adapters only MMLU is new.
-WHOLE = ("metrics", "data/timings", "data/predictions", "reports/report.md", "reports/report.html")
-MMLU_ALONE = ("metrics", "data/timings", "reports/report.md")
+MMLU_ALL = "mmlu_all"
+SEEDS = "seeds"
+PREDICTIONS = "data/predictions"
+VERDICTS = "data/verdicts/mmlu"
 MMLU_KEYS = ("mmlu.subjects", "mmlu.limit", "mmlu.batch_size")
+SEED_KEYS = ("train.seed",)
 # Where a person's copy of the benchmarks lies is not part of the experiment; dvc.lock has their checksums.
 PLACES = ("data.spider", "data.mmlu")
 
 
-def export(name: str, mmlu_all: bool = False, replace: bool = False) -> Path:
-    """Copy the last run of the project in the current folder to `results/<name>/`; return that folder.
+@dataclass(frozen=True)
+class Kind:
+    """What a folder of a set holds of its run.
 
-    A set that is replaced leaves its `mmlu_all` to the new one where that is of the same adapters; else a printed line
-    says that it is gone. Raises UserError where the files are not of one run with these params, or a set of that name
-    is there.
+    parts: the outputs that are copied, as the project names them. stages: those that have to be of one run; None for
+    all. choices: whether it keeps the models' choices on MMLU.
+    """
+
+    parts: tuple[str, ...]
+    stages: tuple[str, ...] | None = None
+    choices: bool = True
+
+
+WHOLE = Kind(("metrics", "data/timings", PREDICTIONS, "reports/report.md"))
+# Of the second run of the same adapters only MMLU is new.
+MMLU_ALONE = Kind(("metrics/mmlu", "metrics/compare.json", "data/timings", "reports/report.md"))
+SEED = Kind(
+    ("metrics/train/m1.json", "metrics/spider/m1.json", "metrics/mmlu/m1.json"),
+    ("prepare", "train_m1", "predict_spider@m1", "eval_spider@m1", "eval_mmlu@m1"),
+    choices=False,
+)
+SEED_MMLU = Kind(("metrics/mmlu/m1.json",), ("prepare", "train_m1", "eval_mmlu@m1"), choices=False)
+
+
+def kind_of(inner: Path) -> Kind:
+    """Return the kind of the folder `inner` of a set, named from the set's own: `.` is that itself."""
+    if inner.parts[:1] == (SEEDS,):
+        return SEED_MMLU if inner.name == MMLU_ALL else SEED
+    return MMLU_ALONE if inner.name == MMLU_ALL else WHOLE
+
+
+def set_folders(results: Path) -> list[Path]:
+    """Return the folders of the sets below `results`."""
+    return sorted(path.parent for path in results.glob("*/params.yaml"))
+
+
+def inner_folders(whole: Path) -> list[Path]:
+    """Return the folders of further runs within a set, named from it: those that others are held against first."""
+    patterns = (MMLU_ALL, f"{SEEDS}/*", f"{SEEDS}/*/{MMLU_ALL}")
+    return [path.relative_to(whole) for pattern in patterns for path in sorted(whole.glob(pattern)) if path.is_dir()]
+
+
+# ---------------------------------------------------------------- export
+
+
+def export(name: str, mmlu_all: bool = False, seed_run: bool = False, replace: bool = False) -> Path:
+    """Copy the last run of the project in the current folder into `results/<name>/`; return the folder it is in.
+
+    Runs within a set that is replaced stay where they belong to the new one too; else a printed line says that they
+    are gone. Raises UserError where the files are not of one run with these params, do not belong to the set, or
+    are there already.
     """
     whole = RESULTS / name
-    target = whole / MMLU_ALL if mmlu_all else whole
+    inner = Path(SEEDS, str(load_params().train.seed)) if seed_run else Path()
+    inner = inner / MMLU_ALL if mmlu_all else inner
+    target = whole / inner
     if target.exists() and not replace:
         raise UserError(f"{target}: is there already; --replace puts this run in its place")
-    if mmlu_all and not whole.is_dir():
-        raise UserError(f"{whole}: no such set; export the run on Spider first, then that on all of MMLU")
-    parts = MMLU_ALONE if mmlu_all else WHOLE
+    _require_before(whole, inner)
     _require_relative_places()
     with atomic_directory(target) as folder:
-        for path in ("params.yaml", "dvc.lock", *_outputs(lock.read_stages("dvc.lock"), parts)):
-            source, copy = Path(path), folder / place(path)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            if source.is_dir():
-                shutil.copytree(source, copy)
-            elif source.exists():
-                shutil.copyfile(source, copy)
-        _require_none("this project", problems(folder, parts))
-        if mmlu_all:
-            _require_none("this project", other_run(whole, folder))
-        second = whole / MMLU_ALL
-        if not mmlu_all and second.is_dir():
-            if found := list(other_run(folder, second)):
-                # Of the new set as it will be named, not as it is while it is written.
-                print(f"{second}: not kept, of another run: {_listed(found).replace(str(folder), str(whole))}")
+        _copy_run(folder, kind_of(inner))
+        _require_none("this project", problems(folder, kind_of(inner)))
+        _require_none("this project", misfits(whole, inner, folder))
+        for further in inner_folders(target):
+            if inner.parts:
+                print(f"{target / further}: not kept, of another run; export it again")
             else:
-                shutil.copytree(second, folder / MMLU_ALL)
+                _keep(whole, folder, further)
     return target
+
+
+def _require_before(whole: Path, inner: Path) -> None:
+    """Raise UserError unless the runs are there that the one at `inner` goes beside."""
+    needed = {Path(): "the run on Spider"} if inner.parts else {}
+    if kind_of(inner) is SEED_MMLU:
+        needed |= {Path(MMLU_ALL): "that on all of MMLU", inner.parent: "this seed's run on Spider"}
+    for folder, what in needed.items():
+        if not (whole / folder).is_dir():
+            raise UserError(f"{whole / folder}: no such set; export {what} first")
+
+
+def _copy_run(folder: Path, kind: Kind) -> None:
+    stages = lock.read_stages("dvc.lock")
+    for path in ("params.yaml", "dvc.lock", *_outputs(_counted(stages, kind), kind.parts)):
+        source, copy = Path(path), folder / place(path)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, copy)
+        elif source.exists() and _is_within(path, (PREDICTIONS,)):
+            write_gzip(copy.with_name(f"{copy.name}.gz"), source.read_bytes())
+        elif source.exists():
+            shutil.copyfile(source, copy)
+    if kind.choices:
+        files = {model: Path(VERDICTS, f"{model}.jsonl") for model in load_params().model_table.names}
+        written = lock.written(stages)
+        for file in files.values():
+            stage, checksum = written.get(str(file), ("eval_mmlu", ""))
+            if not file.is_file() or lock.md5(file) != checksum:
+                raise UserError(f"this project: not one whole run: {file} is not what stage {stage} wrote")
+        write_choices(folder / CHOICES, files)
+
+
+def _keep(before: Path, whole: Path, inner: Path) -> None:
+    """Copy a run within the set `before` into `whole`, which takes its place, unless it does not belong there."""
+    copy = whole / inner
+    if inner.name == MMLU_ALL and not copy.parent.is_dir():
+        found = ["the run that it belongs to is not there"]
+    else:
+        shutil.copytree(before / inner, copy, ignore=lambda folder, names: {MMLU_ALL}.intersection(names))
+        found = list(misfits(whole, inner, copy))
+    if found:
+        shutil.rmtree(copy, ignore_errors=True)
+        # Of the new set as it will be named, not as it is while it is written.
+        print(f"{before / inner}: not kept, of another run: {_listed(found).replace(str(whole), str(before))}")
+
+
+# ---------------------------------------------------------------- check
 
 
 def check() -> None:
     """Hold every set against its own lock and its recipe. Raises UserError for the first that does not fit."""
-    folders = results_table.set_folders(RESULTS)
+    folders = set_folders(RESULTS)
     for folder in folders:
         _require_none(str(folder), set_problems(folder))
         print(f"{folder}: whole, and its recipe's")
     print(f"{len(folders)} sets")
+
+
+def set_problems(folder: Path) -> list[str]:
+    """Return what is wrong with the set in `folder` and the runs within it: nothing, in one that `export` made."""
+    found = list(problems(folder, WHOLE))
+    recipe = RECIPES / f"{folder.name}.yaml"
+    found += differences(recipe, folder / "params.yaml") if recipe.is_file() else [f"{recipe}: no such recipe"]
+    for inner in inner_folders(folder):
+        run = folder / inner
+        found += [f"{inner}: {one}" for one in (*problems(run, kind_of(inner)), *misfits(folder, inner, run))]
+    return found
 
 
 def place(path: str) -> Path:
@@ -78,43 +182,118 @@ def place(path: str) -> Path:
     return Path(path.removeprefix("data/").removeprefix("reports/"))
 
 
-def problems(folder: Path, parts: Sequence[str]) -> Iterator[str]:
-    """Say what keeps the set in `folder` from being one whole run.
+def problems(folder: Path, kind: Kind) -> Iterator[str]:
+    """Say what keeps `folder` from being one whole run of its kind.
 
     Held against its lock: every stage's params, that it read what the stage before it wrote, and the checksums of
-    `parts`, each named as the project names it.
+    what was copied, unzipped.
     """
-
-    def found(path: str) -> str | None:
-        copy = folder / place(path)
-        return lock.md5(copy) if copy.exists() else None
-
-    stages = lock.read_stages(folder / "dvc.lock")
-    for stage, changed in lock.changed_params(stages, read_yaml(folder / "params.yaml")):
+    stages = _counted(_stages(folder), kind)
+    params = read_yaml(folder / "params.yaml")
+    for stage, changed in lock.changed_params(stages, params):
         yield f"stage {stage} ran with another {', '.join(changed)} than params.yaml has"
     written = lock.written(stages)
     for stage, path, checksum in lock.read(stages):
         if path in written and written[path][1] != checksum:
             yield f"stage {stage} ran on an older {path}"
-        elif _is_within(path, parts) and path not in written and found(path) not in (None, checksum):
+        elif _is_within(path, kind.parts) and path not in written and _md5(folder, path) not in (None, checksum):
             yield f"{path} is not what stage {stage} read"
-    for path, (stage, checksum) in _outputs(stages, parts).items():
-        if found(path) is None:
+    for path, (stage, checksum) in _outputs(stages, kind.parts).items():
+        found = _md5(folder, path)
+        if found is None:
             yield f"{path}: no such file; stage {stage} wrote it"
-        elif found(path) != checksum:
+        elif found != checksum:
             yield f"{path} is not what stage {stage} wrote"
-    if "reports/report.md" not in written:
-        yield "dvc.lock has no stage compare: `dvc repro` has not come to its end"
+    for stage in kind.stages or ("compare",):
+        if stage not in stages:
+            yield f"dvc.lock has no stage {stage}: `dvc repro` has not come to its end"
+    # Sets of the first form of params.yaml were made before choices were kept.
+    if kind.choices and ("version" in params or (folder / CHOICES).exists()):
+        yield from _choice_problems(folder)
 
 
-def other_run(whole: Path, mmlu_root: Path) -> Iterator[str]:
-    """Say what makes the run in `mmlu_root` another experiment than the set `whole`, but for MMLU's questions."""
-    yield from differences(whole / "params.yaml", mmlu_root / "params.yaml", (*PLACES, *MMLU_KEYS))
-    ours, theirs = (lock.written(lock.read_stages(root / "dvc.lock")) for root in (whole, mmlu_root))
-    tuned = load_params(whole / "params.yaml", older=True).model_table.tuned
-    for adapter in (f"models/{model}" for model in tuned):
-        if ours.get(adapter) != theirs.get(adapter):
-            yield f"{adapter} is not the adapter of {whole}"
+def _choice_problems(folder: Path) -> Iterator[str]:
+    models = load_params(folder / "params.yaml", older=True).model_table.names
+    metrics = {model: read_json(folder / f"metrics/mmlu/{model}.json") for model in models}
+    yield from choice_problems(read_choices(folder / CHOICES, models), metrics)
+
+
+def _stages(folder: Path) -> dict[str, dict]:
+    """Return what the lock in `folder` says, read once: parsing takes longer than all else here."""
+    path = (folder / "dvc.lock").resolve()
+    return _stages_of(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+@functools.lru_cache(maxsize=128)
+def _stages_of(path: Path, changed: int) -> dict[str, dict]:
+    del changed  # a part of the key
+    return lock.read_stages(path)
+
+
+def _counted(stages: Mapping[str, Mapping], kind: Kind) -> dict[str, Mapping]:
+    return {name: entry for name, entry in stages.items() if kind.stages is None or name in kind.stages}
+
+
+def _md5(folder: Path, path: str) -> str | None:
+    """Return the checksum of a set's copy of `path` as the project had it, or None where it has none."""
+    copy = folder / place(path)
+    if not _is_within(path, (PREDICTIONS,)):
+        return lock.md5(copy) if copy.exists() else None
+    copy = copy if copy.is_dir() else copy.with_name(f"{copy.name}.gz")
+    return lock.md5(copy, read_gzip, ".gz") if copy.exists() else None
+
+
+# ---------------------------------------------------------------- what belongs together
+
+
+def misfits(whole: Path, inner: Path, run: Path) -> Iterator[str]:
+    """Say why `run` is no part of the set `whole` at its place `inner`; nothing for the set itself.
+
+    A further run on all of MMLU is held against what it lies in, one of another seed against the set's own.
+    """
+    if inner.name == MMLU_ALL:
+        beside = whole / inner.parent
+        yield from differences(beside / "params.yaml", run / "params.yaml", (*PLACES, *MMLU_KEYS))
+        yield from _other_adapters(beside, run, kind_of(inner))
+    if inner.parts[:1] == (SEEDS,):
+        beside = whole / MMLU_ALL if inner.name == MMLU_ALL else whole
+        if not beside.is_dir():
+            yield f"{beside} is not there"
+            return
+        yield from differences(beside / "params.yaml", run / "params.yaml", (*PLACES, *SEED_KEYS, "mmlu.batch_size"))
+        yield from _other_questions(beside, run, kind_of(inner))
+
+
+def _other_adapters(beside: Path, run: Path, kind: Kind) -> Iterator[str]:
+    """Say each adapter of `run` that is not that of `beside`."""
+    ours, theirs = (lock.written(_stages(root)) for root in (beside, run))
+    tuned = load_params(beside / "params.yaml", older=True).model_table.tuned
+    for model in tuned:
+        adapter = f"models/{model}"
+        if f"train_{model}" in (kind.stages or (f"train_{model}",)) and ours.get(adapter) != theirs.get(adapter):
+            yield f"{adapter} is not the adapter of {beside}"
+
+
+def _other_questions(beside: Path, run: Path, kind: Kind) -> Iterator[str]:
+    """Say why a gain of Model 1 in `run` is not over the base of `beside`: its seed, its questions, or its base."""
+    seed, other = (load_params(root / "params.yaml", older=True).train.seed for root in (beside, run))
+    if seed == other:
+        yield f"train.seed is {seed}, that of {beside} itself"
+    ours, theirs = (_stages(root) for root in (beside, run))
+    for stage in kind.stages or ():
+        for path, checksum in _read_by(theirs, stage).items():
+            if path.startswith("data/prepared/") and _read_by(ours, stage).get(path) != checksum:
+                yield f"stage {stage} read another {path} than that of {beside}"
+    # The lock may hold the base's stages of an older run, with other params: only those of these questions tell.
+    for stage in ("predict_spider@base", "eval_spider@base", "eval_mmlu@base"):
+        if stage in theirs and theirs[stage].get("params") == ours.get(stage, {}).get("params"):
+            for path, entry in lock.written({stage: theirs[stage]}).items():
+                if not path.startswith("data/timings/") and lock.written(ours).get(path) != entry:
+                    yield f"{path} is not that of {beside}: another base"
+
+
+def _read_by(stages: Mapping[str, Mapping], stage: str) -> dict[str, str]:
+    return {path: checksum for _, path, checksum in lock.read({stage: stages.get(stage, {})})}
 
 
 def differences(one: Path, other: Path, but_for: Sequence[str] = PLACES) -> Iterator[str]:
@@ -125,17 +304,6 @@ def differences(one: Path, other: Path, but_for: Sequence[str] = PLACES) -> Iter
         named = any(f"{key}.".startswith(f"{name}.") for name in but_for)
         if not named and ours.get(key) != theirs.get(key):
             yield f"{key} is {ours.get(key)!r} in {one} and {theirs.get(key)!r} in {other}"
-
-
-def set_problems(folder: Path) -> list[str]:
-    """Return what is wrong with the set in `folder`, and with its `mmlu_all`: nothing, in one that `export` made."""
-    found = list(problems(folder, WHOLE))
-    recipe = RECIPES / f"{folder.name}.yaml"
-    found += differences(recipe, folder / "params.yaml") if recipe.is_file() else [f"{recipe}: no such recipe"]
-    second = folder / MMLU_ALL
-    if second.is_dir():
-        found += [f"{MMLU_ALL}: {problem}" for problem in (*problems(second, MMLU_ALONE), *other_run(folder, second))]
-    return found
 
 
 def _outputs(stages: Mapping[str, Mapping], parts: Sequence[str]) -> dict[str, tuple[str, str]]:

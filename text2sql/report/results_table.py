@@ -1,157 +1,172 @@
-"""The README's table of the result sets under `results/`, and the findings that follow from them.
+"""The tables of the result sets under `results/`, and the blocks of README.md and docs/results.md that hold them.
 
 Every figure comes from a set's metrics or timings; nothing is typed in. The paper's stand beside them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from text2sql.comparison.flat import read_summary
+import pandas as pd
+
 from text2sql.comparison.result import Difference, Summary, Verdict
 from text2sql.core.errors import UserError
-from text2sql.core.files import read_json, write_text
+from text2sql.core.files import write_text
 from text2sql.core.intervals import wilson_interval
-from text2sql.core.models import PAPER_MODELS, ModelTable
-from text2sql.core.params import Params, load_params
+from text2sql.core.models import PAPER_MODELS
 from text2sql.report import paper
 from text2sql.report.markdown_text import DASH, bullets, table
-from text2sql.report.numbers import count, in_percent, interval, minutes, number, p_equation, percent, points
+from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, points, words
+from text2sql.report.read_sets import SEEDED, ResultSet, Spread, spreads, verdict
+from text2sql.report.result_sets import MMLU_ALL
+from text2sql.report.results_findings import mmlu_findings, model_2_findings
+from text2sql.scoring.failures import CAUSES
+from text2sql.scoring.hardness import HARDNESS_LEVELS
 
+README, DETAILS = Path("README.md"), Path("docs/results.md")
 LEFT_OUT = "wta_1"  # the database of Spider's dev split with the largest tables by far
-SCHEMAS = ("none", "name", "tables", "ddl")
-MMLU_ALL = "mmlu_all"  # within a set: the same adapters on all of MMLU
 
 
-@dataclass(frozen=True)
-class ResultSet:
-    """What the table needs of one folder below `results/`.
-
-    compared: what metrics/compare.json says; compared_all and mmlu_all: of the run on all of MMLU, or None.
-    """
-
-    name: str
-    models: ModelTable
-    params: Params
-    timings: dict[str, dict]
-    spider: dict[str, dict]
-    compared: Summary
-    mmlu: dict[str, dict]
-    compared_all: Summary | None
-    mmlu_all: dict[str, dict] | None
-
-
-def set_folders(results: Path) -> list[Path]:
-    """Return the folders of the sets below `results`."""
-    return sorted(path.parent for path in results.glob("*/params.yaml"))
-
-
-def read_sets(results: Path) -> list[ResultSet]:
-    """Return the sets below `results`: with less of the schema in the prompt first, then by name."""
-    sets = [_read_set(folder) for folder in set_folders(results)]
-    return sorted(sets, key=lambda found: (SCHEMAS.index(found.params.prompt.schema_), found.name))
-
-
-def _read_set(folder: Path) -> ResultSet:
-    params = load_params(folder / "params.yaml", older=True)
-    models = params.model_table
-
-    def of_models(task: str, root: Path) -> dict[str, dict]:
-        return {model: read_json(root / f"metrics/{task}/{model}.json") for model in models.names}
-
-    second = folder / MMLU_ALL if (folder / MMLU_ALL).is_dir() else None
-    return ResultSet(
-        name=folder.name,
-        models=models,
-        params=params,
-        timings={path.stem: read_json(path) for path in (folder / "timings").glob("*.json")},
-        spider=of_models("spider", folder),
-        compared=read_summary(folder / "metrics/compare.json", models),
-        mmlu=of_models("mmlu", folder),
-        compared_all=read_summary(second / "metrics/compare.json", models) if second else None,
-        mmlu_all=of_models("mmlu", second) if second else None,
-    )
-
-
-def blocks(sets: Sequence[ResultSet]) -> dict[str, str]:
-    """Return {name of a block in the README: its Markdown}."""
+def blocks(sets: Sequence[ResultSet]) -> dict[Path, dict[str, str]]:
+    """Return {file: {name of a block in it: its Markdown}}."""
+    if not sets:
+        nothing = "No set is there yet."
+        return {README: {"results": spider_table(sets), "findings": nothing}, DETAILS: {"details": nothing}}
+    tables = [spider_table(sets), mmlu_table(sets), training_table(sets), bullets(_notes(sets))]
     return {
-        "results": results_table(sets),
-        "findings": f"{model_2_findings(sets)}\n\n{mmlu_findings(sets)}" if sets else "No set is there yet.",
+        README: {
+            "results": "\n\n".join(tables),
+            "findings": f"{model_2_findings(sets)}\n\n{mmlu_findings(sets)}",
+        },
+        DETAILS: {"details": f"{hardness_table(sets)}\n\n{causes_table(sets)}"},
     }
 
 
-def update(readme: Path, sets: Sequence[ResultSet], write: bool) -> bool:
-    """Return whether the blocks in `readme` are current; with `write`, make them so.
+def update(sets: Sequence[ResultSet], write: bool) -> list[Path]:
+    """Return which files' blocks are not current; with `write`, make them so.
 
     A block stands between `<!-- NAME: … -->` and `<!-- end of NAME -->`. Raises UserError where one is missing.
     """
-    before = text = readme.read_text(encoding="utf-8")
-    for name, block in blocks(sets).items():
-        head, start, rest = text.partition(f"<!-- {name}:")
-        opening, closed, rest = rest.partition("-->\n")
-        _, end, tail = rest.partition(f"<!-- end of {name} -->")
-        if not (start and closed and end):
-            raise UserError(f"{readme}: wanted one block from <!-- {name}: … --> to <!-- end of {name} -->")
-        text = f"{head}{start}{opening}{closed}\n{block}\n\n{end}{tail}"
-    if write and text != before:
-        write_text(readme, text)
-    return text == before
+    old = []
+    for path, found in blocks(sets).items():
+        before = text = path.read_text(encoding="utf-8")
+        for name, block in found.items():
+            head, start, rest = text.partition(f"<!-- {name}:")
+            opening, closed, rest = rest.partition("-->\n")
+            _, end, tail = rest.partition(f"<!-- end of {name} -->")
+            if not (start and closed and end):
+                raise UserError(f"{path}: wanted one block from <!-- {name}: … --> to <!-- end of {name} -->")
+            text = f"{head}{start}{opening}{closed}\n{block}\n\n{end}{tail}"
+        if text != before:
+            old.append(path)
+            if write:
+                write_text(path, text)
+    return old
 
 
-# ---------------------------------------------------------------- the table
-
-HEADINGS = (
-    "Set",
-    "Model",
-    "Spider",
-    "Without `wta_1`",
-    "Official",
-    "MMLU, 3 subjects",
-    "MMLU, all 57",
-    "As Base",
-    "Minutes",
-)
+def _shown(rows: Iterable[dict[str, Any]]) -> str:
+    """Return rows of texts as a Markdown table; each set is named once, as a reader's eye wants it."""
+    frame = pd.DataFrame(list(rows)).fillna(DASH)
+    frame["Set"] = frame["Set"].mask(frame["Set"] == frame["Set"].shift(), "")
+    return table(list(frame.columns), frame.itertuples(index=False, name=None))
 
 
-def results_table(sets: Sequence[ResultSet]) -> str:
-    """Return one row a set and model below the paper's, and what the columns mean."""
-    rows = [_paper_row(model) for model in PAPER_MODELS.names]
-    rows += [_row(found, model) for found in sets for model in found.models.names]
-    shown = table(HEADINGS, rows)
-    return f"{shown}\n\n{bullets(_notes(sets))}" if sets else shown
-
-
-def _row(found: ResultSet, model: str) -> list[str]:
-    metrics, rest = found.spider[model], _without(found, model)
-    pair = found.compared.against_base(model) if model in found.models.tuned else None
-    return [
-        # Named once, as a reader's eye wants it.
-        found.name if model == found.models.base else "",
-        found.models.titles[model],
-        _accuracy(metrics["successes"], metrics["total"]) + (_told(pair.spider) if pair else ""),
-        _accuracy(rest["successes"], rest["total"]),
-        in_percent(metrics["official_successes"] / metrics["total"]),
-        _mmlu(found.mmlu, found.compared, model),
-        _mmlu(found.mmlu_all, found.compared_all, model),
-        in_percent(pair.agreement.outputs) if pair else DASH,
-        minutes(found.timings[f"train_{model}"]["seconds"], 1) if pair else DASH,
+def spider_table(sets: Sequence[ResultSet]) -> str:
+    """Return one row a set and model on Spider, below the paper's."""
+    rows = [
+        {
+            "Set": "the paper",
+            "Model": title,
+            "Spider": _accuracy(paper.SPIDER_SUCCESSES[model], paper.SPIDER_TOTAL),
+            "Gain": DASH
+            if model == PAPER_MODELS.base
+            else points(100 * (paper.SPIDER_SUCCESSES[model] - paper.SPIDER_SUCCESSES["base"]) / paper.SPIDER_TOTAL),
+        }
+        for model, title in PAPER_MODELS.titles.items()
     ]
+    return _shown([*rows, *(_spider_row(found, model) for found in sets for model in found.models.names)])
 
 
-def _paper_row(model: str) -> list[str]:
-    difference = paper.mmlu_difference_pts(model, "all")
-    return [
-        "the paper" if model == PAPER_MODELS.base else "",
-        PAPER_MODELS.titles[model],
-        _accuracy(paper.SPIDER_SUCCESSES[model], paper.SPIDER_TOTAL),
-        DASH,
-        DASH,
-        DASH if difference is None else points(difference),
-        DASH,
-        DASH,
-        f"{paper.TRAINING_MINUTES[model]:.1f}" if model in paper.TRAINING_MINUTES else DASH,
-    ]
+def _spider_row(found: ResultSet, model: str) -> dict[str, str]:
+    metrics, rest = found.metrics["spider"][model], _without(found, model)
+    row = {
+        "Set": found.name,
+        "Model": found.models.titles[model],
+        "Spider": _accuracy(metrics["successes"], metrics["total"]),
+        **_change("Gain", found, "spider", model),
+        "Official": in_percent(metrics["official_successes"] / metrics["total"]),
+        f"Without `{LEFT_OUT}`": in_percent(rest["successes"] / rest["total"]),
+        "Official, without": in_percent(rest["official_successes"] / rest["total"]),
+    }
+    if model in found.models.tuned:
+        row["As Base"] = in_percent(found.compared.against_base(model).agreement.outputs)
+    return row
+
+
+def mmlu_table(sets: Sequence[ResultSet]) -> str:
+    """Return one row a set and model on MMLU, on the paper's few questions and on all, below the paper's."""
+    rows: list[dict[str, str]] = []
+    for model, title in PAPER_MODELS.titles.items():
+        difference = paper.mmlu_difference_pts(model, "all")
+        change = DASH if difference is None else points(difference)
+        rows.append({"Set": "the paper", "Model": title, "MMLU, 3 subjects": DASH, "Change": change})
+    for found in sets:
+        for model, title in found.models.titles.items():
+            row = {"Set": found.name, "Model": title}
+            for task, heading, end in (("mmlu", "MMLU, 3 subjects", ""), (MMLU_ALL, "MMLU, all 57", ", all 57")):
+                metrics = found.metrics.get(task, {}).get(model)
+                row[heading] = in_percent(metrics["accuracy"]) if metrics else DASH
+                row |= _change("Change", found, task, model, end)
+            rows.append(row)
+    return _shown(rows)
+
+
+def _change(heading: str, found: ResultSet, measure: str, model: str, end: str = "") -> dict[str, str]:
+    """Return the cells of a tuned model's gain or loss and of its spread over seeds; dashes for the base."""
+    summary = found.compared_all if measure == MMLU_ALL else found.compared
+    names = f"{heading}{end}", f"Seeds{end}"
+    if model == found.models.base or summary is None:
+        return dict.fromkeys(names, DASH)
+    spread = _spread(found, measure, model)
+    difference = _difference(summary, measure, model)
+    bounds = interval(points(difference.low_pts, 1), points(difference.high_pts, 1))
+    told = "" if verdict(difference, spread) is Verdict.NOT_DISTINGUISHABLE else " *"
+    shown = f"{points(difference.difference_pts)} ({bounds}){told}", DASH if spread is None else str(spread)
+    return dict(zip(names, shown))
+
+
+def _spread(found: ResultSet, measure: str, model: str) -> Spread | None:
+    return spreads(found).get(measure) if model == SEEDED else None
+
+
+def _difference(summary: Summary, measure: str, model: str) -> Difference:
+    pair = summary.against_base(model)
+    return pair.spider if measure == "spider" else pair.mmlu
+
+
+def training_table(sets: Sequence[ResultSet]) -> str:
+    """Return how each tuned model was trained, and what that took."""
+    rows = []
+    for found in sets:
+        for model in found.models.tuned:
+            recipe, timing = found.params.train_for(model), found.timings[f"train_{model}"]
+            dtype = timing.get("dtype", found.params.model.dtype)
+            memory = timing.get("peak_gpu_memory_gb") or timing.get("peak_memory_gb")
+            rows.append(
+                {
+                    "Set": found.name,
+                    "Model": found.models.titles[model],
+                    "Base": found.params.model.base,
+                    "In": "4 bit" if found.params.model.quantization == "4bit" else dtype,
+                    "Schema": found.params.prompt.schema_,
+                    "Rate": number(recipe.lr),
+                    "Epochs": number(recipe.epochs),
+                    "Optimizer": recipe.optim,
+                    "Minutes": minutes(timing["seconds"], 1),
+                    "GB": gigabytes(memory) if memory else DASH,
+                }
+            )
+    return _shown(rows)
 
 
 def _notes(sets: Sequence[ResultSet]) -> list[str]:
@@ -161,18 +176,23 @@ def _notes(sets: Sequence[ResultSet]) -> list[str]:
         return " or ".join(count(value) for value in sorted(set(values))) or "no"
 
     rest = numbers(_without(found, found.models.base)["total"] for found in sets)
+    took = "; ".join(f"{PAPER_MODELS.titles[model]} {value:.1f}" for model, value in paper.TRAINING_MINUTES.items())
     return [
         f"Spider: execution accuracy in percent, with its 95 % interval (Wilson's), over the "
-        f"{numbers(found.compared.spider_total for found in sets)} questions of the dev split. "
-        f"Without `{LEFT_OUT}`: over the {rest} on other databases. "
-        "Official: by the official evaluator's definition, over all.",
-        f"MMLU: Base's accuracy in percent over {numbers(found.compared.mmlu_total for found in sets)} and "
-        f"{numbers(found.compared_all.mmlu_total for found in sets if found.compared_all)} questions; then points "
-        "gained or lost against Base, with a paired bootstrap 95 % interval.",
-        "`*`: differs from Base by more than chance (exact McNemar p, Holm-adjusted within the run, at most 5 %).",
-        "As Base: percent of the answers on Spider that are Base's own, character by character.",
-        f"Minutes: training alone, on {_machines(sets)}; the paper's on a {paper.GPU}. A dash: not printed there, or "
-        "not run.",
+        f"{numbers(found.compared.spider_total for found in sets)} questions of the dev split. Official: by the "
+        f"official evaluator's definition. Without `{LEFT_OUT}`: over the {rest} on other databases.",
+        f"MMLU: accuracy in percent over {numbers(found.compared.mmlu_total for found in sets)} and "
+        f"{numbers(found.compared_all.mmlu_total for found in sets if found.compared_all)} questions.",
+        "Gain, Change: points against Base, with a paired bootstrap 95 % interval.",
+        "Seeds: how many seeds Model 1 was trained with, the set's own among them, and the smallest and the largest "
+        "of their gains. Where one was, what a seed changes is not known; Model 2 was trained with one in each set.",
+        "`*`: differs from Base by more than chance (exact McNemar p of the set's own seed, Holm-adjusted within the "
+        "run, at most 5 %) and, where there are more seeds, by more than their spread: all gains have one sign, and "
+        "the one nearest to zero is larger than the largest less the smallest.",
+        "As Base: percent of the answers on Spider that are Base's own, character by character. A dash: not printed "
+        "there, or not run.",
+        f"Minutes, GB: training alone, and the GPU's memory at its peak (without a GPU the machine's), on "
+        f"{_machines(sets)}; the paper's minutes on a {paper.GPU}: {took}.",
     ]
 
 
@@ -187,9 +207,9 @@ def _machines(sets: Sequence[ResultSet]) -> str:
 
 def _without(found: ResultSet, model: str) -> dict[str, int]:
     """Return the counts of one model over all databases but `LEFT_OUT`."""
-    metrics = found.spider[model]
+    metrics = found.metrics["spider"][model]
     left_out = metrics["by_database"].get(LEFT_OUT, {})
-    return {name: metrics[name] - left_out.get(name, 0) for name in ("total", "successes")}
+    return {name: metrics[name] - left_out.get(name, 0) for name in ("total", "successes", "official_successes")}
 
 
 def _accuracy(right: int, total: int) -> str:
@@ -197,64 +217,34 @@ def _accuracy(right: int, total: int) -> str:
     return f"{in_percent(right / total)} ({interval(low, high)})"
 
 
-def _mmlu(metrics: Mapping[str, dict] | None, compared: Summary | None, model: str) -> str:
-    if metrics is None or compared is None:
-        return DASH
-    if model == compared.models.base:
-        return in_percent(metrics[model]["accuracy"])
-    found = compared.against_base(model).mmlu
-    bounds = interval(points(found.low_pts, 1), points(found.high_pts, 1))
-    return f"{points(found.difference_pts)} ({bounds}){_told(found)}"
+# ---------------------------------------------------------------- docs/results.md
 
 
-def _told(found: Difference) -> str:
-    return "" if found.verdict is Verdict.NOT_DISTINGUISHABLE else " *"
-
-
-# ---------------------------------------------------------------- findings
-
-
-def model_2_findings(sets: Sequence[ResultSet]) -> str:
-    """Return what training the paper's Model 2 changed at all: outputs that differ, and points on Spider."""
-    model = "m2"
-    rate, share = number(paper.TABLE_1[model]["lr"]), paper.SPIDER_SUCCESSES[model] / paper.SPIDER_TOTAL
-    lines = []
+def hardness_table(sets: Sequence[ResultSet]) -> str:
+    """Return accuracy by hardness, the paper's definition and the official one."""
+    rows = []
     for found in sets:
-        if model not in found.models.tuned:
-            continue
-        recipe, pair = found.params.train_for(model), found.compared.against_base(model)
-        total = found.compared.spider_total
-        differ = round((1 - pair.agreement.outputs) * total)
-        lines.append(
-            f"{found.name} (rate {number(recipe.lr)}, epochs {number(recipe.epochs)}): {count(differ)} of "
-            f"{count(total)} outputs differ ({percent(differ / total)}); "
-            f"{_difference('execution accuracy', pair.spider)}."
-        )
-    return (
-        f"**What Model 2 learns.** The paper reads its {percent(share)} as an effect of training at a rate of {rate}. "
-        f"How many of Model 2's outputs differ from Base's at all, by a character or more, and what that "
-        f"changes on Spider:\n\n{bullets(lines)}"
+        for model, title in found.models.titles.items():
+            row = {"Set": found.name, "Model": title}
+            for level in HARDNESS_LEVELS:
+                part = found.metrics["spider"][model]["by_hardness"][level]
+                counts = (part["successes"], part["official_successes"])
+                row[level] = (
+                    " / ".join(in_percent(right / part["total"]) for right in counts) if part["total"] else DASH
+                )
+            rows.append(row)
+    return f"**By hardness**: execution accuracy / the official one, in percent.\n\n{_shown(rows)}"
+
+
+def causes_table(sets: Sequence[ResultSet]) -> str:
+    """Return how many answers failed for which cause; causes that never occur are left out."""
+    frame = pd.DataFrame(
+        [
+            {"Set": found.name, "Model": title, **found.metrics["spider"][model]["causes"]}
+            for found in sets
+            for model, title in found.models.titles.items()
+        ]
     )
-
-
-def mmlu_findings(sets: Sequence[ResultSet]) -> str:
-    """Return what remains of the paper's loss on MMLU, on its few questions and on all."""
-    lines = []
-    for found in sets:
-        for model in found.models.tuned:
-            parts = [
-                _difference(f"{count(compared.mmlu_total)} questions", compared.against_base(model).mmlu)
-                for compared in (found.compared, found.compared_all)
-                if compared is not None
-            ]
-            lines.append(f"{found.name}, {found.models.titles[model]}: {'; '.join(parts)}.")
-    return (
-        "**What remains of the loss on MMLU.** The paper reports "
-        f"{points(paper.MMLU_DIFFERENCE_PTS['all'])} points for both models: three questions of 150. Here, against "
-        f"Base:\n\n{bullets(lines)}"
-    )
-
-
-def _difference(what: str, found: Difference) -> str:
-    bounds = f"{interval(points(found.low_pts), points(found.high_pts))}, adjusted {p_equation(found.p_holm)}"
-    return f"{what}: {points(found.difference_pts)} points ({bounds}): {found.verdict}"
+    causes = [cause for cause in CAUSES if frame[cause].any()]
+    named = frame[["Set", "Model", *causes]].astype(str).rename(columns=words)
+    return f"**Causes of failure**: how many answers, by the official definition.\n\n{_shown(named.to_dict('records'))}"

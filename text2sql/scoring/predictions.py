@@ -1,7 +1,10 @@
 """Files of predicted SQL: any system's, and those that this project's own stage writes."""
 
+import gzip
+import io
 import json
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from text2sql.data.spider import Example
 
 OWN_FIELDS = {"index": int, "sql": str}  # of each line that our stage writes
 
+_GZIP = b"\x1f\x8b"
 _BIRD = re.compile(r"\t-+ bird -+\t(?P<db_id>.*)\Z", re.DOTALL)  # what follows a query in BIRD's dictionary
 _KINDS = {dict: "an object", list: "an array", str: "a text", type(None): "null", bool: "a truth value"}
 
@@ -23,10 +27,11 @@ def read_predictions(
     """Return the predicted SQL in `path`, one text an example, without space around it.
 
     The file holds one query a line, one JSON object or JSON text a line, a JSON array of objects or texts, or BIRD's
-    dictionary from an example's index to its query, each with or without a byte order mark. Of an object, `field` is
-    read: `sql`, or `raw` for the answer that it was taken from. `stage` is the stage of ours that wrote the file, if
-    any: all lines are objects then, and have `OWN_FIELDS`. Raises UserError where the file cannot be read, has another
-    number of predictions than there are examples, or says itself that one belongs to another example.
+    dictionary from an example's index to its query, each with or without a byte order mark, compressed by gzip or not.
+    Of an object, `field` is read: `sql`, or `raw` for the answer that it was taken from. `stage` is the stage of ours
+    that wrote the file, if any: all lines are objects then, and have `OWN_FIELDS`. Raises UserError where the file
+    cannot be read, has another number of predictions than there are examples, or says itself that one belongs to
+    another example.
     """
     if stage:
         values = [(f"line {number}", value) for number, value in enumerate(read_jsonl(path, OWN_FIELDS), start=1)]
@@ -46,9 +51,14 @@ def read_predictions(
 
 
 def _text(path: Path) -> str:
+    """Return the text of a file; one that gzip compressed, as result sets keep theirs, is told by its first bytes."""
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            return file.read()
+        content = path.read_bytes()
+        if content.startswith(_GZIP):
+            content = gzip.decompress(content)
+        return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig").read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path}: damaged: {error}; wanted a whole file of gzip") from None
     except OSError as error:
         raise UserError(f"{path}: {(error.strerror or 'cannot be read').lower()}") from None
     except UnicodeDecodeError as error:

@@ -1,0 +1,76 @@
+"""The compressed files of a result set: predictions, and each model's choices on MMLU, question by question.
+
+gzip without a name or a time, so that equal contents give equal bytes with one zlib; `check` reads what is inside.
+"""
+
+import csv
+import gzip
+import io
+import itertools
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from text2sql.core.errors import UserError
+from text2sql.core.files import atomic_file, iter_jsonl
+
+CHOICES = "choices.csv.gz"
+LETTERS = "ABCD"
+CHOICE = {"subject": str, "index": int, "choice": int, "answer": int}
+KEYS = ["subject", "index", "answer"]  # then a column a model
+
+
+def write_gzip(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, compressed, whole or not at all."""
+    with atomic_file(path, "wb") as file:
+        file.write(gzip.compress(content, compresslevel=9, mtime=0))
+
+
+def read_gzip(path: Path) -> bytes:
+    """Return the content of a compressed file. Raises UserError where it is missing or damaged."""
+    try:
+        return gzip.decompress(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: damaged: {error}; wanted a file compressed by gzip") from None
+
+
+def write_choices(path: Path, verdicts: Mapping[str, Path]) -> None:
+    """Write what each model chose: a line a question, with its subject, its place in the test split and letters.
+
+    `verdicts`: {model: its data/verdicts/mmlu/<model>.jsonl}. Raises UserError where the models were asked different
+    questions. Log-likelihoods and texts, a hundred times as much, stay behind.
+    """
+    columns = {model: list(iter_jsonl(file, CHOICE)) for model, file in verdicts.items()}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*KEYS, *columns])
+    for lines in itertools.zip_longest(*columns.values(), fillvalue={}):
+        if len({(line.get("subject"), line.get("index"), line.get("answer")) for line in lines}) > 1:
+            raise UserError(f"data/verdicts/mmlu: {', '.join(columns)} were asked different questions; rerun eval_mmlu")
+        first = lines[0]
+        letters = [LETTERS[line["choice"]] for line in lines]
+        writer.writerow([first["subject"], first["index"], LETTERS[first["answer"]], *letters])
+    write_gzip(path, text.getvalue().encode())
+
+
+def read_choices(path: Path, models: Sequence[str]) -> list[dict[str, str]]:
+    """Return the lines that `write_choices` wrote. Raises UserError where the file is damaged or has other columns."""
+    reader = csv.DictReader(io.StringIO(read_gzip(path).decode("utf-8", "replace")))
+    if reader.fieldnames != [*KEYS, *models]:
+        raise UserError(f"{path}: found the columns {reader.fieldnames}, wanted {[*KEYS, *models]}")
+    return list(reader)
+
+
+def choice_problems(lines: Iterable[Mapping[str, str]], metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Say each model whose choices do not give the counts of its metrics/mmlu/<model>.json, subject by subject."""
+    lines = list(lines)
+    asked = Counter(line["subject"] for line in lines)
+    for model, found in metrics.items():
+        right = Counter(line["subject"] for line in lines if line[model] == line["answer"])
+        wanted = {name: (part["correct"], part["total"]) for name, part in found["by_subject"].items()}
+        if {name: (right[name], asked[name]) for name in asked} != wanted:
+            yield f"{CHOICES} does not give the counts of metrics/mmlu/{model}.json"
