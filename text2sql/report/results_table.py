@@ -17,6 +17,7 @@ from text2sql.core.params import Params, load_params
 from text2sql.report import paper
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import count, in_percent, interval, minutes, number, p_equation, percent, points
+from text2sql.report.sentences import floor_lines
 
 LEFT_OUT = "wta_1"  # the database of Spider's dev split with the largest tables by far
 SCHEMAS = ("none", "name", "tables", "ddl")
@@ -166,6 +167,7 @@ def _notes(sets: Sequence[ResultSet]) -> list[str]:
         f"{numbers(found.compared.spider_total for found in sets)} questions of the dev split. "
         f"Without `{LEFT_OUT}`: over the {rest} on other databases. "
         "Official: by the official evaluator's definition, over all.",
+        *dict.fromkeys(line for found in sets for line in floor_lines(found.spider, found.models)),
         f"MMLU: Base's accuracy in percent over {numbers(found.compared.mmlu_total for found in sets)} and "
         f"{numbers(found.compared_all.mmlu_total for found in sets if found.compared_all)} questions; then points "
         "gained or lost against Base, with a paired bootstrap 95 % interval.",
