@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
     from text2sql.core.processes import current_processes
     from text2sql.data.mmlu import read_questions
     from text2sql.evaluation.batching import JournaledRun
-    from text2sql.evaluation.mmlu import answer_questions, summarise
+    from text2sql.evaluation.mmlu import answer_questions
     from text2sql.model.language_model import LanguageModel
     from text2sql.model.run_key import as_measured, run_key
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     records = choices.records
     write_jsonl(VERDICTS / f"mmlu/{name}.jsonl", records)
-    write_json(METRICS / f"mmlu/{name}.json", {**summarise(records), "shots_dropped": choices.shots_dropped})
+    write_json(METRICS / f"mmlu/{name}.json", choices.metrics())
     loaded = as_measured(params.model, model.model)
     tokens = choices.prompt_tokens
     stopwatch.write(TIMINGS / f"eval_mmlu_{name}.json", "eval_mmlu", name, len(records), tokens, loaded)

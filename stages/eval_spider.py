@@ -15,7 +15,8 @@ from text2sql.core.stage_arguments import model_and_params
 from text2sql.core.timing import Stopwatch
 from text2sql.data.spider import Example
 from text2sql.execution.executor import Limits
-from text2sql.scoring.predictions import read_predictions
+from text2sql.scoring.golds import Gold
+from text2sql.scoring.predictions import asked_in_halves, read_predictions
 from text2sql.scoring.verdicts import score_examples, summarise
 
 EXAMPLE = {"index": int, "db_id": str, "question": str, "query": str}
@@ -26,17 +27,20 @@ def main(arguments: Sequence[str]) -> None:
     name, params = model_and_params(__doc__.splitlines()[0], arguments)
     stopwatch = Stopwatch()
     examples = [Example(*(line[field] for field in EXAMPLE)) for line in read_jsonl(DEV, EXAMPLE)]
+    predictions = PREDICTIONS / f"{name}.jsonl"
+    golds: list[Gold] = []
     verdicts = score_examples(
         examples,
-        read_predictions(PREDICTIONS / f"{name}.jsonl", examples, stage="predict_spider"),
+        read_predictions(predictions, examples, stage="predict_spider"),
         database_of,
         Limits(**params.execution.model_dump()),
         # Gold results are the same for all models: computed once, outside the pipeline's outputs.
         cache_dir=user_cache() / "gold",
         failing_gold=params.data.failing_gold,
+        on_golds=golds.extend,
     )
     write_jsonl(VERDICTS / f"spider/{name}.jsonl", (verdict.to_dict() for verdict in verdicts))
-    write_json(METRICS / f"spider/{name}.json", summarise(verdicts))
+    write_json(METRICS / f"spider/{name}.json", summarise(verdicts, golds, asked_in_halves(predictions)))
     stopwatch.write(TIMINGS / f"eval_spider_{name}.json", "eval_spider", name, len(verdicts))
     stopped = sum(verdict.stopped for verdict in verdicts)
     right = sum(verdict.execution_accuracy for verdict in verdicts)

@@ -44,7 +44,22 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
         "shared_expert_intermediate_size": 32,
     },
     "falcon_h1": {**SMALL, **STATE_SPACE},
+    "zamba2": {
+        **SMALL,
+        "num_hidden_layers": 3,
+        "num_key_value_heads": 4,
+        "attention_head_dim": 32,
+        "layers_block_type": ["mamba", "mamba", "hybrid"],
+        "hybrid_layer_ids": [2],
+        "num_mem_blocks": 1,
+        "mamba_d_state": 16,
+        "mamba_ngroups": 1,
+        "n_mamba_heads": 4,
+        "adapter_rank": 8,
+        "chunk_size": 32,
+    },
     "mamba": {"hidden_size": 64, "num_hidden_layers": 2, "bos_token_id": 1, "pad_token_id": 2},
+    "xlstm": {"hidden_size": 64, "num_blocks": 2, "num_hidden_layers": 2, "num_heads": 4, "qk_dim_factor": 1.0},
     "rwkv": {"hidden_size": 64, "num_hidden_layers": 2, "attention_hidden_size": 64},
 }
 

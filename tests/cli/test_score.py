@@ -1,8 +1,12 @@
 """The command that scores any system's predictions."""
 
 import contextlib
+import dataclasses
 import gzip
 import json
+import re
+import shlex
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +17,7 @@ import pytest
 from text2sql.cli.score import main
 from text2sql.core.errors import UserError
 from text2sql.core.files import read_jsonl
+from text2sql.execution.executor import Limits
 
 SCHEMA = "CREATE TABLE singer (name TEXT, age INT); INSERT INTO singer VALUES ('Ana', 30), ('Bia', 41), ('Caio', 41);"
 DEV = [
@@ -171,7 +176,8 @@ def test_golds_that_fail_are_left_out_or_wrong(capsys, spider, write):
 
 def test_the_floor_is_named(capsys, spider, write):
     out = run_main(capsys, write("SELECT 1\n" * 4), "--spider", spider)
-    assert "The same answer to every question scores 25.00 % (SELECT 3), official 25.00 % (SELECT 3)." in out
+    found = "25.00 % (1 of 4, by SELECT 3)"
+    assert f"The same answer to every question scores {found}, official {found}." in out
 
 
 def test_kept_answers_are_read_anew_by_another_rule(capsys, spider, tmp_path):
@@ -237,3 +243,30 @@ def test_spiders_own_gold(capsys, spider_zip, write):
     assert {level: row[4] for level, row in rows.items()} == {
         "easy": "248", "medium": "446", "hard": "174", "extra": "166", "all": "1034",
     }  # fmt: skip
+
+
+def test_the_commands_of_its_docs_run(capsys, repository, spider, write, tmp_path, monkeypatch):
+    """Spider as an archive; Spider-DK as published: four fields, its own database beside Spider's, one gold fails."""
+    shutil.make_archive(str(tmp_path / "spider_data"), "zip", spider)
+    databases = tmp_path / "spider-dk" / "database"
+    shutil.copytree(spider / "database", databases)
+    shutil.copytree(databases / "concert", databases / "new_concert")
+    (databases / "new_concert" / "concert.sqlite").rename(databases / "new_concert" / "new_concert.sqlite")
+    fields = [{"question": question, "query": query, "type": "1"} for question, query in DEV]
+    dk = [{"db_id": db_id, **line} for db_id in ("concert", "new_concert") for line in fields]
+    dk[5]["query"] = "SELECT name age FORM singer"
+    (databases.parent / "Spider-DK.json").write_text(json.dumps(dk))
+    queries = [query for _, query in DEV]
+    write("".join(json.dumps({"raw": f"Sure:\n\n{query}\n", "sql": ""}) + "\n" for query in queries), "answers.jsonl")
+    monkeypatch.chdir(tmp_path)
+    docs = (repository / "docs/scoring.md").read_text()
+    commands = re.findall(r"^\$ text2sql score (.*)$", docs, re.MULTILINE)
+    assert len(commands) >= 7
+    for command in commands:
+        write("\n".join(queries * (2 if "--split dk" in command else 1)))
+        out = run_main(capsys, *shlex.split(command))
+        assert re.search(r"^all +[47] +100.00 %", out, re.MULTILINE), command
+    for option in re.findall(r"`(--[a-z-]+)`", docs):
+        assert option in (repository / "text2sql/cli/score.py").read_text() or option[2:].replace("-", "_") in {
+            limit.name for limit in dataclasses.fields(Limits)
+        }

@@ -10,7 +10,7 @@ from text2sql.comparison import flat as flat_file
 from text2sql.comparison.flat import flatten
 from text2sql.comparison.gate import trade_off
 from text2sql.core.errors import UserError
-from text2sql.core.models import PAPER_MODELS
+from text2sql.core.models import PAPER_MODELS, ModelTable, name_clash
 from text2sql.report.sentences import sentences
 
 
@@ -87,3 +87,13 @@ def test_what_is_read_is_what_was_written_of_any_number_of_models(tmp_path):
     with pytest.raises(UserError, match="spider_gain_pts_m3: found None"):
         path.write_text(json.dumps(flatten(compared(synthetic.results(examples=8, questions=3)))))
         flat_file.read_summary(path, synthetic.FOUR_MODELS)
+
+
+@pytest.mark.parametrize("names", [("m1", "low_m1"), ("m1", "m2", "m1_m2"), ("low", "m1"), ("m1", "m2", "high_m1_m2")])
+def test_names_by_which_two_numbers_would_share_a_key_are_those_that_params_refuse(names):
+    numbers = {}
+    for tuned in (names, tuple(f"model{place}" for place in range(len(names)))):
+        table = ModelTable({name: name for name in ("base", *tuned)})
+        made = synthetic.results(examples=60, questions=12, models=table)
+        numbers[name_clash(table.names) is None] = len(flatten(compared(made)))
+    assert numbers[False] < numbers[True]

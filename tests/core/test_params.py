@@ -107,6 +107,20 @@ def test_a_model_that_is_not_tuned_has_no_recipe(repository, model):
         ("{base: {title: Base}, m1: {title: Model 1}}", "models: takes the base first"),
         ("{base: {title: Base}, M 1: {title: Model 1, recipe: train}}", "models.M 1"),
         ("3", "models: got 3 (int), takes a mapping of models"),
+        *(
+            (
+                f"{{base: {{title: Base}}, {name}: {{title: One, recipe: train}}}}",
+                f"models: {name}: the report's explorer",
+            )
+            for name in ("example", "search", "hardness", "database", "judged")
+        ),
+        ("{search: {title: Base}, m1: {title: One, recipe: train}}", "models: search: the report's explorer"),
+        ("{base: {title: Base}, low_m1: {title: One, recipe: train}}", "models: low_m1: metrics/compare.json has keys"),
+        (
+            "{base: {title: Base}, m1: {title: One, recipe: train}, m2: {title: Two, recipe: train}, "
+            "m1_m2: {title: Three, recipe: train}}",
+            "models: m1_m2: stands for m1 against m2 in metrics/compare.json",
+        ),
     ],
 )
 def test_models_that_make_no_experiment_are_refused(repository, tmp_path, models, message):

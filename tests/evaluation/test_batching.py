@@ -4,7 +4,7 @@ import pytest
 
 from text2sql.core.dependencies import Key
 from text2sql.core.digests import digest_of, digest_of_tree
-from text2sql.core.journal import Journal
+from text2sql.core.journal import HALVED, Journal
 from text2sql.core.processes import Processes
 from text2sql.evaluation.batching import JournaledRun, batches_by_length, run_batches
 
@@ -119,3 +119,21 @@ def test_digests_follow_content_and_names(tmp_path):
     (tmp_path / "b").write_text("2")
     assert len({before, renamed, digest_of_tree(tmp_path)}) == 3
     assert digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1}) != digest_of({"a": 1})
+
+
+def test_the_records_of_a_halved_batch_say_so_after_a_kill_too(tmp_path):
+    halvings = []
+
+    def answer(positions):
+        if 8 in positions:
+            halvings.append(positions)
+        return answers([])(positions)
+
+    def run():
+        journal = Journal("work", KEY, folder=tmp_path)
+        run_batches(LENGTHS, 4, answer, JournaledRun(journal, "work"), halvings=lambda: len(halvings))
+        return {index for index, record in journal.records().items() if HALVED in record}
+
+    assert run() == {8, 0, 9, 5}
+    halvings.clear()
+    assert run() == {8, 0, 9, 5} and not halvings

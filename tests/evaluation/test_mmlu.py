@@ -52,3 +52,23 @@ def test_a_question_that_is_too_long_without_any_is_one_line(short):
     long = Question("music", 0, "a " * 300, CHOICES, 1)
     with pytest.raises(UserError, match="1 of 4 prompts do not fit into its context of 256 tokens: the longest has 3"):
         prompts_that_fit(short, [*QUESTIONS, long], SHOTS)
+
+
+def test_questions_asked_in_halved_batches_are_counted_in_the_metrics(short, tmp_path, monkeypatch):
+    import torch
+
+    def ask(name):
+        run = JournaledRun(Journal(name, Key.of({}), folder=tmp_path), name)
+        return answer_questions(short, QUESTIONS, SHOTS, {"music": "humanities"}, 2, run).metrics()
+
+    undisturbed = ask("undisturbed")
+    assert "questions_in_halved_batches" not in undisturbed
+    whole = short._log_likelihoods
+
+    def small_gpu(prompts, option_ids):
+        if len(prompts) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(prompts, option_ids)
+
+    monkeypatch.setattr(short, "_log_likelihoods", small_gpu)
+    assert ask("halved") == {**undisturbed, "questions_in_halved_batches": 2}

@@ -19,6 +19,8 @@ ADAPTED = {
     "gpt2": ["c_attn", "c_fc", "c_proj"],
     "lfm2": ["in_proj", "k_proj", "out_proj", "q_proj", "v_proj", "w1", "w2", "w3"],
     "falcon_h1": sorted([*ATTENTION_AND_MLP, "in_proj"]),
+    # Not its own small adapters, which a list numbers: those names are layers' too.
+    "zamba2": ["down_proj", "gate_up_proj", "in_proj", "k_proj", "linear", "o_proj", "out_proj", "q_proj", "v_proj"],
     "mamba": ["dt_proj", "in_proj", "x_proj"],
 }
 
@@ -70,3 +72,17 @@ def test_its_adapter_answers_and_chooses_as_transformers_does_in_any_batch(archi
 
 def test_our_own_way_is_taken_where_the_cache_is_keys_and_values(architecture, tuned):
     assert (tuned[0]._prefill is not None) is (architecture in ("llama", "gpt2"))
+
+
+def test_auto_leaves_out_what_routes_tokens_to_experts_under_any_name():
+    """DBRX's router has a linear layer of its own."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from text2sql.model.adapters import target_modules
+
+    attention = {"kv_n_heads": 2, "clip_qkv": 8, "rope_theta": 10_000.0}
+    experts = {"hidden_size": 64, "ffn_hidden_size": 64, "moe_num_experts": 2, "moe_top_k": 1}
+    made = AutoConfig.for_model(
+        "dbrx", d_model=64, n_heads=4, n_layers=1, vocab_size=300, attn_config=attention, ffn_config=experts
+    )
+    assert target_modules(AutoModelForCausalLM.from_config(made), LORA) == ["Wqkv", "out_proj"]

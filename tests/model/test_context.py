@@ -77,3 +77,23 @@ def test_qwens_way_to_a_longer_context_counts(rope, context, tmp_path):
 
 def test_a_state_space_model_has_no_limit(tmp_path):
     assert LanguageModel(model_params(write_tiny_model(tmp_path / "model", "mamba"))).context is None
+
+
+def test_that_line_is_the_only_one(short):
+    """transformers warns of texts beyond the tokenizer's own limit."""
+    import logging
+
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger = logging.getLogger("transformers")
+    logger.addHandler(handler)
+    try:
+        model = LanguageModel(model_params(short))
+        model.tokenizer.model_max_length = 64
+        long = [model.chat_ids([{"role": "user", "content": "one " * 100}]), *model.text_ids(["one " * 100])]
+        with pytest.raises(UserError, match="2 of 2 prompts do not fit"):
+            model.check_prompts(long, 0, "the prompt")
+    finally:
+        logger.removeHandler(handler)
+    assert said == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from text2sql.prompts.answers import extract_sql
+from text2sql.prompts.answers import extract_sql, reasoning_opened_by
 
 SQL = "SELECT count(*) FROM ferries"
 DRAFT = "SELECT * FROM ferries"
@@ -171,3 +171,17 @@ def test_time_grows_with_the_length_alone(piece):
     extract_sql("SELECT (" + piece * (200_000 // len(piece)))
     extract_sql(piece * (200_000 // len(piece)))
     assert time.process_time() - begin < 10  # where it grew with the square, hours
+
+
+@pytest.mark.parametrize(
+    ("prompt", "opened"),
+    [
+        ("<｜User｜>Names that begin with 'A?<｜Assistant｜><think>\n", "<think>\n"),
+        ("[INST]Names?[/INST][THINK]", "[THINK]"),
+        ("<|im_start|>assistant\n<think>\n\n</think>\n\n", ""),
+        ("<|im_start|>user\nWhat is <think>?<|im_end|>\n<|im_start|>assistant\n", ""),
+        ("", ""),
+    ],
+)
+def test_a_reasoning_that_the_prompt_opened_is_seen(prompt, opened):
+    assert reasoning_opened_by(prompt) == opened

@@ -214,3 +214,17 @@ def test_a_metric_that_is_new_or_gone_has_a_dash():
     assert review._values(None, 0.5) == ("-", "0.5", "")
     assert review._values(3, None) == ("3", "-", "")
     assert review._values("3.45", "3.46") == ("3.45", "3.46", "")
+
+
+def test_it_names_spiders_floor_and_versions_of_sqlite_that_differ(tmp_path, monkeypatch):
+    made = invented(seed=0)
+    monkeypatch.chdir(tmp_path)
+    write_metrics(tmp_path, made)
+    assert review.spider_notes(PAPER_MODELS) == []  # metrics of an older run, one version
+    entry = {"successes": 3, "total": 60, "query": "SELECT 1 WHERE 0"}
+    for model in PAPER_MODELS.names:
+        made.spider_metrics[model]["floor"] = {"execution_accuracy": entry, "official_execution_accuracy": entry}
+    made.spider_metrics["m2"]["sqlite_version"] = "3.40.1"
+    write_metrics(tmp_path, made)
+    floor, versions = review.spider_notes(PAPER_MODELS)
+    assert "5.00 % (3 of 60, by SELECT 1 WHERE 0)" in floor and "Model 2 with 3.40.1" in versions

@@ -106,6 +106,34 @@ def test_the_floor_is_what_its_query_scores(shop):
         assert sum(getattr(verdict, name) for verdict in verdicts) == entry["successes"]
 
 
+def test_the_floor_stands_in_the_metrics_over_the_examples_that_are_scored(shop):
+    golds = ["SELECT name FROM item WHERE 0", "SELECT nme FROM item", "SELECT 1"]
+    shares = {}
+    for failing in ("skip", "wrong"):
+        found = []
+        verdicts = score(shop, golds, golds, failing_gold=failing, on_golds=found.extend)
+        floor = summarise(verdicts, found)["floor"]["execution_accuracy"]
+        shares[failing] = (floor["successes"], floor["total"])
+    assert shares == {"skip": (1, 2), "wrong": (1, 3)}
+    assert "floor" not in summarise(verdicts)
+
+
+def test_a_floors_query_is_the_same_in_every_run(shop):
+    """Metrics that are kept hold it: a set's order would differ from process to process."""
+    found = []
+    names = ", ".join(f"('{letter}')" for letter in "zyxwvutsrq")
+    score(shop, [f"VALUES {names}"], ["SELECT 1"], on_golds=found.extend)
+    assert floors(found)["execution_accuracy"]["query"] == f"VALUES {names}"
+
+
+def test_a_floor_whose_query_would_be_very_long_is_cut(shop):
+    found = []
+    gold = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) SELECT i FROM n"
+    score(shop, [gold], [gold], on_golds=found.extend)
+    query = floors(found)["execution_accuracy"]["query"]
+    assert query.startswith("VALUES (") and query.endswith("…") and len(query) == 1000
+
+
 def test_where_most_golds_return_nothing_the_floor_is_the_empty_result(shop):
     found = []
     golds = ["SELECT name FROM item WHERE 0", "SELECT price, name FROM item WHERE 0", "SELECT 1"]

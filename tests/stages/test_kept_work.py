@@ -152,7 +152,7 @@ def test_a_checkpoint_of_another_key_is_not_used_and_the_difference_is_named(pro
     before.lock()
     before.say_what_changed()
     (before.begin() / "weights").write_text("1")
-    before.finish(before.unfinished, 1, 1.0)
+    before.finish(before.unfinished, 1, 1.0, {})
     before.unlock()
     assert before.latest()
     param("train", "lr", 1e-5)(project)

@@ -42,12 +42,15 @@ def test_all_outputs_are_there(project):
         assert len(lines(project, f"data/verdicts/mmlu/{model}.jsonl")) == 12
         spider = read(project, f"metrics/spider/{model}.json")
         assert spider["successes"] + spider["failures"] == spider["total"] == 10
+        assert spider["floor"]["execution_accuracy"]["total"] == 10
         assert read(project, f"metrics/mmlu/{model}.json")["total"] == 12
     for model in ("m1", "m2"):
         names = {path.name for path in (project.folder / "models" / model).iterdir()}
         assert names == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
         assert read(project, f"metrics/train/{model}.json")["steps"] == 6
     assert "Table II" in (project.folder / "reports/report.md").read_text()
+    for shown in ((project.folder / "reports/report.md").read_text(), project.first_run):
+        assert "The same answer to every question scores " in shown
     assert (project.folder / "reports/report.html").read_text().startswith("<!doctype html>")
     assert all(isinstance(value, (int, float, str)) for value in read(project, "metrics/compare.json").values())
 

@@ -40,7 +40,7 @@ def test_other_params_do_not_pick_up_a_checkpoint(train, capsys):
 
 
 def test_a_checkpoint_that_the_disk_refuses_does_not_end_the_training(train, reference, monkeypatch, tmp_path, capsys):
-    def full(self, written, step, seconds):
+    def full(self, written, step, seconds, plan):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(CheckpointStore, "finish", full)
@@ -53,7 +53,7 @@ def write_checkpoint(store, step):
     folder = store.begin() / "any-name"
     folder.mkdir()
     (folder / "weights").write_bytes(bytes([step]) * 100)
-    store.finish(folder, step, step * 10.0)
+    store.finish(folder, step, step * 10.0, {})
 
 
 def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_path, capsys):

@@ -208,3 +208,11 @@ def test_a_mixture_of_experts_learns_from_its_answers_alone(train, tmp_path):
         lost = torch.nn.functional.cross_entropy(logits[0, :-1], labels[0, 1:], reduction="sum")
         total, count = total + lost.item(), count + example.counted_tokens
     assert training.loss_curve[0]["loss"] == pytest.approx(total / count, abs=1e-4)
+
+
+def test_a_stage_whose_base_does_not_stand_for_its_content_does_not_train(micro_model, tmp_path):
+    """As evaluation would say after the training: a change in the base's folder would run nothing again."""
+    job = TrainingJob("m1", model_params(micro_model), recipe(), stage="train_m1")
+    with pytest.raises(UserError, match="model.files: got .*bases.py', takes"):
+        train_adapter(job, PAIRS, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -90,3 +90,19 @@ def test_fallbacks_are_counted():
     plan.out_of_memory(4, 800)
     plan.out_of_memory(1, 400)
     assert plan.fallbacks == 2
+
+
+def test_a_resumed_run_goes_on_as_the_run_before_did():
+    """Another mode, or another cut of its steps, would round otherwise."""
+    before = PassPlan(1000, can_record=True)
+    before.out_of_memory(rows=4, tokens=800)
+    before.out_of_memory(rows=1, tokens=400)
+    resumed = PassPlan(1000, can_record=True)
+    resumed.go_on(before.kept())
+    assert resumed.mode is PassMode.CHECKPOINTED_RECORDED and resumed.kept() == before.kept()
+    assert not resumed.replays  # a process's first step never does
+    assert resumed.out_of_memory(1, 100) == before.out_of_memory(1, 100) == "without recording"
+    assert resumed.tokens_per_pass == before.tokens_per_pass == 400
+    elsewhere = PassPlan(1000)
+    elsewhere.go_on(PassPlan(8000, can_record=True).kept())  # that never ran out of memory: this machine's own way
+    assert elsewhere.mode is PassMode.EAGER and elsewhere.tokens_per_pass == 1000

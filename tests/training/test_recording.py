@@ -87,9 +87,7 @@ def test_passes_for_little_memory_have_the_loss_and_gradients_of_all_others(micr
 
     shapes = shape_buckets(examples)
     parts = [row for part in parts for row in single_rows(part)]
-    # Rows that were one part name each other's positions, too many for any shape.
-    widest = max(shape.positions for shape in shapes)
-    assert max(len(part.logits_to_keep) for part in parts) > widest > POSITIONS_PER_CHUNK
+    assert max(shape.positions for shape in shapes) > POSITIONS_PER_CHUNK
     use_chunked_loss(model.get_base_model())
     passes = RecordedBuckets(model, flat, loss_of, tokenizer.pad_token_id, shapes)
     for _ in range(2):
@@ -100,3 +98,49 @@ def test_passes_for_little_memory_have_the_loss_and_gradients_of_all_others(micr
         assert len(recorded) == len(shapes) > 2
     # A row a pass, the long ones wider than the others.
     assert len(seen) == len(rows) and set(seen) < set(shapes) and min(seen) == min(shapes) and max(seen) == max(shapes)
+
+
+def test_for_little_memory_a_pass_has_one_shape_whatever_its_example_was_collated_with(smollm2, monkeypatch):
+    """A run that resumes rounds as one that did not stop: nor does it matter if a pass is recorded, or cannot be."""
+    import torch
+
+    import text2sql.training.recording
+    from text2sql.training.flat_parameters import FlatParameters
+    from text2sql.training.parts import Collator, own_row, single_rows
+    from text2sql.training.recording import RecordedBuckets
+    from text2sql.training.shapes import shape_buckets
+
+    long = [([{"role": "user", "content": "Why? " * number}], "SELECT 1") for number in (150, 40)]
+    examples = sorted(encode(smollm2, [*PAIRS, *long], 512)[0], key=lambda example: -len(example.input_ids))
+    rows = [vars(example) for example in examples]
+    model = torch.nn.Linear(1, 1, bias=False)
+    seen = []
+
+    def loss_of(part, count):
+        seen.append({name: value.tolist() for name, value in part.model_inputs().items()})
+        return model.weight.sum() * 0
+
+    def inputs(run, parts):
+        seen.clear()
+        for part in parts:
+            run(part, torch.tensor(1))
+        return list(seen)
+
+    def record(model, work, pool):
+        return (SimpleNamespace(pool=lambda: "pool", replay=work), torch.zeros(())) if recordable else None
+
+    monkeypatch.setattr(text2sql.training.recording, "record", record)
+    collator = Collator(smollm2.pad_token_id, 10_000, masked=False)
+    alone = [collator.part([row]) for row in rows]
+    together = collator.part(rows)
+    cut = [together.only(slice(place, place + 1)) for place in range(len(rows))]
+    assert inputs(lambda part, count: loss_of(part, count), map(own_row, cut)) == inputs(loss_of, alone)
+    shapes = shape_buckets(examples)
+    found = []
+    for recordable in (True, False):  # noqa: B007 (`record` reads it)
+        passes = RecordedBuckets(model, FlatParameters(model), loss_of, smollm2.pad_token_id, shapes)
+        found.append(inputs(passes.run_eagerly, alone))
+        passes.run(alone[0], torch.tensor(1))  # records, where it can
+        found += [inputs(passes.run, alone), inputs(passes.run, single_rows(together))]
+    assert all(one == found[0] for one in found)
+    assert len({len(one["input_ids"][0]) for one in found[0]}) > 2

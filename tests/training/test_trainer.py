@@ -3,6 +3,7 @@
 import pytest
 
 from testkit.train_once import INTERRUPTED
+from tests.training.comparing import adapter_bytes
 from text2sql.core.errors import RunError, UserError
 from text2sql.training.examples import IGNORED, TrainingExample
 
@@ -58,6 +59,33 @@ def test_a_step_that_ran_out_of_memory_starts_again_in_smaller_parts(train, monk
     message = "out of memory at one example .* try a smaller train.max_seq_len, or model.quantization: 4bit"
     with pytest.raises(RunError, match=message):
         train(batch_size=4, grad_accum=1, seed=5)
+
+
+def test_a_run_that_resumes_cuts_its_steps_as_the_one_before_did(train, monkeypatch, tmp_path):
+    """Also where memory suffices by then: the bytes are those of a run that did not stop, and the metrics tell."""
+    import torch
+
+    from text2sql.training.trainer import AdapterTrainer
+
+    real = AdapterTrainer.compute_loss
+    killed, most, steps = None, 2, {"batch_size": 4, "grad_accum": 1, "epochs": 3, "checkpoint_minutes": 1e-6}
+
+    def small_gpu(self, model, inputs, *arguments, **options):
+        if self.state.global_step == killed:
+            raise RuntimeError("killed")
+        if len(inputs["input_ids"]) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(self, model, inputs, *arguments, **options)
+
+    monkeypatch.setattr(AdapterTrainer, "compute_loss", small_gpu)
+    whole = train(**steps, checkpoints=tmp_path / "whole")
+    killed = 3
+    with pytest.raises(RuntimeError, match="killed"):
+        train(**steps, checkpoints=tmp_path / "cut")
+    killed, most = None, 100
+    resumed = train(**steps, checkpoints=tmp_path / "cut")
+    assert adapter_bytes(resumed.model, tmp_path / "b") == adapter_bytes(whole.model, tmp_path / "a")
+    assert resumed.metrics == whole.metrics and whole.metrics["out_of_memory"]
 
 
 def test_where_one_example_does_not_fit_its_layers_are_computed_twice(train, monkeypatch, capsys, tmp_path):

@@ -29,6 +29,7 @@ from text2sql.data.spider import SPLIT_FILES, Example, open_spider
 from text2sql.execution.executor import Limits
 from text2sql.prompts.answers import AnswerRule, extract_sql
 from text2sql.report.numbers import in_percent, percent, words
+from text2sql.report.sentences import floor_line
 from text2sql.scoring.failures import CAUSE_GROUPS, CAUSES
 from text2sql.scoring.golds import FailingGold, Gold, floors
 from text2sql.scoring.predictions import read_predictions
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
             if options.failing_gold == "skip":
                 notes = [*notes, *_left_out(golds)]
                 golds = [gold for gold in golds if gold.error is None]
-            print(report(verdicts, options.keep_distinct, [_floor(floors(golds)), *notes]))
+            print(report(verdicts, options.keep_distinct, [floor_line(floors(golds)), *notes]))
 
 
 def _files(path: Path) -> list[Path]:
@@ -150,14 +151,6 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _left_out(golds: Sequence[Gold]) -> list[str]:
     failed = [str(gold.index) for gold in golds if gold.error is not None]
     return [f"Left out, for their gold query fails: {len(failed)} ({', '.join(failed)})."] if failed else []
-
-
-def _floor(floor: dict[str, dict]) -> str:
-    """Return what the same answer to every question scores."""
-    paper, official = floor["execution_accuracy"], floor["official_execution_accuracy"]
-    total = paper["total"] or 1
-    text = f"The same answer to every question scores {percent(paper['successes'] / total)} ({paper['query']:.80})"
-    return f"{text}, official {percent(official['successes'] / total)} ({official['query']:.80})."
 
 
 def _positive(text: str) -> int:

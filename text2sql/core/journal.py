@@ -15,6 +15,9 @@ from text2sql.core.errors import UserError
 from text2sql.core.files import json_line, read_json, write_json
 
 JOURNALS = Path(".journals")
+# A field of records, and of the predictions made of them: memory ran out, and their batch was asked in parts. True, or
+# not there.
+HALVED = "halved_batch"
 
 
 class Journal:

@@ -1,6 +1,6 @@
 """The models of one experiment, as the section `models` of params.yaml names them: the base first, then the tuned."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -38,6 +38,25 @@ class ModelTable:
     def pair_name(self, model: str, against: str) -> str:
         """Return a pair's name in keys: the tuned model's alone where it stands against the base, else both."""
         return model if against == self.base else f"{model}_{against}"
+
+
+# What the HTML report's address keeps besides the models' outcomes.
+_OF_EXPLORER = ("example", "search", "hardness", "database", "judged")
+_BOUNDS = ("low", "high")  # of an interval: `spider_gain_pts_low_m1`
+
+
+def name_clash(names: Sequence[str]) -> str | None:
+    """Return which of the models' names would be taken for something else in files and keys, in words, or None."""
+    table = ModelTable({name: name for name in names})
+    pairs = {table.pair_name(*pair): pair for pair in table.pairs if pair[1] != table.base}
+    for name in names:
+        if name in _OF_EXPLORER:
+            return f"{name}: the report's explorer has a filter of this name; takes another name"
+        if name.partition("_")[0] in _BOUNDS:
+            return f"{name}: metrics/compare.json has keys that begin so; takes another name"
+        if name in pairs:
+            return f"{name}: stands for {' against '.join(pairs[name])} in metrics/compare.json; takes another name"
+    return None
 
 
 PAPER_MODELS = ModelTable({"base": "Base", "m1": "Model 1", "m2": "Model 2"})

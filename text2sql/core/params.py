@@ -22,7 +22,7 @@ from pydantic import (
 
 from text2sql.core.errors import UserError, shown
 from text2sql.core.files import read_yaml
-from text2sql.core.models import ModelTable
+from text2sql.core.models import ModelTable, name_clash
 from text2sql.core.params_versions import upgraded
 
 VERSION = 2
@@ -244,6 +244,9 @@ class Params(_Section):
         without = [name for name, entry in value.items() if entry.recipe is None]
         if len(value) < 2 or without != list(value)[:1]:
             raise ValueError("takes the base first, without a recipe, and then one model or more, each with its recipe")
+        clash = name_clash(list(value))
+        if clash is not None:
+            raise ValueError(clash)
         return value
 
     @property

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from text2sql.core.journal import Journal
+from text2sql.core.journal import HALVED, Journal
 from text2sql.core.processes import Processes
 
 
@@ -41,12 +41,15 @@ def run_batches(
     answer: Callable[[list[int]], list[dict]],
     run: JournaledRun,
     groups: Sequence[str] | None = None,
+    halvings: Callable[[], int] = lambda: 0,
 ) -> None:
     """Call `answer(positions)` for each batch not yet journaled, and journal the records that it returns.
 
     The batches are those of `batches_by_length`. `answer` returns one record a position, in the same order; each
     record gets its position as `index`. Of n processes each takes every n-th batch: the batches, and so the answers, do
     not depend on n.
+
+    `halvings` tells how often memory ran out so far: the records of a batch in which it did say so, by `HALVED`.
     """
     from tqdm import tqdm
 
@@ -56,7 +59,9 @@ def run_batches(
     with tqdm(total=total, desc=run.description, unit="question", disable=not run.processes.is_main) as progress:
         for batch in batches:
             if not all(position in finished for position in batch):
+                before, answers = halvings(), answer(batch)
+                mark = {HALVED: True} if halvings() > before else {}
                 run.journal.append(
-                    {"index": position, **record} for position, record in zip(batch, answer(batch), strict=True)
+                    {"index": position, **record, **mark} for position, record in zip(batch, answers, strict=True)
                 )
             progress.update(len(batch))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from text2sql.core.intervals import wilson_interval
+from text2sql.core.journal import HALVED
 from text2sql.data.mmlu import CATEGORIES, Question
 from text2sql.evaluation.batching import JournaledRun, run_batches
 from text2sql.model.language_model import LanguageModel
@@ -16,11 +17,21 @@ from text2sql.prompts.messages import OPTIONS, mmlu_prompt
 
 @dataclass(frozen=True)
 class Choices:
-    """The records of a model's choices, and what its prompts held: tokens, and fewer worked examples than wanted."""
+    """The records of a model's choices, and how it was asked.
+
+    Its prompts held `prompt_tokens`, and `shots_dropped` worked examples fewer than wanted; `in_halves` questions were
+    asked in batches that were halved for lack of memory.
+    """
 
     records: list[dict]
     prompt_tokens: int
     shots_dropped: int
+    in_halves: int = 0
+
+    def metrics(self) -> dict:
+        """Return the content of `metrics/mmlu/<model>.json`."""
+        in_halves = {"questions_in_halved_batches": self.in_halves} if self.in_halves else {}
+        return {**summarise(self.records), "shots_dropped": self.shots_dropped, **in_halves}
 
 
 def answer_questions(
@@ -45,7 +56,7 @@ def answer_questions(
 
     # The questions of a subject share a prefix, their worked examples, which is computed once a batch.
     subjects = [question.subject for question in questions]
-    run_batches([len(prompt) for prompt in prompts], batch_size, answer, run, subjects)
+    run_batches([len(prompt) for prompt in prompts], batch_size, answer, run, subjects, lambda: model.halvings)
     run.processes.wait()
     if not run.processes.is_main:
         return None
@@ -67,7 +78,8 @@ def answer_questions(
                 "correct": choice == question.answer,
             }
         )
-    return Choices(records, sum(map(len, prompts)), dropped)
+    in_halves = sum(HALVED in finished[position] for position in range(len(questions)))
+    return Choices(records, sum(map(len, prompts)), dropped, in_halves)
 
 
 def prompts_that_fit(

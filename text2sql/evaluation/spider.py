@@ -6,11 +6,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
+from text2sql.core.journal import HALVED
 from text2sql.core.params import GenerationParams
 from text2sql.data.schema import Schema
 from text2sql.evaluation.batching import JournaledRun, run_batches
 from text2sql.model.language_model import LanguageModel
-from text2sql.prompts.answers import AnswerRule, extract_sql
+from text2sql.prompts.answers import AnswerRule, extract_sql, reasoning_opened_by
 from text2sql.prompts.messages import FewShot, SchemaForm, spider_messages
 
 
@@ -30,7 +31,10 @@ class SpiderPrompt:
 
 @dataclass(frozen=True)
 class Answer:
-    """A model's answer to one question: its text, and the number of tokens generated (the end token included)."""
+    """A model's answer to one question: its text, and the number of tokens generated (the end token included).
+
+    The text begins with what the template opened: `<think>` where the prompt ends with it.
+    """
 
     raw: str
     new_tokens: int
@@ -40,6 +44,9 @@ class Answer:
     def sql(self) -> str:
         """The SQL in the answer, maybe empty."""
         return extract_sql(self.raw, self.rule)
+
+
+_LAST_TOKENS = 32  # of a prompt, which hold what opens a reasoning
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,14 @@ class Predictor:
     def answers(self, prompts: list[list[int]]) -> list[Answer]:
         """Return the answer to each of `prompts` (token ids), asked as one batch."""
         outputs = self.model.generate(prompts, self.max_new_tokens)
-        return [Answer(self.model.decode(output), len(output), self.prompt.rule) for output in outputs]
+        return [
+            Answer(self._opened(prompt) + self.model.decode(output), len(output), self.prompt.rule)
+            for prompt, output in zip(prompts, outputs, strict=True)
+        ]
+
+    def _opened(self, prompt: list[int]) -> str:
+        """Return the reasoning that the template opened, so that a kept answer tells it from its SQL."""
+        return reasoning_opened_by(self.model.tokenizer.decode(prompt[-_LAST_TOKENS:]))
 
 
 def predict(
@@ -75,8 +89,9 @@ def predict(
     """Answer `examples` (records of `dev.jsonl`) greedily and return one record each, in their order.
 
     A record holds `index`, `db_id`, `question`, `gold`, `raw` (the model's text), `sql` (extracted) and `new_tokens`
-    (its end token included); the first also `prompt`, as the model read it: the reports' example. Finished batches are
-    journaled and not asked again. Returns None in all processes but the main one.
+    (its end token included); the first also `prompt`, as the model read it: the reports' example; those of a batch that
+    was halved for lack of memory also `HALVED`. Finished batches are journaled and not asked again. Returns None in all
+    processes but the main one.
     """
     predictor = Predictor(model, prompt, generation.max_new_tokens)
     prompts = [predictor.prompt_ids(example["question"], example["db_id"]) for example in examples]
@@ -85,7 +100,7 @@ def predict(
     def answer(positions: list[int]) -> list[dict]:
         return [asdict(found) for found in predictor.answers([prompts[position] for position in positions])]
 
-    run_batches(list(map(len, prompts)), generation.batch_size, answer, run)
+    run_batches(list(map(len, prompts)), generation.batch_size, answer, run, halvings=lambda: model.halvings)
     run.processes.wait()
     if not run.processes.is_main:
         return None
@@ -95,6 +110,9 @@ def predict(
         for position in range(len(examples))
     ]
     predictions = [_prediction(example, answer) for example, answer in zip(examples, answers, strict=True)]
+    for position, prediction in enumerate(predictions):
+        if HALVED in records[position]:
+            prediction[HALVED] = True
     for prediction in predictions[:1]:
         prediction["prompt"] = model.decode(prompts[0])
     return predictions

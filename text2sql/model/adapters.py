@@ -62,7 +62,8 @@ def add_adapter(base: Any, lora: LoraParams, seed: int, loader: str) -> Any:
 def target_modules(base: Any, lora: LoraParams) -> list[str]:
     """Return the names of the modules that `lora` adapts; for `auto` those of all linear layers in the base's blocks.
 
-    Left out are the output layer, what routes tokens to experts or gates them, and what PEFT refuses.
+    Left out are the output layer, what routes tokens to experts or gates them, names that other modules have too, and
+    what PEFT refuses.
     """
     if lora.target_modules != [AUTO_MODULES]:
         return list(lora.target_modules)
@@ -70,12 +71,14 @@ def target_modules(base: Any, lora: LoraParams) -> list[str]:
     from transformers.pytorch_utils import Conv1D
 
     output = base.get_output_embeddings()
-    names = {
-        name.rpartition(".")[2]
-        for name, module in base.named_modules()
-        if isinstance(module, (torch.nn.Linear, Conv1D)) and module is not output
-    }
-    names -= ROUTERS
+    names: set[str] = set()
+    others: set[str] = set()
+    for name, module in base.named_modules():
+        *parents, last = name.split(".")
+        is_linear = isinstance(module, (torch.nn.Linear, Conv1D)) and module is not output
+        (names if is_linear and ROUTERS.isdisjoint([*parents, last]) else others).add(last)
+    # A number in a list, such as Zamba2's, names whole layers too.
+    names -= others
     if base.config.model_type in STATE_SPACE:
         names -= FUSED
     if not names:

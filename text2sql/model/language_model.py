@@ -34,6 +34,7 @@ class LanguageModel:
         have; RunError as `load_base` does.
         """
         self._loader, self._template = model.loader, template
+        self.halvings = 0  # how often memory ran out, and a batch was halved
         if adapter is not None:
             check_adapter(adapter)  # before the base, which may take minutes to load
         self.model, self.tokenizer = load_base(model)
@@ -112,15 +113,19 @@ class LanguageModel:
     def chat_ids(self, messages: list[dict]) -> list[int]:
         """Return the token ids of `messages` in the chat template, up to the start of the assistant's answer."""
         text = chat_text(self.tokenizer, messages, True, self._template)
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._ids(text)
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each of the plain `texts`, after the model's BOS if it has one.
 
         What the tokenizer puts behind a text is left away: an end token there would end the text before its answer.
         """
-        ids = self.tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        ids = self._ids(list(texts))
         return [[*self._start_ids, *text] for text in ids]
+
+    def _ids(self, text: Any) -> Any:
+        # Not verbose: `check_prompts` says in one line what is too long, and what to change.
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
     @functools.cached_property
     def _start_ids(self) -> list[int]:
@@ -146,7 +151,7 @@ class LanguageModel:
         template that ends no turn.
         """
         generate = self._generate if self._prefill else self._generate_with_library
-        return _halving(lambda part: generate(part, max_new_tokens), prompts)
+        return self._halving(lambda part: generate(part, max_new_tokens), prompts)
 
     def option_log_likelihoods(self, prompts: list[list[int]], options: Sequence[str]) -> list[list[float]]:
         """Return for each of `prompts` (token ids) the log-likelihood (nats) of each of `options` as the next token.
@@ -154,7 +159,7 @@ class LanguageModel:
         One forward pass gives all options. Raises UserError if an option is not a single token of this model.
         """
         option_ids = self._option_ids(options)
-        return _halving(lambda part: self._log_likelihoods(part, option_ids), prompts)
+        return self._halving(lambda part: self._log_likelihoods(part, option_ids), prompts)
 
     def _option_ids(self, options: Sequence[str]) -> list[int]:
         before = self.tokenizer("Answer:", add_special_tokens=False)["input_ids"]
@@ -192,21 +197,21 @@ class LanguageModel:
             rows = self._library.generate(prompts, max_new_tokens, sorted(self._end_ids))
         return [up_to_end(row, self._end_ids) for row in rows]
 
+    def _halving(self, work: Callable[[list[list[int]]], list], prompts: list[list[int]]) -> list:
+        """Return `work(prompts)`, computed in halves when out of memory."""
+        import torch
 
-def _halving(work: Callable[[list[list[int]]], list], prompts: list[list[int]]) -> list:
-    """Return `work(prompts)`, computed in halves when out of memory."""
-    import torch
-
-    try:
-        return work(prompts)
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        if len(prompts) == 1:
-            raise RunError("one prompt does not fit into memory; try model.quantization: 4bit on a GPU") from None
-    # Outside the except block, where no traceback holds the tensors of the failed attempt.
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    middle = len(prompts) // 2
-    print(f"Out of memory at a batch of {len(prompts)}: going on with {middle}", flush=True)
-    return _halving(work, prompts[:middle]) + _halving(work, prompts[middle:])
+        try:
+            return work(prompts)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(prompts) == 1:
+                raise RunError("one prompt does not fit into memory; try model.quantization: 4bit on a GPU") from None
+        # Outside the except block, where no traceback holds the tensors of the failed attempt.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.halvings += 1
+        middle = len(prompts) // 2
+        print(f"Out of memory at a batch of {len(prompts)}: going on with {middle}", flush=True)
+        return self._halving(work, prompts[:middle]) + self._halving(work, prompts[middle:])

@@ -35,7 +35,7 @@ def is_plain_attention(model: Any, layers: set[type] | None) -> bool:
     # `decode` gives a mask of true and false, which eager attention would add to the scores.
     if layers != {DynamicLayer} or model.config._attn_implementation != GROUPED:
         return False
-    if not {"position_ids", "logits_to_keep"} <= _accepted(model):
+    if not {"position_ids", "logits_to_keep"} <= accepted(model):
         return False
     return {type(layer) for layer in StaticCache(config=model.config, max_cache_len=1).layers} == {StaticLayer}
 
@@ -51,7 +51,7 @@ class LibraryWay:
     def __init__(self, model: Any, pad_id: int, layers: set[type] | None) -> None:
         self._model, self._pad_id = model, pad_id
         self._layers = layers
-        self._accepted = _accepted(model)
+        self._accepted = accepted(model)
 
     def last_logits(self, prompts: list[list[int]]) -> torch.Tensor:
         """Return the logits (batch, vocabulary) of the last token of each of `prompts`."""
@@ -112,7 +112,7 @@ class LibraryWay:
         return torch.tensor(ids, device=self._model.device), torch.tensor(mask, device=self._model.device)
 
 
-def _accepted(model: Any) -> set[str]:
+def accepted(model: Any) -> set[str]:
     """Return what the forward pass takes, that of the base under an adapter."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     return set(inspect.signature(base.forward).parameters)

@@ -90,9 +90,26 @@ def _first_turn(text: str) -> str:
     return text[: end.start()] if end else text
 
 
+_OPENING = 120  # characters at a prompt's end that hold what opens a reasoning
+
+
+def reasoning_opened_by(prompt: str) -> str:
+    """Return what stands at the end of `prompt` and opens a reasoning, with the space after it; mostly nothing.
+
+    Templates of models that always reason end so (DeepSeek R1's with `<think>` and a line's end): the answer then
+    begins amid its reasoning, and may end there.
+    """
+    tail = prompt[-_OPENING:]
+    marks = list(_REASONING.finditer(tail))
+    if not marks or not marks[-1]["open"] or tail[marks[-1].end() :].strip():
+        return ""
+    return tail[marks[-1].start() :]
+
+
 def _without_reasoning(text: str) -> str:
     """Return what follows the last reasoning, or where nothing does, what the answer says before it.
 
+    What the template opened begins the text: `reasoning_opened_by`. In other systems' answers it may be missing.
     Reasoning that is not closed goes on to the end: such an answer ran out of tokens before it came to its SQL.
     """
     if text.startswith("analysis") and "assistantfinal" in text:

@@ -21,7 +21,7 @@ from text2sql.data.mmlu import CATEGORY_NAMES
 from text2sql.report import charts, numbers
 from text2sql.report.explorer import explorer_data, script_json, style_class
 from text2sql.report.run import Run
-from text2sql.report.sentences import sentences
+from text2sql.report.sentences import CHANCE, sentences
 from text2sql.scoring.failures import CAUSE_GROUPS
 from text2sql.scoring.hardness import HARDNESS_LEVELS
 
@@ -57,6 +57,7 @@ def _of_comparison(comparison: Comparison) -> dict[str, Any]:
         "shown_causes": _causes_that_occur(comparison.spider),
         "most_of_a_cause": max(max(spider["causes"].values()) for spider in comparison.spider.values()),
         "sentences": sentences(comparison.summary),
+        "chance": CHANCE,
         "share_axis": charts.share_axis(comparison),
         "difference_axis": charts.difference_axis(comparison),
         "scatter": charts.trade_off_plot(comparison),
@@ -67,6 +68,7 @@ def _of_run(run: Run) -> dict[str, Any]:
     """Return what the template shows of the run around the comparison."""
     explored = explorer_data(run.models, run.verdicts, run.schemas)
     return {
+        "notes": run.notes,
         "trade_off": {found.model: found for found in run.trade_off},
         "cost": {found.model: found for found in costs(run.comparison, run.timings)},
         "loss": charts.loss_plot(run.loss_curves),

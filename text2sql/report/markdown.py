@@ -11,10 +11,10 @@ from text2sql.comparison.cost import costs
 from text2sql.comparison.result import ACCURACY, ALL, EXECUTION, OFFICIAL, Comparison, Difference, PairComparison
 from text2sql.data.mmlu import CATEGORY_NAMES
 from text2sql.report import paper
-from text2sql.report.markdown_text import DASH, bullets, code_block, table
+from text2sql.report.markdown_text import DASH, as_text, bullets, code_block, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, p_value, percent, points
 from text2sql.report.run import Run, machine
-from text2sql.report.sentences import gate_lines, listed, sentences, sqlite_lines
+from text2sql.report.sentences import CHANCE, gate_lines, listed, sentences
 
 MEASURE_NAMES = {
     EXECUTION: "Spider, execution accuracy",
@@ -54,13 +54,14 @@ def headline(run: Run) -> str:
     families = "; ".join(comparison.families.values())
     return "\n\n".join(
         [
-            bullets([*sentences(comparison.summary).values(), *sqlite_lines(comparison.spider, run.models)]),
+            bullets([*sentences(comparison.summary).values(), *map(as_text, run.notes)]),
             "Trade-off against the limits in `params.yaml` (`compare`):",
             bullets(gate_lines(run.trade_off, run.models)),
             "## Spider (the paper's Table II)",
             table_2(comparison),
             "## MMLU",
             mmlu_table(comparison),
+            CHANCE,
             "Intervals are 95 %: Wilson's for an accuracy, a paired bootstrap's for a difference. p is the exact "
             f"McNemar p, adjusted by Holm's method within each family: {families}.",
         ]

@@ -12,6 +12,11 @@ def bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def as_text(line: str) -> str:
+    """Return a line that may quote a database or a model so that nothing in it is Markdown or HTML."""
+    return re.sub(r"([\\`*\[\]<>|])", r"\\\1", line)
+
+
 def code_block(text: str) -> str:
     """Return `text` as a Markdown code block, fenced by more backticks than any in it."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))

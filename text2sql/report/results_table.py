@@ -20,6 +20,7 @@ from text2sql.report.numbers import count, gigabytes, in_percent, interval, minu
 from text2sql.report.read_sets import SEEDED, ResultSet, Spread, spreads, verdict
 from text2sql.report.result_sets import MMLU_ALL
 from text2sql.report.results_findings import mmlu_findings, model_2_findings
+from text2sql.report.sentences import floor_lines
 from text2sql.scoring.failures import CAUSES
 from text2sql.scoring.hardness import HARDNESS_LEVELS
 
@@ -181,6 +182,7 @@ def _notes(sets: Sequence[ResultSet]) -> list[str]:
         f"Spider: execution accuracy in percent, with its 95 % interval (Wilson's), over the "
         f"{numbers(found.compared.spider_total for found in sets)} questions of the dev split. Official: by the "
         f"official evaluator's definition. Without `{LEFT_OUT}`: over the {rest} on other databases.",
+        *dict.fromkeys(line for found in sets for line in floor_lines(found.metrics["spider"], found.models)),
         f"MMLU: accuracy in percent over {numbers(found.compared.mmlu_total for found in sets)} and "
         f"{numbers(found.compared_all.mmlu_total for found in sets if found.compared_all)} questions.",
         "Gain, Change: points against Base, with a paired bootstrap 95 % interval.",

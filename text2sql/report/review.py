@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 from text2sql.comparison import flat
 from text2sql.comparison.gate import gate_outcome, trade_off
 from text2sql.core.errors import RunError, UserError
-from text2sql.core.files import read_json
+from text2sql.core.files import read_json, read_object
 from text2sql.core.models import ModelTable
 from text2sql.core.params import load_params
-from text2sql.report.markdown_text import bullets, table
+from text2sql.report.markdown_text import as_text, bullets, table
 from text2sql.report.numbers import number
-from text2sql.report.sentences import gate_lines, sentences
+from text2sql.report.sentences import floor_lines, gate_lines, sentences, sqlite_lines
 from text2sql.report.stale import LOCK, changed_code, stale_parts
 
 MARKER = "<!-- text2sql review -->"  # by which the workflow finds its comment again
@@ -56,7 +56,7 @@ def comment(base: str) -> str:
         *(["**These metrics do not belong to this commit:**\n\n" + bullets(stale)] if stale else []),
         *([f"Code changed since the run (the weekly run judges that): {_few(code)}."] if code else []),
         "### Verdict",
-        bullets(sentences(summary).values()),
+        bullets([*sentences(summary).values(), *map(as_text, spider_notes(models))]),
         f"### Limits: {gate_outcome(trade_offs)}",
         bullets(gate_lines(trade_offs, models)),
         "### Params",
@@ -65,6 +65,12 @@ def comment(base: str) -> str:
     ]
     room = MOST_CHARACTERS - sum(len(section) + 2 for section in sections)
     return "\n\n".join([*sections, *metrics_section(metrics, models, room)])
+
+
+def spider_notes(models: ModelTable) -> list[str]:
+    """Return what the models' metrics on Spider say of their figures, as the reports do."""
+    spider = {model: read_object(f"metrics/spider/{model}.json", {"sqlite_version": str}) for model in models.names}
+    return [*floor_lines(spider, models), *sqlite_lines(spider, models)]
 
 
 def _few(paths: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from text2sql.core.models import ModelTable
 from text2sql.core.params import Params
 from text2sql.report import lock
 from text2sql.report.explorer import explorer_step
+from text2sql.report.sentences import floor_lines, memory_lines, sqlite_lines
 
 # What is read here of each line and file. The rest of them is their own stage's affair.
 VERDICT = {
@@ -71,6 +72,17 @@ class Run:
     def trade_off(self) -> tuple[TradeOff, ...]:
         """How each tuned model stands against the limits of the params."""
         return trade_off(self.comparison.summary, self.params.compare)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the figures has to know besides: Spider's floor, versions of SQLite that differ, memory."""
+        found = self.comparison
+        by_task = {"training": self.training, "Spider": found.spider, "MMLU": found.mmlu}
+        return [
+            *floor_lines(found.spider, self.models),
+            *sqlite_lines(found.spider, self.models),
+            *memory_lines(by_task, self.models),
+        ]
 
 
 def read_run(params: Params) -> Run:

@@ -4,11 +4,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from text2sql.comparison.gate import TradeOff
-from text2sql.comparison.result import Difference, Summary, Verdict
+from text2sql.comparison.result import SPIDER_MEASURES, Difference, Summary, Verdict
 from text2sql.core.models import ModelTable
-from text2sql.report.numbers import count, interval, p_equation, points
+from text2sql.report.numbers import count, interval, p_equation, percent, points
 
 _AGAINST_BASE = {Verdict.BETTER: "improved on", Verdict.WORSE: "regressed from"}
+CHANCE = "A guess is right on 25 % of MMLU's questions, which have four options each."
+FLOOR_CHARACTERS = 80  # of the query shown
+_OUT_OF_MEMORY = {
+    "out_of_memory": "times memory ran out, and a step was cut otherwise, which may round otherwise",
+    "questions_in_halved_batches": "questions asked in halved batches, for memory ran out, which may round otherwise",
+}
 _AGAINST_TUNED = {Verdict.BETTER: "is better than", Verdict.WORSE: "is worse than"}
 
 
@@ -61,6 +67,38 @@ def sqlite_lines(spider: Mapping[str, Mapping[str, Any]], models: ModelTable) ->
         return []
     scored = "; ".join(f"{listed(titles)} with {version}" for version, titles in versions.items())
     return [f"scored by different versions of SQLite, which may round averages and sums differently: {scored}"]
+
+
+def floor_lines(spider: Mapping[str, Mapping[str, Any]], models: ModelTable) -> list[str]:
+    """Say what one answer to every question scores on Spider, where the metrics of the base know it."""
+    floor = spider[models.base].get("floor")
+    return [floor_line(floor)] if floor else []
+
+
+def floor_line(floor: Mapping[str, Mapping[str, Any]]) -> str:
+    """Say what one answer to every question scores; `floor` is what `scoring.golds.floors` returns."""
+    paper, official = (_of_floor(floor[measure]) for measure in SPIDER_MEASURES)
+    return f"The same answer to every question scores {paper}, official {official}."
+
+
+def _of_floor(entry: Mapping[str, Any]) -> str:
+    share, query = entry["successes"] / (entry["total"] or 1), " ".join(entry["query"].split())
+    query = query if len(query) <= FLOOR_CHARACTERS else f"{query[: FLOOR_CHARACTERS - 1]}…"
+    return f"{percent(share)} ({count(entry['successes'])} of {count(entry['total'])}, by {query})"
+
+
+def memory_lines(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]], models: ModelTable) -> list[str]:
+    """Say where memory ran out; `metrics` holds each task's, by model.
+
+    Training then cuts its steps otherwise, and evaluation asks fewer questions at once, which may round otherwise.
+    """
+    return [
+        f"{models.titles[model]}, {task}: {count(found[model][key])} {what}"
+        for task, found in metrics.items()
+        for model in models.names
+        for key, what in _OUT_OF_MEMORY.items()
+        if model in found and key in found[model]
+    ]
 
 
 def listed(names: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from text2sql.core.errors import UserError
 from text2sql.core.files import atomic_file, write_json, write_text
 from text2sql.core.params import Params
 from text2sql.report.markdown_text import bullets
-from text2sql.report.sentences import gate_lines, sentences, sqlite_lines
+from text2sql.report.sentences import gate_lines, sentences
 from text2sql.report.stale import LOCK, stale_parts
 
 FLAT = Path("metrics/compare.json")
@@ -35,8 +35,7 @@ def write(params: Params) -> None:
     write_text(MARKDOWN, text)
     write_text(HTML, page)
     write_json(FLAT, flat.flatten(run.comparison))
-    noted = sqlite_lines(run.comparison.spider, run.models)
-    print(bullets([*sentences(run.comparison.summary).values(), *noted, *gate_lines(run.trade_off, run.models)]))
+    print(bullets([*sentences(run.comparison.summary).values(), *run.notes, *gate_lines(run.trade_off, run.models)]))
     print(f"compare: wrote {FLAT}, {PLOTS}/, {MARKDOWN} and {HTML}")
     print("The tables: python -m stages.compare --show")
 

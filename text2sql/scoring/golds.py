@@ -14,6 +14,7 @@ FailingGold = Literal["refuse", "skip", "wrong"]
 _CANDIDATES = 20  # the commonest results that are tried as the answer to every question
 _NAMED = 10  # failing golds that a message quotes; of the others it gives the example
 _LONGEST = 300  # characters of a quoted query
+_LONGEST_FLOOR = 1000  # characters of a floor's query: a result may have 100,000 rows
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,16 @@ def floors(golds: Sequence[Gold]) -> dict[str, dict]:
     """Return what the best one answer to every question scores: by score, `successes`, `total` and its `query`.
 
     The answer is the commonest gold result, as a query that returns it on any database. Of the answers that are right
-    equally often, the empty result comes first, then the one that is gold of an earlier example.
+    equally often, the empty result comes first, then the one that is gold of an earlier example. A query that would be
+    very long is cut, which an ellipsis says.
     """
     total = len(golds)
     golds = [gold for gold in golds if gold.error is None]
     paper = Counter([frozenset(), *(frozenset(gold.rows) for gold in golds)])
     paper[frozenset()] -= 1
-    (rows, successes), *_ = paper.most_common(1)
+    (commonest, successes), *_ = paper.most_common(1)
+    # As a gold returned them: a set's order differs from run to run.
+    rows = next((gold.rows for gold in golds if frozenset(gold.rows) == commonest), ())
     official: dict[Rows, int] = {}
     for rows_of_all in [(), *(candidate for candidate, _ in _commonest(golds))]:
         official[rows_of_all] = sum(
@@ -68,7 +72,7 @@ def floors(golds: Sequence[Gold]) -> dict[str, dict]:
         )
     official_rows = max(official, key=official.__getitem__)
     return {
-        "execution_accuracy": {"successes": successes, "total": total, "query": _query(tuple(rows))},
+        "execution_accuracy": {"successes": successes, "total": total, "query": _query(rows)},
         "official_execution_accuracy": {
             "successes": official[official_rows],
             "total": total,
@@ -86,7 +90,8 @@ def _query(rows: Rows) -> str:
     if not rows:
         return "SELECT 1 WHERE 0"
     shown = [", ".join(map(_literal, row)) for row in rows]
-    return f"SELECT {shown[0]}" if len(shown) == 1 else f"VALUES {', '.join(f'({row})' for row in shown)}"
+    query = f"SELECT {shown[0]}" if len(shown) == 1 else f"VALUES {', '.join(f'({row})' for row in shown)}"
+    return query if len(query) <= _LONGEST_FLOOR else f"{query[: _LONGEST_FLOOR - 1]}…"
 
 
 def _literal(cell: object) -> str:

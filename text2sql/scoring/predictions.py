@@ -11,6 +11,7 @@ from typing import Any
 
 from text2sql.core.errors import UserError
 from text2sql.core.files import read_jsonl
+from text2sql.core.journal import HALVED
 from text2sql.core.paths import DEV
 from text2sql.data.spider import Example
 
@@ -48,6 +49,11 @@ def read_predictions(
         first = "" if stage or not predictions else f" (the first: {predictions[0]!r:.80})"
         raise UserError(f"{path}: found {len(predictions)} predictions, wanted {len(examples)}{wanted}{first}")
     return predictions
+
+
+def asked_in_halves(path: Path) -> int:
+    """Return how many of the predictions that our stage wrote to `path` are of batches halved for lack of memory."""
+    return sum(HALVED in line for line in read_jsonl(path, OWN_FIELDS))
 
 
 def _text(path: Path) -> str:

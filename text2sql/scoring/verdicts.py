@@ -19,7 +19,7 @@ from text2sql.data.spider import Example
 from text2sql.execution.executor import Executor, Limits, Purpose, Result
 from text2sql.execution.gold_cache import GoldCache
 from text2sql.scoring.failures import CAUSE_GROUPS, CAUSES, cause_of_difference, cause_of_error
-from text2sql.scoring.golds import FailingGold, Gold, refuse_failing
+from text2sql.scoring.golds import FailingGold, Gold, floors, refuse_failing
 from text2sql.scoring.hardness import HARDNESS_LEVELS, hardness_of_example
 from text2sql.scoring.official import Rows, gold_as_executed, official_equal, order_matters, prediction_as_executed
 
@@ -319,9 +319,15 @@ def _shown(cell: object) -> object:
     return cell[:PREVIEW_CHARACTERS] if isinstance(cell, str) else cell
 
 
-def summarise(verdicts: Iterable[Verdict]) -> dict:
-    """Return the metrics of one model, the content of `metrics/spider/<model>.json`; shares rounded to 6 digits."""
+def summarise(verdicts: Iterable[Verdict], golds: Sequence[Gold] = (), in_halves: int = 0) -> dict:
+    """Return the metrics of one model, the content of `metrics/spider/<model>.json`; shares rounded to 6 digits.
+
+    `golds`, if given, are what the gold queries returned: the floor then stands in the metrics, see `golds.floors`.
+    `in_halves` is how many questions were asked in halved batches; none has no key.
+    """
     verdicts = list(verdicts)
+    scored = {verdict.index for verdict in verdicts}
+    golds = [gold for gold in golds if gold.index in scored]  # not those left out, whose gold query fails
     by_hardness = {level: [verdict for verdict in verdicts if verdict.hardness == level] for level in HARDNESS_LEVELS}
     causes = _causes(verdicts)
     accuracies = _accuracies(verdicts)
@@ -333,6 +339,8 @@ def summarise(verdicts: Iterable[Verdict]) -> dict:
         "causes": causes,
         "causes_by_hardness": {level: _causes(chosen) for level, chosen in by_hardness.items()},
         "cause_groups": {group: sum(causes[cause] for cause in members) for group, members in CAUSE_GROUPS.items()},
+        **({"floor": floors(golds)} if golds else {}),
+        **({"questions_in_halved_batches": in_halves} if in_halves else {}),
         "sqlite_version": sqlite3.sqlite_version,
     }
 

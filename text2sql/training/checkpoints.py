@@ -10,8 +10,10 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from text2sql.core.dependencies import Key
 from text2sql.core.errors import RunError
@@ -26,11 +28,12 @@ KEY = "key.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint: its folder, its step, and how many seconds the training had run."""
+    """A verified checkpoint: its folder, its step, how many seconds the training had run, and how its passes ran."""
 
     folder: Path
     step: int
     seconds: float
+    plan: Mapping[str, Any]  # of `PassPlan.kept`
 
 
 class CheckpointStore:
@@ -77,9 +80,9 @@ class CheckpointStore:
         self.unfinished.mkdir(parents=True)
         return self.unfinished
 
-    def finish(self, written: Path, step: int, seconds: float) -> None:
+    def finish(self, written: Path, step: int, seconds: float, plan: Mapping[str, Any]) -> None:
         """Publish the checkpoint in the folder `written`, and delete all but the last ones."""
-        manifest = {"step": step, "seconds": seconds, "files": _digests(written)}
+        manifest = {"step": step, "seconds": seconds, "plan": dict(plan), "files": _digests(written)}
         with (written / MANIFEST).open("w", encoding="utf-8") as file:
             json.dump(manifest, file)
             file.flush()
@@ -97,7 +100,9 @@ class CheckpointStore:
             try:
                 manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
                 whole = manifest["files"] == _digests(folder)
-                checkpoint = Checkpoint(folder, int(manifest["step"]), float(manifest["seconds"]))
+                checkpoint = Checkpoint(
+                    folder, int(manifest["step"]), float(manifest["seconds"]), dict(manifest["plan"])
+                )
             except (OSError, ValueError, KeyError, TypeError):
                 whole = False
             if whole:

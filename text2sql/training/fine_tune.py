@@ -15,6 +15,7 @@ from text2sql.core.processes import Processes
 from text2sql.core.startup import quick_imports
 from text2sql.core.timing import Stopwatch
 from text2sql.model.adapters import add_adapter, without_needless_casts
+from text2sql.model.bases import check_base
 from text2sql.model.context import check_prompts
 from text2sql.model.loading import check_hardware, load_base
 from text2sql.model.run_key import LIBRARIES, weights_and_runtime
@@ -56,6 +57,8 @@ def train_adapter(
     _check_launcher(job)
     check_hardware(job.model, recipe.optim)
     job.check_step_size()  # before the base is loaded
+    if job.stage:
+        check_base(job.model)
     fix_workspace()
     base, tokenizer = load_base(job.model, recipe.max_seq_len)
     examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len, job.template)
@@ -89,6 +92,8 @@ def _run(trainer: Any, resumed: Checkpoint | None) -> None:
     if resumed and trainer.job.processes.is_main:
         print(f"train_{name}: going on from the checkpoint at step {resumed.step}", flush=True)
     trainer.stopwatch = Stopwatch(already=resumed.seconds if resumed else 0)
+    if resumed:
+        trainer.go_on(resumed.plan)
     with (
         trainer.job.processes.together(),
         _memory_errors(trainer.job),

@@ -163,15 +163,32 @@ def halves(part: Part) -> list[Part]:
 
 
 def single_rows(part: Part) -> list[Part]:
-    """Return the rows of `part`, each as a part."""
+    """Return the rows of `part`, each as a part of its own; of several rows `own_row`, which waits for a GPU."""
     if part.rows == 1:
         return [part]
-    return [row for half in halves(part) for row in single_rows(half)]
+    return [own_row(part.only(slice(row, row + 1))) for row in range(part.rows)]
 
 
-def own_positions(row: Part) -> Part:
-    """Return a `row` that was one of several without the positions that only the others counted. Waits for a GPU."""
+def own_row(row: Part) -> Part:
+    """Return a `row` that was one of several as `Collator.part` makes it of its example alone. Waits for a GPU.
+
+    Its width and its positions, and with them how a pass of it rounds, do not depend on the others then. An example
+    ends with a token that counts: what follows is padding.
+    """
     labels, positions = row.predicted
     counted = labels[0] != IGNORED
-    counted[0] |= ~counted.any()  # at least one position, as in `Collator.part`
-    return replace(row, shift_labels=labels[:, counted], logits_to_keep=positions[counted])
+    some = bool(counted.any())
+    counted[0] |= not some  # at least one position, as in `Collator.part`
+    positions = positions[counted]
+    width = int(positions[-1]) + 2 if some else 1
+
+    def narrowed(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[:, :width]
+
+    return Part(
+        input_ids=narrowed(row.input_ids),
+        labels=narrowed(row.labels),
+        attention_mask=None if row.attention_mask is None else narrowed(row.attention_mask),
+        shift_labels=labels[:, counted],
+        logits_to_keep=positions,
+    )

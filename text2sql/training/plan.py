@@ -10,6 +10,8 @@ not even one example fits, the passes take the next mode:
 """
 
 import enum
+from collections.abc import Mapping
+from typing import Any
 
 
 class PassMode(enum.Enum):
@@ -71,6 +73,20 @@ class PassPlan:
     def stepped(self) -> None:
         """Take note that a step is done."""
         self._has_stepped = True
+
+    def kept(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the plan, see `go_on`."""
+        return {"mode": self.mode.name, "tokens_per_pass": self._tokens_per_pass, "fallbacks": self.fallbacks}
+
+    def go_on(self, kept: Mapping[str, Any]) -> None:
+        """Go on as the run did whose checkpoint `kept` this: another cut of the steps, or mode, rounds otherwise."""
+        if not kept.get("fallbacks"):
+            return
+        can_record = self.mode.is_recorded
+        self.mode, self._tokens_per_pass = PassMode[kept["mode"]], kept["tokens_per_pass"]
+        self.fallbacks = kept["fallbacks"]
+        if not can_record:
+            self.stop_recording()
 
     def stop_recording(self) -> None:
         """Continue with eager passes: the model turned out not to be recordable."""

@@ -14,8 +14,8 @@ import torch
 from text2sql.model.cuda_graphs import record
 from text2sql.training.examples import IGNORED
 from text2sql.training.flat_parameters import FlatParameters
-from text2sql.training.parts import Part, own_positions
-from text2sql.training.shapes import Shape, padded_to, rounded_shape, shape_of
+from text2sql.training.parts import Part
+from text2sql.training.shapes import Shape, bucket_of, padded_to, rounded_shape, shape_of
 
 # Each recording takes some megabytes; parts of further shapes run eagerly.
 MOST_RECORDINGS = 96
@@ -41,6 +41,14 @@ class RecordedPasses(abc.ABC):
     @abc.abstractmethod
     def run(self, part: Part, count: torch.Tensor) -> torch.Tensor:
         """Add the gradients of `part` to those of the step; return its loss."""
+
+    @abc.abstractmethod
+    def padded(self, part: Part) -> Part:
+        """Return `part` padded to the shape in which it is computed, recorded or not."""
+
+    def run_eagerly(self, part: Part, count: torch.Tensor) -> torch.Tensor:
+        """Do as `run` without recording, padded the same: a run that resumes here rounds as one that did not stop."""
+        return self._pass(self.padded(part), count)
 
     def _pass(self, part: Part, count: torch.Tensor) -> torch.Tensor:
         loss = self._loss_of(part, count)
@@ -72,7 +80,7 @@ class RecordedShapes(RecordedPasses):
 
     def run(self, part: Part, count: torch.Tensor) -> torch.Tensor:
         """Add the gradients of `part` to those of the step; return its loss."""
-        part = padded_to(part, rounded_shape(part), self._pad_id)
+        part = self.padded(part)
         shape = shape_of(part)
         # The first pass of a shape is eager, and initialises what must not be initialised while recording.
         if shape in self._met and shape not in self._recordings and self._may_record():
@@ -83,9 +91,9 @@ class RecordedShapes(RecordedPasses):
         self._met.add(shape)  # after the pass: not if it ran out of memory
         return loss
 
-    def run_eagerly(self, part: Part, count: torch.Tensor) -> torch.Tensor:
-        """Do as `run` without recording, padded the same: a run that resumes here rounds as one that did not stop."""
-        return self._pass(padded_to(part, rounded_shape(part), self._pad_id), count)
+    def padded(self, part: Part) -> Part:
+        """Return `part` padded to its shape, rounded up."""
+        return padded_to(part, rounded_shape(part), self._pad_id)
 
     def _may_record(self) -> bool:
         return not self._failed and len(self._recordings) < MOST_RECORDINGS
@@ -105,12 +113,12 @@ class RecordedBuckets(RecordedPasses):
         """Add the gradients of `part`, one row, to those of the step; return its loss."""
         if not self._recordings and not self._failed:
             self._record_all(part, count)
-        if self._failed:
-            return self._pass(padded_to(part, rounded_shape(part), self._pad_id), count)
-        shape = min(shape for shape in self._shapes if shape.width >= part.input_ids.shape[1])
-        if len(part.predicted[1]) > shape.positions:
-            part = own_positions(part)
-        return self._recordings[shape].replay(padded_to(part, shape, self._pad_id), count)
+        part = self.padded(part)
+        return self._pass(part, count) if self._failed else self._recordings[shape_of(part)].replay(part, count)
+
+    def padded(self, part: Part) -> Part:
+        """Return `part`, a row as if collated alone, padded to the smallest of the shapes that it fits into."""
+        return padded_to(part, bucket_of(part, self._shapes), self._pad_id)
 
     def _record_all(self, part: Part, count: torch.Tensor) -> None:
         """Record all shapes, the widest first, with a row that counts nothing."""

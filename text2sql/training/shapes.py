@@ -46,6 +46,12 @@ def shape_buckets(examples: Sequence[TrainingExample]) -> list[Shape]:
     ]
 
 
+def bucket_of(row: Part, buckets: Sequence[Shape]) -> Shape:
+    """Return the smallest of `buckets` that a `row` fits into: by its example alone, if `row` has its own width."""
+    exact = shape_of(row)
+    return min(shape for shape in buckets if shape.width >= exact.width and shape.positions >= exact.positions)
+
+
 def padded_to(part: Part, shape: Shape, pad_id: int) -> Part:
     """Return `part` without its mask, padded to `shape` by rows, tokens and positions that the loss does not count."""
     exact = shape_of(part)

@@ -5,7 +5,7 @@ Import it after the base is loaded: unsloth must come before transformers and TR
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from text2sql.core.timing import Stopwatch
 from text2sql.model.adapters import adapter_in_float32, adapter_on_cpu
 from text2sql.model.attention import use_right_padded_attention
 from text2sql.model.cuda_graphs import can_be_recorded
+from text2sql.model.library_way import accepted
 from text2sql.training.callbacks import Progress, Watch
 from text2sql.training.checkpoints import CheckpointStore
 from text2sql.training.chunked_loss import use_chunked_loss
@@ -27,7 +28,7 @@ from text2sql.training.examples import IGNORED, TrainingExample
 from text2sql.training.flat_parameters import FlatParameters
 from text2sql.training.job import TrainingJob
 from text2sql.training.order import EpochOrder
-from text2sql.training.parts import Collator, Part, halves, single_rows, tokens_per_pass
+from text2sql.training.parts import Collator, Part, halves, own_row, single_rows, tokens_per_pass
 from text2sql.training.plan import PassMode, PassPlan
 from text2sql.training.recording import RecordedBuckets, RecordedPasses, RecordedShapes
 from text2sql.training.shapes import shape_buckets
@@ -65,7 +66,9 @@ class AdapterTrainer(SFTTrainer):
         self.watch = Watch(job.recipe.checkpoint_minutes, self.order, job.processes)
         self._unread: list[tuple[int, torch.Tensor, float]] = []
         self._examples, self._pad_id = examples, tokenizer.pad_token_id
-        causal = not job.with_unsloth and use_right_padded_attention(model)
+        # unsloth's forward pass, and those of some architectures, compute the loss from whole rows of labels.
+        whole_sequence = job.with_unsloth or "logits_to_keep" not in accepted(model)
+        causal = not whole_sequence and use_right_padded_attention(model)
         self.plan = _first_plan(job, model, causal)
         recorded = self.plan.mode.is_recorded
         filler = TrainingExample([self._pad_id], [IGNORED])
@@ -76,7 +79,7 @@ class AdapterTrainer(SFTTrainer):
             data_collator=Collator(
                 self._pad_id,
                 self.plan.tokens_per_pass,
-                whole_sequence=job.with_unsloth,  # its forward pass computes the loss from whole rows of labels
+                whole_sequence=whole_sequence,
                 masked=not causal,
                 powers_of_two=recorded,
             ),
@@ -136,6 +139,8 @@ class AdapterTrainer(SFTTrainer):
             # Outside the except block, where no traceback holds the tensors of the failed attempt.
             model.zero_grad(set_to_none=True)
             parts = [half for part in parts for half in halves(part)]
+            if self.plan.takes_single_rows:
+                parts = list(map(own_row, parts))
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             examples = "one example" if rows == 1 else f"{rows} examples"
@@ -149,6 +154,16 @@ class AdapterTrainer(SFTTrainer):
         if self.plan.mode.is_recorded and not can_be_recorded(self.model):
             self.plan.stop_recording()
         onward = self.plan.out_of_memory(rows, tokens)
+        self._follow_plan()
+        return onward
+
+    def go_on(self, kept: Mapping[str, Any]) -> None:
+        """Run passes as the run did that is resumed, whose checkpoint `kept` its plan."""
+        if self.job.processes.count == 1:
+            self.plan.go_on(kept)
+            self._follow_plan()
+
+    def _follow_plan(self) -> None:
         self.data_collator.tokens_per_pass = self.plan.tokens_per_pass
         if self.plan.mode.is_checkpointed and not self.model.is_gradient_checkpointing:
             # A recording cannot restore the random state; a model that is recorded draws nothing at random.
@@ -158,17 +173,14 @@ class AdapterTrainer(SFTTrainer):
             )
             use_chunked_loss(self.model.get_base_model())
         self.recordings = self._new_recordings()  # the ones before hold memory
-        return onward
 
     def _train_parts(self, model: Any, parts: Sequence[Part], count: torch.Tensor) -> Any:
         if self.flat:
             self.flat.begin_step()
-        if self.recordings and self.plan.replays:
+        if self.recordings:
             model.train()
-            return sum(self.recordings.run(part, count) for part in parts)
-        if isinstance(self.recordings, RecordedShapes):
-            model.train()
-            return sum(self.recordings.run_eagerly(part, count) for part in parts)
+            run = self.recordings.run if self.plan.replays else self.recordings.run_eagerly
+            return sum(run(part, count) for part in parts)
         losses = []
         for number, part in enumerate(parts, start=1):
             # Several processes exchange their gradients once, after the last part.
@@ -231,7 +243,7 @@ class AdapterTrainer(SFTTrainer):
         failure = _attempt(lambda: Trainer._save_checkpoint(self, model, trial)) or failure
         processes.wait()
         if processes.is_main and failure is None:
-            failure = _attempt(lambda: self.store.finish(written, step, self.stopwatch.seconds))
+            failure = _attempt(lambda: self.store.finish(written, step, self.stopwatch.seconds, self.plan.kept()))
         if failure is not None:
             print(f"warning: no checkpoint at step {step}: {failure}", file=sys.stderr, flush=True)
 
