@@ -35,7 +35,7 @@ def test_the_first_run_runs_all_stages(finished_project):
     assert stages_run(finished_project.first_run) == STAGES
 
 
-def test_all_outputs_are_there(project):
+def test_all_outputs_are_there(project, finished_project):
     for model in ("base", "m1", "m2"):
         assert len(lines(project, f"data/predictions/{model}.jsonl")) == 10
         assert len(lines(project, f"data/verdicts/spider/{model}.jsonl")) == 10
@@ -49,7 +49,7 @@ def test_all_outputs_are_there(project):
         assert names == {"adapter_config.json", "adapter_model.safetensors", "README.md"}
         assert read(project, f"metrics/train/{model}.json")["steps"] == 6
     assert "Table II" in (project.folder / "reports/report.md").read_text()
-    for shown in ((project.folder / "reports/report.md").read_text(), project.first_run):
+    for shown in ((project.folder / "reports/report.md").read_text(), finished_project.first_run):
         assert "The same answer to every question scores " in shown
     assert (project.folder / "reports/report.html").read_text().startswith("<!doctype html>")
     assert all(isinstance(value, (int, float, str)) for value in read(project, "metrics/compare.json").values())
