@@ -11,12 +11,16 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["DEEPEVAL_TELEMETRY_OPT_OUT"] = "YES"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# The models are so small that a second thread waits more than it works, and `make test` has a process a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).parent.parent
 
 
 def pytest_collection_modifyitems(items):
-    """Skip GPU tests without a GPU."""
+    """Keep together, in one of pytest-xdist's processes, what shares fixtures; skip GPU tests without a GPU."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group_of(item)))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not _has_gpu():
         for item in marked:
@@ -32,6 +36,14 @@ def pytest_terminal_summary(terminalreporter):
     )
     for reason, count in reasons.most_common():
         terminalreporter.write_line(f"skipped {count}: {reason}")
+
+
+def _group_of(item: pytest.Item) -> str:
+    """Return the fixture that took a whole pipeline and that `item` uses, or else its file."""
+    for pipeline in ("finished_project", "run_stages"):
+        if pipeline in item.fixturenames:
+            return pipeline
+    return str(item.path.relative_to(REPOSITORY))
 
 
 def _has_gpu() -> bool:

@@ -35,26 +35,21 @@ def test_packed_4_bit_weights_count_in_full():
 
 
 @pytest.mark.parametrize("base_in_4_bit", [False, True])
-def test_adapter_weights_are_float32_and_move_at_the_papers_smallest_rate(train, monkeypatch, base_in_4_bit):
+def test_adapter_weights_are_float32_and_move_at_the_papers_smallest_rate(trainer, base_in_4_bit):
     """In bfloat16 a step of 2e-8 would be lost on most weights. TRL casts adapters of 4-bit bases to it."""
     import torch
 
-    import text2sql.training.fine_tune
-
     before = {}
 
-    def add_adapter(*arguments):
-        model = real(*arguments)
+    def prepare(model):
         if base_in_4_bit:
             model.is_loaded_in_4bit = True  # what TRL asks; the base itself stays in bfloat16 here
         before.update({name: value.clone() for name, value in model.named_parameters() if value.requires_grad})
-        return model
 
-    real = text2sql.training.fine_tune.add_adapter
-    monkeypatch.setattr(text2sql.training.fine_tune, "add_adapter", add_adapter)
-    training = train(dtype="bfloat16", lr=2e-8, scheduler="constant", epochs=1, warmup=0)
-    assert training.model.get_input_embeddings().weight.dtype == torch.bfloat16
-    trained = {name: value for name, value in training.model.named_parameters() if value.requires_grad}
+    papers = trainer(prepare=prepare, dtype="bfloat16", lr=2e-8, scheduler="constant", epochs=1, warmup=0)
+    papers.train()
+    assert papers.model.get_input_embeddings().weight.dtype == torch.bfloat16
+    trained = {name: value for name, value in papers.model.named_parameters() if value.requires_grad}
     assert trained.keys() == before.keys() and trained
     for name, value in trained.items():
         assert value.dtype == torch.float32

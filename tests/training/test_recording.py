@@ -10,8 +10,11 @@ from text2sql.core.params import LoraParams
 from text2sql.training.examples import encode
 
 
-def test_a_shape_that_did_not_fit_into_memory_is_not_recorded_the_next_time(monkeypatch):
-    """Its first pass initialises what must not be initialised while recording, and that one has not come to its end."""
+def test_a_shape_that_did_not_fit_into_memory_is_not_recorded_the_next_time():
+    """Its first pass initialises what must not be initialised while recording, and that one has not come to its end.
+
+    A pass that were recorded after all would fail: there is no GPU, or no stream that may record.
+    """
     import torch
 
     from text2sql.training.flat_parameters import FlatParameters
@@ -28,14 +31,13 @@ def test_a_shape_that_did_not_fit_into_memory_is_not_recorded_the_next_time(monk
         return model.weight.sum() * part.input_ids.sum() / count
 
     passes = RecordedShapes(model, flat, loss_of, pad_id=0)
-    monkeypatch.setattr(passes, "_record", lambda shape, part, count: pytest.fail("recorded"))
     row = torch.tensor([[1, 2, 3]])
     part = Part(row, row, shift_labels=row, logits_to_keep=row[0])
     flat.begin_step()
     with pytest.raises(torch.OutOfMemoryError):
         passes.run(part, torch.tensor(2))
     passes.run(part, torch.tensor(2))
-    assert model.weight.grad.item() == 3
+    assert model.weight.grad.item() == 3 and passes.number == 0
 
 
 def test_passes_for_little_memory_have_the_loss_and_gradients_of_all_others(micro_model, monkeypatch):
