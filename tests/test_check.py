@@ -102,4 +102,4 @@ def test_check_is_all_of_them(repository):
     hooks = (repository / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     for target in ("lint", "types", "layers", "workflows"):
         assert f"entry: make {target}" in hooks
-    assert "make --jobs=2 --output-sync check" in (repository / ".ci/run").read_text(encoding="utf-8")
+    assert "make check test test-long" in (repository / ".ci/run").read_text(encoding="utf-8")
