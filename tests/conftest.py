@@ -19,6 +19,7 @@ REPOSITORY = Path(__file__).parent.parent
 PIPELINES = ("finished_project", "run_stages")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items):
     """Keep together, in one of pytest-xdist's processes, what shares fixtures; skip GPU tests without a GPU.
 
