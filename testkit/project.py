@@ -40,7 +40,7 @@ SMALL = {
 class Project:
     """The copy in `folder`, and commands in it."""
 
-    first_run = ""  # what the first `dvc repro` printed
+    first_run = ""  # what `dvc repro` printed until all stages had run
 
     def __init__(self, folder: Path, cache: Path | None = None, python: Path = Path(sys.executable).parent) -> None:
         """Commands keep what they compute once a user, such as results of gold queries, in the folder `cache`.
