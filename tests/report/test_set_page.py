@@ -10,6 +10,8 @@ from text2sql.core.errors import UserError
 from text2sql.core.files import read_json, write_json
 from text2sql.report import result_sets
 
+pytestmark = pytest.mark.usefixtures("finished_project")  # one of the processes has it
+
 
 @pytest.fixture
 def exported(project, monkeypatch):

@@ -17,6 +17,8 @@ from text2sql.core.files import read_json, write_json
 from text2sql.report import result_sets
 from text2sql.report.stored_adapter import check_adapters
 
+pytestmark = pytest.mark.usefixtures("finished_project")  # one of the processes has it
+
 STORED = Path("adapters/micro")
 
 

@@ -152,6 +152,7 @@ def test_a_copy_runs_queries_where_and_as_the_first_does(databases, case):
         assert copied.executor is executor
 
 
+@pytest.mark.long
 def test_the_test_matrix(repository, databases, tmp_path):
     """Run it as a user does, over two models' predictions, in a copy of the project."""
     shutil.copytree(

@@ -23,6 +23,7 @@ def test_without_rates_it_says_what_it_wants_and_queues_nothing(project):
     assert "Queued" not in project.run("dvc", "queue", "status").stdout
 
 
+@pytest.mark.long
 def test_each_rate_is_an_experiment_and_the_best_comes_first(project):
     # A copy of the data that git does not hold, as a person's spider_data.zip.
     shutil.copytree(project.folder / "data/sample/spider", project.folder / "untracked")
