@@ -29,6 +29,8 @@ PYTEST := python -m pytest --numprocesses $(JOBS) --no-loadscope-reorder
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DEEPEVAL_TELEMETRY_OPT_OUT := YES
 export DVC_NO_ANALYTICS := true
+# Empty: Python keeps what it compiles. Stages and tests start many processes, and pytest rewrites whole packages.
+export PYTHONDONTWRITEBYTECODE :=
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 # What a lock pins. uv takes seconds where pip takes minutes; pip knows this machine's own settings for package indexes.
 locked = $(VENV)/bin/uv --system-certs pip install -q --python $(VENV)/bin/python --compile-bytecode --no-deps --require-hashes -r $(1) \

@@ -1,6 +1,7 @@
 """What several test files share."""
 
 import functools
+import gc
 import os
 import shutil
 from collections import Counter
@@ -42,6 +43,15 @@ def pytest_collection_modifyitems(items):
     if marked and not _has_gpu():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+def pytest_collection_finish():
+    """Leave what is imported by now, some millions of objects, out of every later search for garbage.
+
+    A full one would take half a second, and statsmodels asks for one at each adjustment of p values.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):
