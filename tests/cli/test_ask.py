@@ -1,7 +1,7 @@
 """`text2sql ask`: one question or a conversation, with a micro model and a real database."""
 
 import contextlib
-import os
+import io
 import re
 import sqlite3
 import subprocess
@@ -15,7 +15,7 @@ from ruamel.yaml import YAML
 
 from text2sql.cli import ask
 from text2sql.core.dependencies import Key
-from text2sql.core.errors import UserError
+from text2sql.core.errors import UserError, run
 from text2sql.core.journal import Journal
 from text2sql.core.params import load_params
 from text2sql.data.schema import schema_from_sqlite
@@ -120,19 +120,18 @@ def test_the_answer_is_the_one_that_the_benchmark_would_count(database, params, 
     assert prediction["sql"] == sql == extract_sql(prediction["raw"], settings.prompt.answer) != ""
 
 
-def test_an_output_that_is_not_utf_8_shows_the_rows_all_the_same(database, params, repository):
+def test_an_output_that_is_not_utf_8_shows_the_rows_all_the_same(database, params, answers, monkeypatch):
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("UPDATE singer SET name = 'São Luís' WHERE singer_id = 1")
         connection.commit()
-    program = (
-        "from text2sql.cli import ask; from text2sql.core.errors import run; from text2sql.model import language_model;"
-        "language_model.LanguageModel.decode = lambda *_: 'SELECT name FROM singer WHERE age = 30'; run(ask.main)"
-    )
-    command = [sys.executable, "-c", program, *arguments(database, params, "Who is 30?")]
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].strip() == r"S\xe3o Lu\xeds"
+    answers.append("SELECT name FROM singer WHERE age = 30")
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "argv", ["ask", *arguments(database, params, "Who is 30?")])
+    with pytest.raises(SystemExit, match="0"):
+        run(ask.main)
+    screen.flush()
+    assert screen.buffer.getvalue().decode("ascii").splitlines()[-1].strip() == r"S\xe3o Lu\xeds"
 
 
 @pytest.mark.parametrize(
