@@ -57,7 +57,7 @@ def train(
     from text2sql.training.job import TrainingJob
 
     if not deterministic:
-        fine_tune.deterministic_kernels = lambda device_type: contextlib.nullcontext()
+        fine_tune.deterministic_kernels = lambda *arguments, **options: contextlib.nullcontext()
     seen: dict = {}
     trainers: list = []
     _watch_dtypes(seen, trainers, recorded, looks, flat, model.get("loader") == "unsloth")

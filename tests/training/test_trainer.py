@@ -54,6 +54,29 @@ def test_a_step_that_ran_out_of_memory_starts_again_in_smaller_parts(train, caps
             train(**settings, seed=5)
 
 
+@pytest.mark.filterwarnings("ignore:put_ does not have a deterministic implementation")
+def test_a_kernel_without_a_deterministic_form_is_named_and_its_step_starts_again(train, capsys, tmp_path):
+    import torch
+
+    def in_any_order(model, inputs, output):
+        if torch.is_deterministic_algorithms_warn_only_enabled():
+            return
+        output.loss.backward()  # what the attempt has added up must not stay
+        torch.zeros(3).put_(torch.tensor([0]), torch.ones(1))
+
+    whole = train(epochs=2)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with around_passes(after=in_any_order):
+            other = train(epochs=2, checkpoints=tmp_path / "others")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert losses(other.loss_curve) == losses(whole.loss_curve)
+    one, two = (adapter_bytes(run.model, tmp_path / name) for name, run in (("one", whole), ("two", other)))
+    assert one == two
+    assert capsys.readouterr().out.count("put_ adds in no fixed order: the next run of this recipe") == 1
+
+
 def test_a_run_that_resumes_cuts_its_steps_as_the_one_before_did(train, tmp_path):
     """Also where memory suffices by then: the bytes are those of a run that did not stop, and the metrics tell."""
     import torch

@@ -98,7 +98,8 @@ def _run(trainer: Any, resumed: Checkpoint | None) -> None:
         trainer.job.processes.together(),
         _memory_errors(trainer.job),
         without_needless_casts(trainer.model),
-        deterministic_kernels(trainer.model.device.type),
+        # Where several processes exchange gradients, none can begin a step anew alone.
+        deterministic_kernels(trainer.model.device.type, strict=trainer.job.processes.count == 1),
         trainer.watch.signals(),
     ):
         trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)

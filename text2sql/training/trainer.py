@@ -31,6 +31,7 @@ from text2sql.training.order import EpochOrder
 from text2sql.training.parts import Collator, Part, halves, own_row, single_rows, tokens_per_pass
 from text2sql.training.plan import PassMode, PassPlan
 from text2sql.training.recording import RecordedBuckets, RecordedPasses, RecordedShapes
+from text2sql.training.reproducible import add_in_any_order
 from text2sql.training.shapes import shape_buckets
 
 # How often, in steps, losses are read when passes are recorded: reading waits for the GPU, which is idle meanwhile.
@@ -117,7 +118,8 @@ class AdapterTrainer(SFTTrainer):
     def training_step(self, model: Any, inputs: dict, num_items_in_batch: Any = None) -> torch.Tensor:
         """Sum the gradients of a whole step, part by part; return its loss.
 
-        When out of memory, the step starts again as the plan says: in smaller parts, then in another mode.
+        When out of memory, the step starts again as the plan says: in smaller parts, then in another mode. It also does
+        where a kernel has no deterministic form.
         """
         inputs = self._prepare_inputs(inputs)
         parts = inputs["parts"]
@@ -130,6 +132,9 @@ class AdapterTrainer(SFTTrainer):
                 self._unread.append((self.state.global_step + 1, loss.detach(), self._get_learning_rate()))
                 return loss
             except (MemoryError, RuntimeError) as error:
+                if add_in_any_order(error):
+                    model.zero_grad(set_to_none=True)
+                    continue
                 if not is_out_of_memory(error) or self.job.processes.count > 1:
                     raise
                 rows = max(part.rows for part in parts)
