@@ -20,6 +20,7 @@ from text2sql.data.spider import open_spider
 from text2sql.execution.executor import Limits
 from text2sql.report.result_sets import PREDICTIONS, RESULTS, VERDICTS
 from text2sql.report.set_files import CHOICES, LETTERS, read_choices, read_gzip
+from text2sql.scoring.golds import Gold
 from text2sql.scoring.predictions import read_predictions
 from text2sql.scoring.verdicts import score_examples, summarise
 
@@ -98,6 +99,7 @@ def _score_again(params: Params, spider: Path, project: Path) -> list[str]:
             return path
 
         for model in params.model_table.names:
+            golds: list[Gold] = []
             verdicts = score_examples(
                 examples,
                 read_predictions(project / PREDICTIONS / f"{model}.jsonl", examples),
@@ -105,10 +107,12 @@ def _score_again(params: Params, spider: Path, project: Path) -> list[str]:
                 Limits(**params.execution.model_dump()),
                 cache_dir=user_cache() / "gold",
                 failing_gold=params.data.failing_gold,
+                on_golds=golds.extend,
             )
             write_jsonl(project / paths.VERDICTS / f"spider/{model}.jsonl", (found.to_dict() for found in verdicts))
             file = project / paths.METRICS / f"spider/{model}.json"
-            before, now = read_json(file), summarise(verdicts)
+            before = read_json(file)
+            now = summarise(verdicts, golds, before.get("questions_in_halved_batches", 0))
             for count in ("successes", "official_successes"):
                 if before[count] != now[count]:
                     versions = f"SQLite {now['sqlite_version']}, {before['sqlite_version']} in the set"
