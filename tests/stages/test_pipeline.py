@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -33,6 +34,15 @@ def lines(project, path):
 
 def test_the_first_run_runs_all_stages(finished_project):
     assert stages_run(finished_project.first_run) == STAGES
+
+
+def test_what_was_trained_before_comes_from_dvcs_run_cache(finished_project, tmp_path):
+    again = finished_project.copy(tmp_path / "project")
+    (again.folder / "dvc.lock").unlink()
+    shutil.rmtree(again.folder / "models/m1")
+    said = again.run("dvc", "repro", "train_m1").stdout
+    assert "Stage 'train_m1' is cached - skipping run" in said and "Running stage" not in said
+    assert (again.folder / "models/m1/adapter_model.safetensors").is_file()
 
 
 def test_all_outputs_are_there(project, finished_project):
