@@ -133,7 +133,8 @@ def test_models_that_make_no_experiment_are_refused(repository, tmp_path, models
 
 
 def test_an_older_file_is_read_with_what_it_implied_and_only_where_that_is_asked_for(repository):
-    sets = sorted((repository / "results").glob("*/params.yaml"))
+    files = sorted((repository / "results").glob("*/params.yaml"))
+    sets = [path for path in files if "version" not in read_yaml(path)]
     assert sets
     for path in sets:
         params = load_params(path, older=True)
