@@ -117,7 +117,7 @@ def _score_again(params: Params, spider: Path, project: Path) -> list[str]:
                 if before[count] != now[count]:
                     versions = f"SQLite {now['sqlite_version']}, {before['sqlite_version']} in the set"
                     moved.append(f"{model}: {count} {now[count]}, {before[count]} in the set ({versions})")
-            write_json(file, {**before, **now})  # what scoring does not tell, such as the floor, stays
+            write_json(file, now)
         schemas = {db_id: schema_from_sqlite(database_of(db_id), db_id) for db_id in {one.db_id for one in examples}}
         write_json(project / paths.SCHEMAS, {db_id: schema.to_dict() for db_id, schema in schemas.items()})
     return moved
