@@ -12,11 +12,10 @@ from typing import Any
 import pandas as pd
 
 from text2sql.comparison.result import Difference, Summary, Verdict
-from text2sql.core.errors import UserError
-from text2sql.core.files import write_text
 from text2sql.core.intervals import wilson_interval
 from text2sql.core.models import PAPER_MODELS
 from text2sql.report import paper
+from text2sql.report.blocks import update_blocks
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, points, words
 from text2sql.report.read_sets import SEEDED, ResultSet, Spread, spreads, verdict
@@ -52,23 +51,9 @@ def blocks(sets: Sequence[ResultSet]) -> dict[Path, dict[str, str]]:
 def update(sets: Sequence[ResultSet], write: bool) -> list[Path]:
     """Return which files' blocks are not current; with `write`, make them so.
 
-    A block stands between `<!-- NAME: … -->` and `<!-- end of NAME -->`. Raises UserError where one is missing.
+    Raises UserError where a block is missing.
     """
-    old = []
-    for path, found in blocks(sets).items():
-        before = text = path.read_text(encoding="utf-8")
-        for name, block in found.items():
-            head, start, rest = text.partition(f"<!-- {name}:")
-            opening, closed, rest = rest.partition("-->\n")
-            _, end, tail = rest.partition(f"<!-- end of {name} -->")
-            if not (start and closed and end):
-                raise UserError(f"{path}: wanted one block from <!-- {name}: … --> to <!-- end of {name} -->")
-            text = f"{head}{start}{opening}{closed}\n{block}\n\n{end}{tail}"
-        if text != before:
-            old.append(path)
-            if write:
-                write_text(path, text)
-    return old
+    return [path for path, found in blocks(sets).items() if update_blocks(path, found, write)]
 
 
 def _shown(rows: Iterable[dict[str, Any]]) -> str:
