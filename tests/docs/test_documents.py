@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 
 import pytest
 
@@ -37,9 +38,8 @@ def test_readmes_figure_is_the_pipeline(repository):
     for line in figure.splitlines()[1:]:
         groups = [re.findall(r"(\w+)(?:[\[({].*?[\])}]+)?(?: & |$)", part) for part in line.strip().split(" --> ")]
         drawn |= {(one, other) for left, right in zip(groups, groups[1:]) for one in left for other in right}
-    shown = subprocess.run(
-        ["dvc", "dag", "--mermaid"], cwd=repository, capture_output=True, text=True, check=True
-    ).stdout
+    command = [sys.executable, "-m", "dvc", "dag", "--mermaid"]
+    shown = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout
     names = {node: name.partition("@")[0] for node, name in re.findall(r'(node\d+)\["(.+)"\]', shown)}
     wanted = {(names[one], names[other]) for one, other in re.findall(r"(node\d+)-->(node\d+)", shown)}
     assert {pair for pair in _closure(drawn) if set(pair) <= set(names.values())} == _closure(wanted)
