@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 COMMANDS = ("console", "python")
-OTHERS = ("mermaid", "text")  # a figure; what a command printed, and folders
+OTHERS = ("mermaid", "text", "yaml")  # a figure; what a command printed; a part of a file
 RUN, MICRO, SHOWN = "run", "run with the micro model", "shown"
 _FENCE = re.compile(r"^(?P<before>.*)\n```(?P<kind>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)
 _MARK = re.compile(rf"<!-- (?:({RUN}|{MICRO})|({SHOWN}): (.+)) -->")
