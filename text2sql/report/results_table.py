@@ -101,8 +101,8 @@ def _summary_notes(sets: Sequence[ResultSet]) -> list[str]:
     return [
         f"Spider: execution accuracy in percent, over the {_counts(found.compared.spider_total for found in sets)} "
         "questions of the dev split; the gain in points. MMLU: points gained or lost.",
-        "In brackets: a paired bootstrap 95 % interval. `*`: more than chance and, where several seeds were trained, more "
-        "than their spread.",
+        "In brackets: a paired bootstrap 95 % interval. `*`: more than chance and, where several seeds were trained, "
+        "more than their spread.",
         *floors,
     ]
 
