@@ -157,6 +157,12 @@ def markdown(found: dict) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+def figure(value: float) -> str:
+    """Return a number with three digits that count: 0.446, 12.4, 3,420."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:g}"
+
+
 def _table(found: dict) -> list[str]:
     sides = found.get("sides", {})
     if found.get("growth"):
@@ -167,7 +173,7 @@ def _table(found: dict) -> list[str]:
             lines.append(f"| {task} | {examples} | {seconds} | {one['exponent']:.2f} |")
         return lines
     if not found.get("comparisons"):
-        rows = [f"| {name} | {_seconds(one)} |" for name, one in sides.items()]
+        rows = [f"| {name} | {time_of(one)} |" for name, one in sides.items()]
         return ["| side | seconds |", "| --- | --- |", *rows]
     lines = [
         "| this project | against | ratio | goal | answers |",
@@ -175,20 +181,20 @@ def _table(found: dict) -> list[str]:
     ]
     for row in found["comparisons"]:
         name = row.get("ours", OURS)
-        ours = _seconds(sides.get(name)) + ("" if name == OURS else f" ({name})")
+        ours = time_of(sides.get(name)) + ("" if name == OURS else f" ({name})")
         lines.append(
-            f"| {ours} | {row['peer']}: {_seconds(sides.get(row['peer']))} | {row['ratio']:.3g} × | {_goal(row)} "
+            f"| {ours} | {row['peer']}: {time_of(sides.get(row['peer']))} | {figure(row['ratio'])} × | {_goal(row)} "
             f"| {row.get('answers') or '-'} |"
         )
     return lines
 
 
-def _seconds(side: dict | None) -> str:
+def time_of(side: dict | None) -> str:
+    """Return a side's median in words; a dash where it was not measured."""
     if not side:
         return "-"
-    median = side["median"]
     scaled = ", scaled" if "scaled_by" in side else ""
-    return f"{median:.3g} s{scaled}"
+    return f"{figure(side['median'])} s{scaled}"
 
 
 def _goal(row: dict) -> str:

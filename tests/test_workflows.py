@@ -73,7 +73,7 @@ def test_the_review_finds_its_comment_and_ends_with_the_gate():
     assert job["steps"][0]["with"]["ref"] == "${{ github.event.pull_request.head.sha }}"
 
 
-def test_what_readme_names_runs_on_github():
+def test_what_the_documents_name_runs_on_github():
     """Every kind of check that a contributor is asked to run has a job."""
     runs = " ".join(step.get("run", "") for name in ("checks.yaml", "weekly.yaml") for step in steps(name))
     for command in (

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from benchmarks import __main__ as benchmarks_main
-from benchmarks import bench_growth, bench_load, bench_mmlu, bench_predict, bench_startup, bench_train, results
+from benchmarks import bench_growth, bench_load, bench_mmlu, bench_predict, bench_startup, bench_train, readme, results
 from benchmarks.machine import machine, rates
 from benchmarks.material import spider_questions, spread
-from benchmarks.measuring import OURS, Side, Worker, best_of, compared, in_turns, markdown, result
+from benchmarks.measuring import OURS, Side, Worker, best_of, compared, figure, in_turns, markdown, result
 from testkit.random_models import save_random_adapter, write_random_base
 
 REPEATS = {"repeats": 1}
@@ -288,3 +288,26 @@ def test_scoring_is_shown_like_the_others(tmp_path, monkeypatch):
     found = checked(benchmarks_main.run("scoring", {"short": True}))
     assert [row["goal"] for row in found["comparisons"]] == [15, 15]
     assert found["bound"]["seconds"] > 0
+
+
+def test_figures_have_three_digits_that_count():
+    assert [figure(value) for value in (0.4463, 7.0, 12.396, 435.2, 3419.6, 1161.4)] == [
+        "0.446", "7", "12.4", "435", "3,420", "1,160",
+    ]  # fmt: skip
+
+
+def test_the_tables_of_its_readme_are_made_from_the_results(tmp_path):
+    ours, peer = (Side(name, lambda: None, scale=scale) for name, scale in ((OURS, 1), ("peer", 400)))
+    ours.seconds, peer.seconds = [2.0], [3420.4]
+    found = result("work", "what", {}, [ours, peer], [compared(ours, peer, 5, "8 of 8 the same")])
+    (tmp_path / "some-machine.json").write_text(json.dumps({"work": found}))
+    text = readme.tables(tmp_path)
+    assert text.startswith(f"### {machine()['cores']} cores of ") or machine()["gpus"]
+    (row,) = [line for line in text.splitlines() if line.startswith("| work")]
+    cells = [cell.strip() for cell in row.split("|")[1:-1]]
+    assert cells == ["work", "2 s", "peer: 3,420 s, scaled", "1,710 ×", "8 of 8 the same"]
+    assert "(results/some-machine.md)" in text
+
+
+def test_the_committed_readme_and_pages_are_those_of_the_committed_results(capsys):
+    assert readme.main(["--check"]) == 0, capsys.readouterr().out

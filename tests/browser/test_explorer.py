@@ -4,21 +4,16 @@ Every assertion on the page waits for its condition (`expect`), so that none dep
 """
 
 import json
-import shutil
 
 import pytest
 
 from testkit import report_page, synthetic
+from testkit.browser import CHROMIUM, chromium
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
 expect = sync_api.expect
 expect.set_options(timeout=60_000)
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 EXAMPLES = 120
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")
@@ -38,9 +33,8 @@ def address(made, tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=180_000) as browser:
-            yield browser
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

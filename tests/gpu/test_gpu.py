@@ -1,6 +1,6 @@
 """Both loaders on a real GPU: they train, save, reload and answer, in 16 and in 4 bit, on SmolLM2 and at 3 B.
 
-pytest tests/gpu -s      prints the shares and figures that the README quotes
+pytest tests/gpu -s      prints the shares and figures that docs/gpu.md quotes
 """
 
 import importlib.util

@@ -99,7 +99,7 @@ def test_all_of_mmlu_goes_beside_the_set_whose_adapters_it_asked(project, capsys
     results.check()
     (one,) = read_sets(Path("results"))
     assert one.metrics["mmlu_all"]["m1"]["total"] == 18
-    assert "12 and 18 questions" in blocks([one])[Path("README.md")]["results"]
+    assert "12 and 18 questions" in blocks([one])[Path("docs/results.md")]["results"]
     # Of other adapters, or of another prompt, it would be no part of this set.
     lock = second / "dvc.lock"
     whole = lock.read_text()

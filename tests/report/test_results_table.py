@@ -1,4 +1,4 @@
-"""The tables of the result sets: README's, those of docs/results.md, and the findings."""
+"""The tables of the result sets: README's short one, those of docs/results.md, and the findings."""
 
 import contextlib
 import re
@@ -76,10 +76,10 @@ def sets(made_sets, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     Path("docs").mkdir()
-    Path("docs/results.md").write_text("top\n<!-- details: made -->\n<!-- end of details -->\n")
-    Path("README.md").write_text(
-        "before\n<!-- results: made -->\n\nold\n\n<!-- end of results -->\nbetween\n"
-        "<!-- findings: made -->\n<!-- end of findings -->\nafter\n"
+    Path("README.md").write_text("before\n<!-- summary: made -->\n\nold\n\n<!-- end of summary -->\nafter\n")
+    Path("docs/results.md").write_text(
+        "top\n<!-- results: made -->\n\nold\n\n<!-- end of results -->\nbetween\n"
+        "<!-- findings: made -->\n<!-- end of findings -->\n<!-- details: made -->\n<!-- end of details -->\nend\n"
     )
     return made
 
@@ -134,6 +134,26 @@ def test_spiders_table_has_a_row_a_set_and_model_below_the_papers(sets):
             assert table.cell(name, NAMES[model], "Gain").startswith(f"{points(gain)} (")
 
 
+def test_the_short_table_has_a_row_a_set_with_mmlu_on_the_most_questions(sets):
+    read = read_sets(RESULTS)
+    table, spider, mmlu = (
+        Table(made(read))
+        for made in (results_table.summary_table, results_table.spider_table, results_table.mmlu_table)
+    )
+    assert table.names == ["the paper", "z-none", "a-ddl"]
+    assert [row[0] for row in table.rows] == table.names
+    for row, name in zip(table.rows, table.names):
+        cells = dict(zip(table.headings, row))
+        for heading, title in (("Spider, base", "Base"), ("Model 1", "Model 1")):
+            assert cells[heading] == spider.cell(name, title, "Spider").partition(" ")[0]
+        assert cells["Gain"] == spider.cell(name, "Model 1", "Gain")
+        of, change = (
+            ("120", "Change, all 57") if name == "z-none" else ("150" if name == "the paper" else "36", "Change")
+        )
+        assert (cells["of questions"], cells["MMLU"]) == (of, mmlu.cell(name, "Model 1", change))
+    assert "over the 120 questions" in results_table.blocks(read)[results_table.README]["summary"]
+
+
 def test_mmlus_table_has_the_papers_questions_and_all(sets):
     table = Table(results_table.mmlu_table(read_sets(RESULTS)))
     assert table.cell("the paper", "Model 1", "Change") == "-2.00"
@@ -168,7 +188,7 @@ def test_the_training_table_says_how_and_what_it_took(sets):
         table.cell("z-none", "Model 1", "GB")
         == f"{read_json(RESULTS / 'z-none/timings/train_m1.json')['peak_memory_gb']:.2f}"
     )
-    assert "on 2 CPU cores or Some GPU;" in results_table.blocks(read)[results_table.README]["results"]
+    assert "on 2 CPU cores or Some GPU;" in results_table.blocks(read)[results_table.DOCS]["results"]
 
 
 def share(right: list[bool]) -> str:
@@ -228,8 +248,9 @@ def test_a_verdict_needs_p_and_more_than_the_spread(gain, spread, expected):
 
 
 def test_the_tables_fit_into_a_terminal(sets):
-    text = results_table.blocks(read_sets(RESULTS))[results_table.README]["results"]
-    assert max(len(line) for line in text.splitlines() if line.startswith("|")) < 160
+    found = results_table.blocks(read_sets(RESULTS))
+    short, text = found[results_table.README]["summary"], found[results_table.DOCS]["results"]
+    assert max(len(line) for line in f"{short}\n{text}".splitlines() if line.startswith("|")) < 160
     assert "over the 120 questions" in text and "36 and 120 questions" in text and "on 2 CPU cores" in text
 
 
@@ -274,19 +295,20 @@ def test_table_writes_and_checks_the_files(sets, capsys):
     assert "old" in Path("README.md").read_text()
     main(["table", "--write"])
     assert capsys.readouterr().out == "README.md and docs/results.md: updated\n"
-    text = Path("README.md").read_text()
-    assert text.startswith("before\n<!-- results: made -->\n\n| Set")
-    assert text.endswith("\n<!-- end of findings -->\nafter\n")
-    assert "old" not in text and "<!-- end of results -->\nbetween\n<!-- findings: made -->\n\n**What" in text
-    details = Path("docs/results.md").read_text()
-    assert details.startswith("top\n<!-- details: made -->\n\n**By hardness**")
+    short, text = Path("README.md").read_text(), Path("docs/results.md").read_text()
+    assert short.startswith("before\n<!-- summary: made -->\n\n| Set") and "old" not in short + text
+    assert short.endswith("\n<!-- end of summary -->\nafter\n")
+    assert text.startswith("top\n<!-- results: made -->\n\n| Set")
+    assert text.endswith("\n<!-- end of details -->\nend\n")
+    assert "<!-- end of results -->\nbetween\n<!-- findings: made -->\n\n**What" in text
+    assert "<!-- details: made -->\n\n**By hardness**" in text
     assert main(["table", "--check"]) == 0
     capsys.readouterr()
     main(["table"])
     printed = capsys.readouterr().out
-    assert all(line in f"{text}{details}" for line in printed.splitlines())
-    Path("README.md").write_text(text.replace("<!-- end of results -->", ""))
-    with pytest.raises(UserError, match=r"README.md: wanted one block from <!-- results: "):
+    assert all(line in f"{short}{text}" for line in printed.splitlines())
+    Path("docs/results.md").write_text(text.replace("<!-- end of results -->", ""))
+    with pytest.raises(UserError, match=r"docs/results.md: wanted one block from <!-- results: "):
         main(["table", "--write"])
 
 
@@ -304,9 +326,11 @@ def test_a_set_has_a_row_for_each_of_its_own_models(tmp_path):
 
 def test_without_sets_only_the_paper_is_there(tmp_path):
     blocks = results_table.blocks(read_sets(tmp_path / "results"))
-    readme = blocks[results_table.README]
-    assert len(rows_of(readme["results"])) == 5 and readme["findings"] == "No set is there yet."
-    assert f"{100 * paper.SPIDER_SUCCESSES['m1'] / 1034:.2f}" in readme["results"]
+    short, docs = blocks[results_table.README], blocks[results_table.DOCS]
+    assert len(rows_of(docs["results"])) == 5 and docs["findings"] == "No set is there yet."
+    assert len(rows_of(short["summary"])) == 3
+    for text in (short["summary"], docs["results"]):
+        assert f"{100 * paper.SPIDER_SUCCESSES['m1'] / 1034:.2f}" in text
 
 
 def test_the_committed_tables_are_those_of_the_committed_sets(repository):

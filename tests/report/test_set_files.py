@@ -1,13 +1,15 @@
-"""The compressed files of a set: choices on MMLU, from which anyone tests a pair again as README says."""
+"""The compressed files of a set: choices on MMLU, from which anyone tests a pair again as docs/results.md says."""
 
 import contextlib
 import io
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from testkit import synthetic
+from testkit.documents import fences
 from text2sql.comparison.significance import discordant, mcnemar_p
 from text2sql.core.errors import UserError
 from text2sql.core.files import write_jsonl
@@ -27,9 +29,13 @@ def made(tmp_path, monkeypatch):
     return made
 
 
-def test_the_readmes_lines_test_a_pair_again(made, repository):
-    readme = (repository / "README.md").read_text(encoding="utf-8")
-    (lines,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "choices" in block]
+def test_the_documents_lines_test_a_pair_again(made, repository):
+    (lines,) = [
+        fence.text for fence in fences(repository / "docs/results.md", "docs/results.md") if "mcnemar" in fence.text
+    ]
+    named = Path(re.search(r'"(results/.*)"', lines)[1])
+    named.parent.mkdir(parents=True)
+    shutil.copy("results/NAME/mmlu_all/choices.csv.gz", named)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(lines, {})

@@ -88,7 +88,7 @@ def test_model_2_at_its_rate_answers_as_the_base_does(project):
 
 
 def test_an_experiment_reruns_what_follows_from_its_change_alone(project):
-    """The command exactly as the README has it: DVC writes `lr: 2e-08`, which PyYAML would read as a string."""
+    """The command exactly as docs/reviewing.md has it: DVC writes `lr: 2e-08`, which PyYAML would read as a string."""
     before = read(project, "metrics/train/m1.json")
     result = project.run("dvc", "exp", "run", "-S", "train.lr=2e-8")
     assert stages_run(result.stdout) == {

@@ -4,6 +4,8 @@ Its Table III (MMLU) is not printed: of MMLU only the differences in the text ar
 `core.models.PAPER_MODELS`, by name; of any other model it prints nothing.
 """
 
+BASE = "Llama-3.2-3B-Instruct"  # in 4 bit
+
 # Table I, by the names of this project's params; the text names the base with "-Instruct-bnb-4bit".
 _TABLE_1 = {
     "base": "unsloth/Llama-3.2-3B",
@@ -28,6 +30,7 @@ SPIDER_SUCCESSES = {"base": 36, "m1": 75, "m2": 62}
 
 # Section II.C, in points against base, the same for both models: four of 50 questions of philosophy, one of 50 of
 # computer science, three of 150 in all.
+MMLU_TOTAL = 150
 MMLU_DIFFERENCE_PTS = {"humanities": -8.00, "stem": 2.00, "all": -2.00}
 
 

@@ -1,5 +1,7 @@
 """The tables of the result sets under `results/`, and the blocks of README.md and docs/results.md that hold them.
 
+README has one row a set; docs/results.md everything.
+
 Every figure comes from a set's metrics or timings; nothing is typed in. The paper's stand beside them.
 """
 
@@ -10,11 +12,10 @@ from typing import Any
 import pandas as pd
 
 from text2sql.comparison.result import Difference, Summary, Verdict
-from text2sql.core.errors import UserError
-from text2sql.core.files import write_text
 from text2sql.core.intervals import wilson_interval
 from text2sql.core.models import PAPER_MODELS
 from text2sql.report import paper
+from text2sql.report.blocks import update_blocks
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, points, words
 from text2sql.report.read_sets import SEEDED, ResultSet, Spread, spreads, verdict
@@ -24,7 +25,7 @@ from text2sql.report.sentences import floor_lines
 from text2sql.scoring.failures import CAUSES
 from text2sql.scoring.hardness import HARDNESS_LEVELS
 
-README, DETAILS = Path("README.md"), Path("docs/results.md")
+README, DOCS = Path("README.md"), Path("docs/results.md")
 LEFT_OUT = "wta_1"  # the database of Spider's dev split with the largest tables by far
 
 
@@ -32,37 +33,27 @@ def blocks(sets: Sequence[ResultSet]) -> dict[Path, dict[str, str]]:
     """Return {file: {name of a block in it: its Markdown}}."""
     if not sets:
         nothing = "No set is there yet."
-        return {README: {"results": spider_table(sets), "findings": nothing}, DETAILS: {"details": nothing}}
+        return {
+            README: {"summary": summary_table(sets)},
+            DOCS: {"results": spider_table(sets), "findings": nothing, "details": nothing},
+        }
     tables = [spider_table(sets), mmlu_table(sets), training_table(sets), bullets(_notes(sets))]
     return {
-        README: {
+        README: {"summary": f"{summary_table(sets)}\n\n{bullets(_summary_notes(sets))}"},
+        DOCS: {
             "results": "\n\n".join(tables),
             "findings": f"{model_2_findings(sets)}\n\n{mmlu_findings(sets)}",
+            "details": f"{hardness_table(sets)}\n\n{causes_table(sets)}",
         },
-        DETAILS: {"details": f"{hardness_table(sets)}\n\n{causes_table(sets)}"},
     }
 
 
 def update(sets: Sequence[ResultSet], write: bool) -> list[Path]:
     """Return which files' blocks are not current; with `write`, make them so.
 
-    A block stands between `<!-- NAME: … -->` and `<!-- end of NAME -->`. Raises UserError where one is missing.
+    Raises UserError where a block is missing.
     """
-    old = []
-    for path, found in blocks(sets).items():
-        before = text = path.read_text(encoding="utf-8")
-        for name, block in found.items():
-            head, start, rest = text.partition(f"<!-- {name}:")
-            opening, closed, rest = rest.partition("-->\n")
-            _, end, tail = rest.partition(f"<!-- end of {name} -->")
-            if not (start and closed and end):
-                raise UserError(f"{path}: wanted one block from <!-- {name}: … --> to <!-- end of {name} -->")
-            text = f"{head}{start}{opening}{closed}\n{block}\n\n{end}{tail}"
-        if text != before:
-            old.append(path)
-            if write:
-                write_text(path, text)
-    return old
+    return [path for path, found in blocks(sets).items() if update_blocks(path, found, write)]
 
 
 def _shown(rows: Iterable[dict[str, Any]]) -> str:
@@ -70,6 +61,50 @@ def _shown(rows: Iterable[dict[str, Any]]) -> str:
     frame = pd.DataFrame(list(rows)).fillna(DASH)
     frame["Set"] = frame["Set"].mask(frame["Set"] == frame["Set"].shift(), "")
     return table(list(frame.columns), frame.itertuples(index=False, name=None))
+
+
+def summary_table(sets: Sequence[ResultSet]) -> str:
+    """Return one row a set, below the paper's: what Model 1 gained on Spider, and what that did to MMLU."""
+    right, total = paper.SPIDER_SUCCESSES, paper.SPIDER_TOTAL
+    rows = [
+        {
+            "Set": "the paper",
+            "Base": paper.BASE,
+            "Schema": "none",
+            "Spider, base": in_percent(right["base"] / total),
+            "Model 1": in_percent(right["m1"] / total),
+            "Gain": points(100 * (right["m1"] - right["base"]) / total),
+            "MMLU": points(paper.MMLU_DIFFERENCE_PTS["all"]),
+            "of questions": count(paper.MMLU_TOTAL),
+        }
+    ]
+    for found in sets:
+        base, model = found.models.base, found.models.tuned[0]
+        measure, compared = (MMLU_ALL, found.compared_all) if found.compared_all else ("mmlu", found.compared)
+        rows.append(
+            {
+                "Set": found.name,
+                "Base": found.params.model.base,
+                "Schema": found.params.prompt.schema_,
+                "Spider, base": in_percent(found.metrics["spider"][base]["execution_accuracy"]),
+                "Model 1": in_percent(found.metrics["spider"][model]["execution_accuracy"]),
+                "Gain": _against_base(found, found.compared, "spider", model),
+                "MMLU": _against_base(found, compared, measure, model),
+                "of questions": count(compared.mmlu_total),
+            }
+        )
+    return _shown(rows)
+
+
+def _summary_notes(sets: Sequence[ResultSet]) -> list[str]:
+    floors = dict.fromkeys(line for found in sets for line in floor_lines(found.metrics["spider"], found.models))
+    return [
+        f"Spider: execution accuracy in percent, over the {_counts(found.compared.spider_total for found in sets)} "
+        "questions of the dev split; the gain in points. MMLU: points gained or lost.",
+        "In brackets: a paired bootstrap 95 % interval. `*`: more than chance and, where several seeds were trained, "
+        "more than their spread.",
+        *floors,
+    ]
 
 
 def spider_table(sets: Sequence[ResultSet]) -> str:
@@ -122,6 +157,14 @@ def mmlu_table(sets: Sequence[ResultSet]) -> str:
     return _shown(rows)
 
 
+def _against_base(found: ResultSet, compared: Summary, measure: str, model: str) -> str:
+    """Return a difference with its interval, and a star where it is told from chance and from the seeds' spread."""
+    difference = _difference(compared, measure, model)
+    bounds = interval(points(difference.low_pts, 1), points(difference.high_pts, 1))
+    told = "" if verdict(difference, _spread(found, measure, model)) is Verdict.NOT_DISTINGUISHABLE else " *"
+    return f"{points(difference.difference_pts)} ({bounds}){told}"
+
+
 def _change(heading: str, found: ResultSet, measure: str, model: str, end: str = "") -> dict[str, str]:
     """Return the cells of a tuned model's gain or loss and of its spread over seeds; dashes for the base."""
     summary = found.compared_all if measure == MMLU_ALL else found.compared
@@ -129,10 +172,7 @@ def _change(heading: str, found: ResultSet, measure: str, model: str, end: str =
     if model == found.models.base or summary is None:
         return dict.fromkeys(names, DASH)
     spread = _spread(found, measure, model)
-    difference = _difference(summary, measure, model)
-    bounds = interval(points(difference.low_pts, 1), points(difference.high_pts, 1))
-    told = "" if verdict(difference, spread) is Verdict.NOT_DISTINGUISHABLE else " *"
-    shown = f"{points(difference.difference_pts)} ({bounds}){told}", DASH if spread is None else str(spread)
+    shown = _against_base(found, summary, measure, model), DASH if spread is None else str(spread)
     return dict(zip(names, shown))
 
 
@@ -172,19 +212,15 @@ def training_table(sets: Sequence[ResultSet]) -> str:
 
 def _notes(sets: Sequence[ResultSet]) -> list[str]:
     """Return what the columns mean, with the numbers of questions and the machines that the sets themselves name."""
-
-    def numbers(values: Iterable[int]) -> str:
-        return " or ".join(count(value) for value in sorted(set(values))) or "no"
-
-    rest = numbers(_without(found, found.models.base)["total"] for found in sets)
+    rest = _counts(_without(found, found.models.base)["total"] for found in sets)
     took = "; ".join(f"{PAPER_MODELS.titles[model]} {value:.1f}" for model, value in paper.TRAINING_MINUTES.items())
     return [
         f"Spider: execution accuracy in percent, with its 95 % interval (Wilson's), over the "
-        f"{numbers(found.compared.spider_total for found in sets)} questions of the dev split. Official: by the "
+        f"{_counts(found.compared.spider_total for found in sets)} questions of the dev split. Official: by the "
         f"official evaluator's definition. Without `{LEFT_OUT}`: over the {rest} on other databases.",
         *dict.fromkeys(line for found in sets for line in floor_lines(found.metrics["spider"], found.models)),
-        f"MMLU: accuracy in percent over {numbers(found.compared.mmlu_total for found in sets)} and "
-        f"{numbers(found.compared_all.mmlu_total for found in sets if found.compared_all)} questions.",
+        f"MMLU: accuracy in percent over {_counts(found.compared.mmlu_total for found in sets)} and "
+        f"{_counts(found.compared_all.mmlu_total for found in sets if found.compared_all)} questions.",
         "Gain, Change: points against Base, with a paired bootstrap 95 % interval.",
         "Seeds: how many seeds Model 1 was trained with, the set's own among them, and the smallest and the largest "
         "of their gains. Where one was, what a seed changes is not known; Model 2 was trained with one in each set.",
@@ -196,6 +232,10 @@ def _notes(sets: Sequence[ResultSet]) -> list[str]:
         f"Minutes, GB: training alone, and the GPU's memory at its peak (without a GPU the machine's), on "
         f"{_machines(sets)}; the paper's minutes on a {paper.GPU}: {took}.",
     ]
+
+
+def _counts(values: Iterable[int]) -> str:
+    return " or ".join(count(value) for value in sorted(set(values))) or "no"
 
 
 def _machines(sets: Sequence[ResultSet]) -> str:
@@ -219,7 +259,7 @@ def _accuracy(right: int, total: int) -> str:
     return f"{in_percent(right / total)} ({interval(low, high)})"
 
 
-# ---------------------------------------------------------------- docs/results.md
+# ---------------------------------------------------------------- by hardness, by cause
 
 
 def hardness_table(sets: Sequence[ResultSet]) -> str:
