@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from testkit.random_models import MICRO_TOKENS
 from testkit.train_once import model_params
 from text2sql.core.errors import UserError
 from text2sql.model.language_model import LanguageModel
@@ -52,7 +53,7 @@ def tied_model(micro_model, tmp_path_factory):
         (False, {}),
         (True, {}),
         (False, {"modules_to_save": ["embed_tokens", "lm_head"]}),
-        (True, {"trainable_token_indices": [49152, 49153], "save_embeddings": False}),
+        (True, {"trainable_token_indices": [MICRO_TOKENS, MICRO_TOKENS + 1], "save_embeddings": False}),
     ],
     ids=["saved beside it", "saved beside it, tied", "trained", "tokens alone, tied"],
 )
@@ -72,7 +73,7 @@ def test_added_tokens_come_with_the_adapter(micro_model, tied_model, tmp_path, t
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"trainable_token_indices": [49152, 49153]}, {"modules_to_save": ["embed_tokens"]}],
+    [{}, {"trainable_token_indices": [MICRO_TOKENS, MICRO_TOKENS + 1]}, {"modules_to_save": ["embed_tokens"]}],
     ids=["no embeddings", "no output's rows", "no output layer"],
 )
 def test_added_tokens_without_embeddings_are_refused(micro_model, tmp_path, options):
