@@ -1,9 +1,9 @@
 """Models and adapters with random weights: real parts where trained ones cannot be had, or would take too long."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from testkit.short_tokenizer import short_tokenizer
 from text2sql.core.files import atomic_directory
 from text2sql.core.params import LoraParams, load_params
 from text2sql.model.bases import EMBEDDED_BASE, embedded_base
@@ -28,8 +28,6 @@ SHAPES: dict[str, dict[str, Any]] = {
         "head_dim": 16,
     },
 }
-
-MICRO_TOKENS = 8192
 
 
 def write_random_base(folder: str | Path, shape: str = "llama-3.2-3b") -> Path:
@@ -66,29 +64,19 @@ def write_random_base(folder: str | Path, shape: str = "llama-3.2-3b") -> Path:
 
 
 def write_micro_model(folder: Path) -> Path:
-    """Write a Llama of two small layers with SmolLM2's chat template and first tokens, random but fixed."""
+    """Write a Llama of two small layers with SmolLM2's chat template and some of its tokens, random but fixed."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    source = embedded_base()
-    config = AutoConfig.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(short_tokenizer())
+    config = AutoConfig.from_pretrained(embedded_base())
     # Untied and far from uniform: answers then differ from question to question.
-    shape = {**SHAPES["micro"], "vocab_size": MICRO_TOKENS, "tie_word_embeddings": False, "initializer_range": 0.2}
+    shape = {**SHAPES["micro"], "vocab_size": len(tokenizer), "tie_word_embeddings": False, "initializer_range": 0.2}
     config.update(shape)
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
-    _keep_first_tokens(folder / "tokenizer.json", MICRO_TOKENS)
+    tokenizer.save_pretrained(folder)
     return folder
-
-
-def _keep_first_tokens(path: Path, count: int) -> None:
-    """Cut a byte-pair tokenizer to its special tokens, its bytes and its first merges, to load quickly."""
-    tokenizer = json.loads(path.read_text(encoding="utf-8"))
-    model = tokenizer["model"]
-    model["vocab"] = {token: number for token, number in model["vocab"].items() if number < count}
-    model["merges"] = [merge for merge in model["merges"] if "".join(merge) in model["vocab"]]
-    path.write_text(json.dumps(tokenizer, ensure_ascii=False), encoding="utf-8")
 
 
 def source_folder(base: str) -> str:

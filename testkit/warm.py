@@ -74,12 +74,12 @@ def warm_python(libraries: Sequence[str] = LIBRARIES) -> Iterator[Path]:
         try:
             yield folder
         finally:
-            server.terminate()
+            server.kill()  # whatever signals it ignores, as who started it does
             server.wait()
 
 
 def serve(listening: socket.socket, libraries: Sequence[str]) -> None:
-    """Fork a process for each that asks, until SIGTERM."""
+    """Fork a process for each that asks, until it is killed."""
     sys.path.pop(0)  # this repository: each stage has its own folder there
     for library in libraries:
         importlib.import_module(library)

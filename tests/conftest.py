@@ -87,7 +87,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def micro_model(tmp_path_factory) -> Path:
-    """A Llama of two small layers with SmolLM2's template and first tokens, random but fixed: real parts, quick."""
+    """A Llama of two small layers with SmolLM2's template and some of its tokens, random but fixed: quick."""
     from testkit.random_models import write_micro_model
 
     return write_micro_model(tmp_path_factory.mktemp("micro") / "model")
