@@ -37,7 +37,7 @@ def measure(short: bool = False, repeats: int = 5, project: Path | None = None) 
         raise Unavailable("start-up needs dvc and git")
     repeats = 1 if short else repeats
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        ready = Project(project) if project else prepare(Path(folder) / "project", Path(folder) / "base")
+        ready = Project(project) if project else prepare(Path(folder) / "project", Path(folder) / "base", short)
         empty = Project(Path(folder) / "empty")
         empty.folder.mkdir()
         empty.run("git", "init", "-q")
@@ -79,13 +79,13 @@ def measure(short: bool = False, repeats: int = 5, project: Path | None = None) 
     )
 
 
-def prepare(folder: Path, base: Path) -> Project:
+def prepare(folder: Path, base: Path, short: bool = False) -> Project:
     """Return a copy of this project in `folder` in which everything is done, with a random micro model in `base`."""
-    # As many examples, questions and bootstrap samples as the default has.
+    # As many examples, questions and bootstrap samples as the default has; `short`: fewer questions of MMLU.
     changes = {
         "data": {"dev_limit": None},
         "generation": {"batch_size": 32},
-        "mmlu": {"limit": 50, "batch_size": 16},
+        "mmlu": {"limit": 10 if short else 50, "batch_size": 16},
         "compare": {"bootstrap_samples": 10000},
     }
     project = Project.create(REPOSITORY, folder, write_random_base(base, "micro"), changes)

@@ -66,7 +66,7 @@ class Project:
 
     def copy(self, folder: Path) -> "Project":
         """Return a copy of the whole project in `folder`, which is not there yet: its data, DVC's cache and commits."""
-        shutil.copytree(self.folder, folder, symlinks=True)
+        shutil.copytree(self.folder, folder, symlinks=True, copy_function=_copy_or_link)
         return Project(folder, self.cache, self.python)
 
     def set_params(self, changes: dict) -> None:
@@ -104,3 +104,9 @@ class Project:
             self.run("git", "config", "user.email", "somebody@example.com")
         self.run("git", "add", "-A")
         self.run("git", "commit", "-qm", message)
+
+
+def _copy_or_link(source: str, target: str) -> None:
+    """Copy a file; a link does for those of git's and DVC's stores, which are named by their content."""
+    stored = any(f"{os.sep}{store}{os.sep}" in source for store in (".git/objects", ".dvc/cache"))
+    os.link(source, target) if stored else shutil.copy2(source, target)

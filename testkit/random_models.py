@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from testkit.short_tokenizer import short_tokenizer
 from text2sql.core.files import atomic_directory
 from text2sql.core.params import LoraParams, load_params
 from text2sql.model.bases import EMBEDDED_BASE, embedded_base
@@ -63,17 +64,18 @@ def write_random_base(folder: str | Path, shape: str = "llama-3.2-3b") -> Path:
 
 
 def write_micro_model(folder: Path) -> Path:
-    """Write a Llama of two small layers with SmolLM2's tokenizer and chat template, random but fixed."""
+    """Write a Llama of two small layers with SmolLM2's chat template and some of its tokens, random but fixed."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    source = embedded_base()
-    config = AutoConfig.from_pretrained(source)
+    tokenizer = AutoTokenizer.from_pretrained(short_tokenizer())
+    config = AutoConfig.from_pretrained(embedded_base())
     # Untied and far from uniform: answers then differ from question to question.
-    config.update({**SHAPES["micro"], "tie_word_embeddings": False, "initializer_range": 0.2})
+    shape = {**SHAPES["micro"], "vocab_size": len(tokenizer), "tie_word_embeddings": False, "initializer_range": 0.2}
+    config.update(shape)
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from testkit.random_models import SHAPES
-from text2sql.model.bases import embedded_base
+from testkit.short_tokenizer import short_tokenizer
 
 END, START = "<|im_end|>", "<|im_start|>"
 SMALL = {
@@ -80,7 +80,7 @@ def write_tiny_model(
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(embedded_base())
+    tokenizer = AutoTokenizer.from_pretrained(short_tokenizer())
     size = len(tokenizer)
     if change:
         change(tokenizer)

@@ -37,8 +37,9 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the pipelines: they take longest. Skip GPU tests without a GPU."""
-    items.sort(key=lambda item: _group_of(item.nodeid.partition("::")[0]) not in PIPELINES)
+    """Begin with what takes longest: the pipelines, and the files with long tests. Skip GPU tests without a GPU."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: (_group_of(item.nodeid.partition("::")[0]) not in PIPELINES, item.path not in long))
     marked = [item for item in items if item.get_closest_marker("gpu")]
     if marked and not _has_gpu():
         for item in marked:
@@ -86,7 +87,7 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def micro_model(tmp_path_factory) -> Path:
-    """A Llama of two small layers with SmolLM2's tokenizer and chat template, random but fixed: real parts, quick."""
+    """A Llama of two small layers with SmolLM2's template and some of its tokens, random but fixed: quick."""
     from testkit.random_models import write_micro_model
 
     return write_micro_model(tmp_path_factory.mktemp("micro") / "model")

@@ -15,6 +15,7 @@ expect = sync_api.expect
 expect.set_options(timeout=60_000)
 
 EXAMPLES = 120
+BLANK = "about:blank"
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser: apt-get install chromium")
 
@@ -37,24 +38,41 @@ def browser():
         yield browser
 
 
-@pytest.fixture
-def open_page(browser, address):
-    """Open the report in a fresh context; at the end, fail on any console error, dialog or request to elsewhere."""
-    contexts, complaints = [], []
+@pytest.fixture(scope="module")
+def new_page(browser, address):
+    """Return a function that makes a page in a fresh context, which notes console messages, errors and dialogs."""
 
-    def note_request(request):
-        if not request.url.startswith(address):
-            complaints.append(f"loads {request.url}")
-
-    def open_page(fragment: str = "", **options):
-        context = browser.new_context(**({"viewport": {"width": 1400, "height": 900}} | options))
-        contexts.append(context)
-        page = context.new_page()
+    def new_page(complaints, **options):
+        page = browser.new_context(**({"viewport": {"width": 1400, "height": 900}} | options)).new_page()
         page.set_default_timeout(60_000)
         page.on("console", lambda message: complaints.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
         page.on("dialog", lambda dialog: (complaints.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", note_request)
+        page.on("request", lambda one: one.url.startswith((address, BLANK)) or complaints.append(f"loads {one.url}"))
+        return page
+
+    return new_page
+
+
+@pytest.fixture(scope="module")
+def common(new_page):
+    """A page for tests that ask for nothing special, and what it has complained of: the report stores nothing."""
+    complaints = []
+    return new_page(complaints), complaints
+
+
+@pytest.fixture
+def open_page(new_page, common, address):
+    """Open the report; at the end, fail on any console error, dialog or request to elsewhere."""
+    contexts, complaints = [], []
+
+    def open_page(fragment: str = "", **options):
+        if options:
+            page = new_page(complaints, **options)
+            contexts.append(page.context)
+        else:
+            page = common[0]
+            page.goto(BLANK)  # else another fragment alone would load nothing anew
         page.goto(address + fragment)
         expect(page.locator("html")).to_have_attribute("data-ready", "true")
         return page
@@ -62,6 +80,8 @@ def open_page(browser, address):
     yield open_page
     for context in contexts:
         context.close()
+    complaints += common[1]
+    common[1].clear()
     assert not complaints
 
 

@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest, bootstrap
-from statsmodels.stats.contingency_tables import mcnemar
 
 from text2sql.comparison import significance as statistics
 from text2sql.report import paper
@@ -28,6 +26,8 @@ def test_discordant_refuses_lists_that_do_not_pair(pair):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_mcnemar_agrees_with_statsmodels_on_random_pairs(seed):
+    from statsmodels.stats.contingency_tables import mcnemar
+
     first, second = random_pairs(seed, total=20 + 30 * seed)
     table = [[(first & second).sum(), (first & ~second).sum()], [(~first & second).sum(), (~first & ~second).sum()]]
     expected = mcnemar(table, exact=True).pvalue
@@ -67,6 +67,8 @@ def test_holm_agrees_with_its_definition_on_random_data():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_bootstrap_interval_agrees_with_scipys_on_the_pairs_themselves(seed):
+    from scipy.stats import bootstrap
+
     first, second = random_pairs(seed, total=200)
     gained, lost = statistics.discordant(first, second)
     ours = statistics.paired_bootstrap_interval(gained, lost, 200, samples=20_000, seed=seed)
@@ -93,6 +95,8 @@ def test_bootstrap_interval_depends_on_the_seed_alone():
 
 @pytest.mark.parametrize(("correct", "against", "total"), [(7, 3, 12), (12, 12, 12), (0, 5, 9), (9, 8, 10), (6, 6, 30)])
 def test_bounds_are_the_extremes_over_every_pairing(correct, against, total):
+    from scipy.stats import binomtest
+
     p_values = []
     for both in range(total + 1):
         gained, lost = correct - both, against - both

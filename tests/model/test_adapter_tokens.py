@@ -18,6 +18,8 @@ def tuned_with_tokens(base_folder, folder, save_tokenizer=True, save_embeddings=
     from peft import LoraConfig, get_peft_model
 
     base, tokenizer = load_base(model_params(base_folder))
+    if options.get("trainable_token_indices") == ADDED:
+        options["trainable_token_indices"] = [len(tokenizer), len(tokenizer) + 1]
     tokenizer.add_special_tokens({"additional_special_tokens": ADDED})
     base.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     tuned = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", r=4, target_modules=["q_proj"], **options))
@@ -52,7 +54,7 @@ def tied_model(micro_model, tmp_path_factory):
         (False, {}),
         (True, {}),
         (False, {"modules_to_save": ["embed_tokens", "lm_head"]}),
-        (True, {"trainable_token_indices": [49152, 49153], "save_embeddings": False}),
+        (True, {"trainable_token_indices": ADDED, "save_embeddings": False}),
     ],
     ids=["saved beside it", "saved beside it, tied", "trained", "tokens alone, tied"],
 )
@@ -72,7 +74,7 @@ def test_added_tokens_come_with_the_adapter(micro_model, tied_model, tmp_path, t
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"trainable_token_indices": [49152, 49153]}, {"modules_to_save": ["embed_tokens"]}],
+    [{}, {"trainable_token_indices": ADDED}, {"modules_to_save": ["embed_tokens"]}],
     ids=["no embeddings", "no output's rows", "no output layer"],
 )
 def test_added_tokens_without_embeddings_are_refused(micro_model, tmp_path, options):

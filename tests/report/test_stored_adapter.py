@@ -7,8 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from text2sql.cli import ask
 from text2sql.cli.results import main
@@ -31,6 +29,9 @@ def exported(project):
 
 
 def test_the_stored_weights_are_the_adapters_in_bfloat16(exported, capsys):
+    import torch
+    from safetensors.torch import load_file
+
     trained, stored = (load_file(root / "adapter_model.safetensors") for root in (Path("models/m1"), STORED))
     assert trained.keys() == stored.keys()
     for name, weight in trained.items():

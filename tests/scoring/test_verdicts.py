@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from statsmodels.stats.proportion import proportion_confint
 
 from text2sql.core.errors import UserError
 from text2sql.core.files import json_line
@@ -385,6 +384,8 @@ def test_same_rows_is_the_papers_comparison():
 
 @pytest.mark.parametrize("total", [1, 2, 7, 80, 1034, 10**6])
 def test_wilson_interval(total):
+    from statsmodels.stats.proportion import proportion_confint
+
     for successes in {0, 1, total // 3, total // 2, total - 1, total}:
         low, high = wilson_interval(successes, total)
         assert 0 <= low <= successes / total <= high <= 1

@@ -13,15 +13,47 @@ from text2sql.model import run_key as keys
 from text2sql.training.checkpoints import CheckpointStore
 
 
+def on_its_own_base(finished_project, micro_model, folder):
+    """Return a copy of the finished project, in `folder` with a copy of its base."""
+    project = finished_project.copy(folder / "project")
+    base = shutil.copytree(micro_model, folder / "base")
+    project.set_params({"model": {"base": str(base), "files": str(base)}})
+    return project
+
+
 @pytest.fixture
 def project(finished_project, micro_model, tmp_path, monkeypatch):
     """A copy of the finished project, on a copy of its base, as the working directory."""
-    project = finished_project.copy(tmp_path / "project")
-    base = shutil.copytree(micro_model, tmp_path / "base")
-    project.set_params({"model": {"base": str(base), "files": str(base)}})
+    project = on_its_own_base(finished_project, micro_model, tmp_path)
     monkeypatch.chdir(project.folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return project
+
+
+@pytest.fixture(scope="module")
+def unchanged(finished_project, micro_model, tmp_path_factory):
+    """Such a copy for many tests, the content of its files, and the keys of its stages."""
+    project = on_its_own_base(finished_project, micro_model, tmp_path_factory.mktemp("unchanged"))
+    parent = project.folder.parent
+    files = {
+        path: path.read_bytes()
+        for path in parent.rglob("*")
+        if path.is_file() and not {".git", ".dvc"} & set(path.relative_to(parent).parts)
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.folder)
+        yield project, files, {stage: key(stage) for stage in OF_STAGE}
+
+
+@pytest.fixture
+def changeable(unchanged, monkeypatch):
+    """That project as the working directory; what a test changes in it is put back. Journals go elsewhere."""
+    project, files, _ = unchanged
+    monkeypatch.chdir(project.folder)
+    yield project
+    for path, content in files.items():
+        if path.read_bytes() != content:
+            path.write_bytes(content)
 
 
 MODEL = SimpleNamespace(device=SimpleNamespace(type="cpu"), dtype="torch.float32")
@@ -89,17 +121,19 @@ CASES = [
 
 
 @pytest.mark.parametrize(("stage", "change", "said"), CASES)
-def test_a_change_begins_anew_and_is_named(project, stage, change, said, capsys):
-    before = key(stage)
-    assert key(stage) == before
-    journal = Journal("work", before)
-    journal.append([{"index": 0}])
+def test_a_change_begins_anew_and_is_named(unchanged, changeable, stage, change, said, tmp_path, capsys):
+    Journal("work", unchanged[2][stage], folder=tmp_path).append([{"index": 0}])
     capsys.readouterr()
-    change(project)
-    after = key(stage)
-    assert Journal("work", after).records() == {}
+    change(changeable)
+    assert Journal("work", key(stage), folder=tmp_path).records() == {}
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("work: starts over; changed since the run that was cut: ") and said in line
+
+
+@pytest.mark.parametrize("stage", OF_STAGE)
+def test_without_a_change_it_goes_on(unchanged, changeable, stage):
+    """After the cases above as before them: each put back what it had changed."""
+    assert key(stage) == unchanged[2][stage]
 
 
 @pytest.mark.parametrize(
@@ -109,11 +143,11 @@ def test_a_change_begins_anew_and_is_named(project, stage, change, said, capsys)
         (SimpleNamespace(device=SimpleNamespace(type="cpu"), dtype="torch.bfloat16"), ["device", "dtype"]),
     ],
 )
-def test_another_device_or_dtype_begins_anew(project, model, said):
+def test_another_device_or_dtype_begins_anew(changeable, model, said):
     assert key("eval_mmlu@base", model).changed_from(key("eval_mmlu@base")) == said
 
 
-def test_another_version_of_a_library_begins_anew(project, monkeypatch):
+def test_another_version_of_a_library_begins_anew(changeable, monkeypatch):
     before = key("eval_mmlu@base")
     for library in ("torch", "transformers", "peft", "accelerate"):
         real = keys.versions
@@ -123,7 +157,7 @@ def test_another_version_of_a_library_begins_anew(project, monkeypatch):
         monkeypatch.setattr(keys, "versions", real)
 
 
-def test_in_half_precision_the_chip_counts(project, monkeypatch):
+def test_in_half_precision_the_chip_counts(changeable, monkeypatch):
     half = SimpleNamespace(device=SimpleNamespace(type="cpu"), dtype="torch.bfloat16")
     before = {dtype: key("eval_mmlu@base", model) for dtype, model in (("half", half), ("whole", MODEL))}
     monkeypatch.setattr(keys, "_chip", lambda device: "another chip")
@@ -131,23 +165,23 @@ def test_in_half_precision_the_chip_counts(project, monkeypatch):
     assert key("eval_mmlu@base") == before["whole"]
 
 
-def test_nothing_is_said_where_nothing_changed_or_the_work_was_published(project, tmp_path, capsys):
+def test_nothing_is_said_where_nothing_changed_or_the_work_was_published(changeable, tmp_path, capsys):
     old = key("eval_mmlu@base")
-    Journal("work", old).append([{"index": 0}])
-    assert Journal("work", old).records() == {0: {"index": 0}}
-    param("mmlu", "shots", 1)(project)
+    Journal("work", old, folder=tmp_path).append([{"index": 0}])
+    assert Journal("work", old, folder=tmp_path).records() == {0: {"index": 0}}
+    param("mmlu", "shots", 1)(changeable)
     new = key("eval_mmlu@base")
     capsys.readouterr()
-    journal = Journal("work", new)
+    journal = Journal("work", new, folder=tmp_path)
     journal.append([{"index": 1}])
     assert "mmlu.shots" in capsys.readouterr().out
     journal.remove()
-    param("mmlu", "shots", 3)(project)
-    Journal("work", key("eval_mmlu@base"))
+    param("mmlu", "shots", 3)(changeable)
+    Journal("work", key("eval_mmlu@base"), folder=tmp_path)
     assert capsys.readouterr().out == ""
 
 
-def test_a_checkpoint_of_another_key_is_not_used_and_the_difference_is_named(project, tmp_path, capsys):
+def test_a_checkpoint_of_another_key_is_not_used_and_the_difference_is_named(changeable, tmp_path, capsys):
     before = CheckpointStore("train_m1", key("train_m1"), tmp_path / "checkpoints")
     before.lock()
     before.say_what_changed()
@@ -155,7 +189,7 @@ def test_a_checkpoint_of_another_key_is_not_used_and_the_difference_is_named(pro
     before.finish(before.unfinished, 1, 1.0, {})
     before.unlock()
     assert before.latest()
-    param("train", "lr", 1e-5)(project)
+    param("train", "lr", 1e-5)(changeable)
     after = CheckpointStore("train_m1", key("train_m1"), tmp_path / "checkpoints")
     capsys.readouterr()
     after.lock()

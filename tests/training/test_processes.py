@@ -7,6 +7,7 @@ look at what a few of them did.
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -204,6 +205,15 @@ def test_a_training_goes_on_with_another_number_of_processes(micro_model, one, t
     assert largest_difference(one.folder / "adapter", again.folder / "adapter") <= LARGEST_DIFFERENCE
 
 
+@pytest.fixture
+def sigterm():
+    """Put back what SIGTERM does in this process, which other tests' processes inherit."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("sigterm")
 @pytest.mark.parametrize(
     "message",
     [
