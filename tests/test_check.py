@@ -104,4 +104,4 @@ def test_check_is_all_of_them(repository):
     for target in ("lint", "types", "layers", "workflows"):
         assert f"entry: make {target}" in hooks
     ci = (repository / ".ci/run").read_text(encoding="utf-8")
-    assert re.search(r"(?m)^make .*\bcheck$", ci) and "\nmake test-all " in ci
+    assert re.search(r"(?m)^make .*\bcheck$", ci) and "\nmake test LONG=1 " in ci

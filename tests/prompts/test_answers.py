@@ -160,7 +160,12 @@ PIECES = st.sampled_from(
 def test_any_text_gives_a_text(raw):
     for rule in ("standard", "paper"):
         sql = extract_sql(raw, rule)
-        assert sql == sql.strip() and len(sql) <= len(raw)
+        assert sql == sql.strip("\t\n\r ") and len(sql) <= len(raw)
+
+
+def test_white_space_that_is_not_sqls_goes_with_the_semicolon():
+    assert extract_sql("0\x1f;") == "0"
+    assert extract_sql("SELECT 1\x0c;\x0c") == "SELECT 1"
 
 
 @pytest.mark.parametrize(

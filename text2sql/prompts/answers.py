@@ -24,7 +24,7 @@ def extract_sql(raw: str, rule: AnswerRule = "standard") -> str:
         return _by_paper(raw)
     answer = _before_next_question(_without_reasoning(_first_turn(_after_header(raw))))
     query = _query_in(answer)
-    return _by_paper(answer) if query is None else query
+    return (_by_paper(answer) if query is None else query).strip()
 
 
 # Control tokens of the chat templates of Llama 3, SmolLM2 and Qwen (ChatML), Llama 2 and Mistral, and Gemma.
