@@ -136,8 +136,13 @@ def _families(rows: Iterable[PairComparison]) -> dict[str, str]:
     for family, description in _FAMILIES.items():
         pairs = [(row.model, row.against) for row in rows if row.family == family]
         if pairs or family not in (BY_ROTATION, IN_CHAT):
-            found[family] = f"{description}: {len(pairs)} comparisons ({len(set(pairs))} pairs of models)"
+            comparisons, of = _counted(len(pairs), "comparison"), _counted(len(set(pairs)), "pair")
+            found[family] = f"{description}: {comparisons} ({of} of models)"
     return found
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _collect(model: str, results: ModelResults) -> _Answers:

@@ -14,6 +14,7 @@ from text2sql.model.language_model import LanguageModel
 from text2sql.prompts.answers import extract_sql
 from text2sql.prompts.choices import chosen_option
 from text2sql.prompts.messages import mmlu_chat_messages
+from text2sql.scoring.failures import begins_as_query
 from text2sql.scoring.mmlu_chat import LETTER, OTHER, SQL, summarise
 from text2sql.scoring.parsing import are_queries
 
@@ -93,11 +94,12 @@ def ask_in_chat(
 def judge(answers: Sequence[str], choices: Sequence[Sequence[str]]) -> list[tuple[str, int | None]]:
     """Return for each of `answers` what it is, `LETTER`, `SQL` or `OTHER`, and the option that it names, or None.
 
-    An option counts where it is named outside of the SQL in the answer; what SQL holds, names none.
+    An option counts where it is named outside of the query in the answer, if any. What a query holds names none, nor
+    does what one holds that SQLite does not parse: it may have been cut.
     """
     queries = [extract_sql(answer) for answer in answers]
     found: list[tuple[str, int | None]] = []
     for answer, options, query, is_query in zip(answers, choices, queries, are_queries(queries), strict=True):
-        choice = chosen_option(answer, options, without=query if is_query else "")
+        choice = chosen_option(answer, options, without=query if begins_as_query(query) else "")
         found.append((SQL if choice is None and is_query else OTHER if choice is None else LETTER, choice))
     return found
