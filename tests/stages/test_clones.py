@@ -87,6 +87,6 @@ def test_git_converts_line_ends_but_for_our_attributes(repository, tmp_path, our
 
 def test_a_run_leaves_the_folder_of_adapters_with_its_readme(finished_project, repository):
     models = finished_project.folder / "models"
-    assert {path.name for path in models.iterdir()} == {"README.md", "m1", "m2"}
+    assert {path.name for path in models.iterdir()} == {"README.md", "base", "m1", "m2"}
     assert (models / "README.md").read_bytes() == (repository / "models/README.md").read_bytes()
     assert finished_project.run("git", "status", "--porcelain").stdout == ""
