@@ -43,7 +43,7 @@ def tracked(project: Project) -> dict[str, bytes]:
 
 def test_adapters_pushed_from_one_clone_are_pulled_in_another(shared, tmp_path):
     other = clone(shared, tmp_path / "other")
-    assert {path.name for path in (other.folder / "models").iterdir()} == {"README.md"}
+    assert {path.name for path in (other.folder / "models").iterdir()} == {"README.md", "base"}
     other.run("dvc", "pull", "models/m1", "models/m2")
     assert hashes(other.folder / "models") == hashes(shared.folder / "models")
     assert not (other.folder / "data/predictions").exists()
