@@ -33,7 +33,13 @@ def main(arguments: Sequence[str]) -> None:
     journal = Journal(f"eval_mmlu-{name}", key, processes.index)
     journaled = JournaledRun(journal, f"eval_mmlu {name}", processes)
     choices = answer_questions(
-        model, questions.test, questions.shots, questions.categories, params.mmlu.batch_size, journaled
+        model,
+        questions.test,
+        questions.shots,
+        questions.categories,
+        params.mmlu.batch_size,
+        journaled,
+        params.mmlu.rotations,
     )
     if choices is None:
         return

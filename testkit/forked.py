@@ -20,9 +20,10 @@ from pathlib import Path
 from testkit.warm import ENVIRONMENT, LIBRARIES
 from text2sql.core.errors import run
 
-STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "compare")
+STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "eval_mmlu_chat", "compare")
 OURS = (
-    "text2sql.training.trainer", "text2sql.evaluation.mmlu", "text2sql.evaluation.spider",
+    "text2sql.training.trainer", "text2sql.evaluation.mmlu", "text2sql.evaluation.mmlu_chat",
+    "text2sql.evaluation.spider",
     "text2sql.preparation.prepare", "text2sql.report.html", "text2sql.report.markdown",
 )  # fmt: skip
 PRELOADED = [*LIBRARIES, *OURS, *(f"stages.{stage}" for stage in STAGES)]
@@ -31,7 +32,7 @@ SETTINGS = {
     "data": {"train_limit": 16},
     "train": {"checkpoint_minutes": 1e-6},
     "generation": {"batch_size": 2},
-    "mmlu": {"batch_size": 2},
+    "mmlu": {"batch_size": 2, "rotations": 4, "chat": ["base"], "chat_limit": 8},
 }
 
 # What each stage leaves. Timings are not compared: they differ from run to run.
@@ -43,6 +44,7 @@ OUTPUTS = {
     "eval_spider base": ["data/verdicts/spider/base.jsonl", "metrics/spider/base.json"],
     "eval_mmlu base": ["data/verdicts/mmlu/base.jsonl", "metrics/mmlu/base.json"],
     "eval_mmlu m1": ["data/verdicts/mmlu/m1.jsonl", "metrics/mmlu/m1.json"],
+    "eval_mmlu_chat base": ["data/verdicts/mmlu_chat/base.jsonl", "metrics/mmlu_chat/base.json"],
     "compare": ["metrics/compare.json", "metrics/plots", "reports/report.md"],
 }
 PATIENCE_S = 600  # no stage of the micro model takes a hundredth of that

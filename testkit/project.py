@@ -20,6 +20,7 @@ COPIED = (
     "dvc.yaml",
     "hub",
     "models/README.md",
+    "models/base",
     "params.yaml",
     "stages",
     "text2sql",

@@ -11,7 +11,7 @@ as they are.
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -22,6 +22,7 @@ from text2sql.core.models import PAPER_MODELS, ModelTable
 from text2sql.data.mmlu import SUBJECT_CATEGORY
 from text2sql.scoring.failures import CAUSE_GROUPS, CAUSES
 from text2sql.scoring.hardness import HARDNESS_LEVELS
+from text2sql.scoring.mmlu_chat import LETTER, OTHER, SQL
 
 FOUR_MODELS = ModelTable({"base": "Start", "m1": "First", "m2": "Second", "m3": "Third"})
 SUBJECTS = ("high_school_computer_science", "philosophy", "high_school_macroeconomics")
@@ -55,6 +56,7 @@ class Results:
     losses: dict[str, list[dict]]
     timings: dict[str, dict]
     schemas: dict[str, dict]
+    chat_verdicts: dict[str, list[dict]] = field(default_factory=dict)  # of models that were asked MMLU in chat
 
     def write(self, root: str | Path) -> Path:
         """Write all of it under `root`, and the project's params with these models; return `root`."""
@@ -84,6 +86,7 @@ class Results:
             spider_verdicts=self.spider_verdicts[model],
             mmlu_verdicts=self.mmlu_verdicts[model],
             predictions=self.predictions[model],
+            chat_verdicts=self.chat_verdicts.get(model),
         )
 
 
@@ -229,6 +232,36 @@ def _mmlu(rng: random.Random, questions: int, subjects: tuple[str, ...], models:
                     }  # fmt: skip
                 )
     return verdicts
+
+
+def ask_mmlu_otherwise(made: Results, seed: int = 0) -> Results:
+    """Add to `made` MMLU over the rotations of its options, and the base's and the first tuned model's in chat.
+
+    The base answers with letters, the first tuned model mostly with SQL.
+    """
+    from text2sql.evaluation.mmlu import summarise_rotations
+
+    rng = random.Random(seed)
+    for model, lines in made.mmlu_verdicts.items():
+        for line in lines:
+            others = [line["choice"] if rng.random() < 0.5 else rng.randrange(4) for _ in range(3)]
+            line["rotation_choices"] = [line["choice"], *others]
+            line["rotations_right"] = line["rotation_choices"].count(line["answer"])
+        made.mmlu_metrics[model]["rotated"] = summarise_rotations(lines)
+    for model, sql in zip(made.models.names, (0.0, 0.9)):
+        kinds = [SQL if rng.random() < sql else rng.choice((LETTER, LETTER, OTHER)) for _ in made.mmlu_verdicts[model]]
+        made.chat_verdicts[model] = [
+            {
+                **{key: line[key] for key in ("subject", "category", "index", "answer")},
+                "raw": "B" if kind == LETTER else "SELECT 1",
+                "kind": kind,
+                "choice": line["choice"] if kind == LETTER else None,
+                "correct": kind == LETTER and line["correct"],
+                "at_limit": kind == OTHER,
+            }
+            for kind, line in zip(kinds, made.mmlu_verdicts[model])
+        ]
+    return made
 
 
 def spider_metrics(verdicts: list[dict]) -> dict:

@@ -173,6 +173,91 @@ def test_results_that_do_not_belong_together_are_refused(made, change, message):
         compared(made, **change(made))
 
 
+class TestMmluAskedOtherwise:
+    """Over the rotations of its options, and in chat."""
+
+    @pytest.fixture(scope="class")
+    def made(self):
+        return synthetic.ask_mmlu_otherwise(synthetic.results(examples=60, questions=40))
+
+    @pytest.fixture(scope="class")
+    def found(self, made):
+        return compared(made)
+
+    def test_the_other_comparisons_stay_as_they_are(self, found):
+        plain = compared(synthetic.results(examples=60, questions=40))
+        assert found.rows[: len(plain.rows)] == plain.rows
+        assert flatten(plain).items() <= flatten(found).items()
+        assert not any("chat" in key or "rotated" in key for key in flatten(plain))
+
+    def test_rotations_are_paired_question_by_question(self, made, found):
+        ours, theirs = ([line["rotations_right"] for line in made.mmlu_verdicts[model]] for model in ("m1", "base"))
+        one = found.row("m1", "base", "rotated_accuracy")
+        assert one.total == 120 and one.difference_pts == pytest.approx(100 * (sum(ours) - sum(theirs)) / 480, abs=1e-4)
+        assert one.gained == sum(a > b for a, b in zip(ours, theirs))
+        assert one.lost == sum(a < b for a, b in zip(ours, theirs))
+        assert one.gained + one.lost + one.both_right + one.both_wrong == 120
+        assert one.low_pts < one.difference_pts < one.high_pts
+        assert found.families["mmlu_rotations"].endswith(": 3 comparisons (3 pairs of models)")
+
+    def test_chat_compares_those_who_were_asked(self, made, found):
+        assert list(found.chat) == ["base", "m1"]
+        (one,) = [row for row in found.rows if row.measure == "chat_accuracy"]
+        assert (one.model, one.against) == ("m1", "base") and one.verdict == "worse"
+        right = {model: [line["correct"] for line in lines] for model, lines in made.chat_verdicts.items()}
+        assert (one.gained, one.lost) == statistics.discordant(right["m1"], right["base"])
+        assert found.families["mmlu_chat"] == "MMLU in chat: 1 comparison (1 pair of models)"
+        sql = sum(line["kind"] == "sql" for line in made.chat_verdicts["m1"])
+        assert found.chat["m1"]["sql_answers"] == sql and found.chat["m1"]["sql_share"] == round(sql / 120, 6)
+        assert found.chat["base"]["log_likelihood_accuracy"] == found.mmlu["base"]["accuracy"]
+
+    def test_letters_are_those_of_the_choices(self, made, found):
+        for model in made.models.names:
+            choices = [line["choice"] for line in made.mmlu_verdicts[model]]
+            assert found.letters[model]["C"] == pytest.approx(choices.count(2) / 120, abs=1e-6)
+
+    def test_metrics_have_both_with_their_intervals(self, found):
+        flat = flatten(found)
+        row = found.row("m1", "base", "chat_accuracy")
+        assert (flat["mmlu_chat_loss_pts_low_m1"], flat["mmlu_chat_loss_pts_m1"]) == (
+            -row.high_pts,
+            -row.difference_pts,
+        )
+        assert flat["mmlu_chat_sql_share_m1"] == found.chat["m1"]["sql_share"]
+        assert flat["mmlu_rotated_accuracy_m2"] == found.rotated["m2"]["accuracy"]
+        assert flat["mmlu_rotated_p_holm_m1_m2"] == found.row("m1", "m2", "rotated_accuracy").p_holm
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (
+                lambda made: {"m1__chat_verdicts": made.chat_verdicts["m1"][1:]},
+                "mmlu_chat: base and m1 were asked different questions",
+            ),
+            (
+                lambda made: {
+                    f"{model}__chat_verdicts": [{**line, "index": line["index"] + 99} for line in lines]
+                    for model, lines in made.chat_verdicts.items()
+                },
+                "mmlu_chat: asked other questions than mmlu",
+            ),
+            (
+                lambda made: {"m2__mmlu_verdicts": synthetic.results(examples=60, questions=40).mmlu_verdicts["m2"]},
+                "mmlu: base and m2 were asked different rotations",
+            ),
+            (
+                lambda made: {
+                    "m1__mmlu_metrics": {**made.mmlu_metrics["m1"], "rotated": {"correct": 1}},
+                },
+                "m1: its verdicts give MMLU's rotations correct",
+            ),
+        ],
+    )
+    def test_what_does_not_belong_together_is_refused(self, made, change, message):
+        with pytest.raises(UserError, match=message):
+            compared(made, **change(made))
+
+
 class TestFourModels:
     """How many models there are, and what they are called, is the table's affair."""
 

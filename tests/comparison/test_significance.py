@@ -1,5 +1,7 @@
 """The statistics against scipy, statsmodels, simulation and published examples, and what they say of the paper."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,42 @@ def random_pairs(seed, total, accuracy=0.4, flips=0.3):
     first = rng.random(total) < accuracy
     second = np.where(rng.random(total) < flips, rng.random(total) < accuracy, first)
     return first, second
+
+
+def test_over_questions_of_one_draw_clusters_change_nothing():
+    for gained, lost, same in ((12, 2, 30), (0, 0, 5), (7, 7, 0), (40, 55, 300)):
+        differences = {1: gained, -1: lost, 0: same}
+        total = gained + lost + same
+        assert statistics.sign_flip_p(differences) == pytest.approx(statistics.mcnemar_p(gained, lost))
+        ours = statistics.clustered_bootstrap_interval(differences, 1, 4000, 0)
+        assert ours == pytest.approx(statistics.paired_bootstrap_interval(gained, lost, total, 4000, 0), abs=0.02)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_sign_flip_test_agrees_with_scipys_over_all_flips(seed):
+    from scipy.stats import permutation_test
+
+    values = np.random.default_rng(seed).integers(-4, 5, size=9)
+    expected = permutation_test((values,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
+    differences = dict(zip(*np.unique(values, return_counts=True)))
+    assert statistics.sign_flip_p({int(k): int(n) for k, n in differences.items()}) == pytest.approx(expected)
+
+
+def test_tails_far_out_keep_their_digits_and_many_questions_take_no_time():
+    assert statistics.sign_flip_p({1: 200}) == pytest.approx(2 * 0.5**200, rel=1e-9)
+    started = time.process_time()
+    p = statistics.sign_flip_p({1: 2000, -1: 1500, 2: 1500, -2: 1000, 3: 700, -3: 500, 4: 300, -4: 300, 0: 6000})
+    assert 0 < p < 1e-20 and time.process_time() - started < 5
+
+
+def test_questions_whose_draws_fall_together_give_a_wider_interval():
+    from scipy.stats import bootstrap
+
+    together = statistics.clustered_bootstrap_interval({4: 20, -4: 20, 0: 60}, 4, 4000, 0)
+    apart = statistics.paired_bootstrap_interval(80, 80, 400, 4000, 0)
+    assert together[1] - together[0] > 1.8 * (apart[1] - apart[0])
+    expected = bootstrap((np.repeat([4, -4, 0], [20, 20, 60]) / 4,), np.mean, n_resamples=4000, method="percentile")
+    assert together == pytest.approx(tuple(expected.confidence_interval), abs=0.02)
 
 
 def test_discordant_counts_each_direction():

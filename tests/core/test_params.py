@@ -42,6 +42,16 @@ def test_the_committed_params_and_all_recipes_are_valid(repository):
         load_params(path)
 
 
+def test_params_of_before_ask_mmlu_as_it_was_asked_then(repository, tmp_path):
+    text = (repository / "params.yaml").read_text()
+    older = re.sub(r"(?m)^  (rotations|chat|chat_limit): .*\n", "", text)
+    assert len(text.splitlines()) - len(older.splitlines()) == 3
+    path = tmp_path / "params.yaml"
+    path.write_text(older)
+    assert load_params(path) == load_params(repository / "params.yaml")
+    assert load_params(path).mmlu.rotations == 1 and load_params(path).mmlu.chat == []
+
+
 @pytest.mark.parametrize(
     "written", ["2e-8", "2e-08", "2E-8", "2.0e-8", "'2e-8'", '"2e-08"', "0.00000002", "+2e-8", "20e-9"]
 )
@@ -216,6 +226,11 @@ LR = "a number above 0 and at most 1"
             "train.lora.target_modules: got 'all' (str), takes a list of module names, or auto",
         ),
         ("mmlu.shots", "6", "mmlu.shots: got 6 (int), takes a whole number from 0 to 5"),
+        ("mmlu.rotations", "3", "mmlu.rotations: got 3 (int), takes 1 or 4"),
+        ("mmlu.chat", "base", "mmlu.chat: got 'base' (str), takes a list of models' names, or [] for none"),
+        ("mmlu.chat", "[base, m9]", "mmlu: chat: got 'm9' (str), takes names of `models`: base, m1, m2"),
+        ("mmlu.chat", "[m1, m1]", "mmlu: chat: m1 is named twice"),
+        ("mmlu.chat_limit", "0", "mmlu.chat_limit: got 0 (int), takes a whole number of at least 1, or null for all"),
         ("execution.timeout_s", "-1", "execution.timeout_s: got -1 (int), takes a number above 0"),
         ("compare.bootstrap_samples", "10", "takes a whole number of at least 100"),
         ("compare.seed", "*nothing", "not valid YAML: found undefined alias 'nothing'"),

@@ -115,6 +115,22 @@ def test_every_comparison_is_listed_with_its_adjusted_p(parsed, comparison):
         assert numbers.p_value(entry.p_holm) in parsed.text
 
 
+def test_letters_rotations_and_chat_have_tables_of_their_own(parsed):
+    def tables(page):
+        return {attributes.get("id") for tag, attributes in page.elements if tag == "table"}
+
+    assert "letters" in tables(parsed) and not {"rotations", "chat"} & tables(parsed)
+    made = synthetic.ask_mmlu_otherwise(synthetic.results(examples=40))
+    comparison = report_page.compared(made)
+    page = Parsed(report_page.page(made, comparison=comparison))
+    assert {"letters", "rotations", "chat"} <= tables(page)
+    for entry in (*comparison.chat.values(), *comparison.rotated.values()):
+        value, low, high = (100 * entry[f"accuracy{end}"] for end in ("", "_low", "_high"))
+        assert f"{value:.2f} [{low:.2f}, {high:.2f}]" in page.text
+    assert f"{100 * comparison.chat['m1']['sql_share']:.2f}" in page.text
+    assert "MMLU, four rotations" in page.text and "MMLU in chat" in page.text
+
+
 def test_it_says_how_it_was_made(parsed, made):
     assert "target_modules" in parsed.text and "q_proj, k_proj" in parsed.text
     for text in ("0123456789abcdef0123456789abcdef01234567", "2.13.0", "900150983cd24fb0d6963f7d28e17f72.dir"):

@@ -72,6 +72,37 @@ def test_table_2_has_this_run_beside_the_papers(text, made):
     assert papers == ["36 of 1,034: 3.48 %", "75 of 1,034: 7.25 %", "62 of 1,034: 6.00 %"]
 
 
+def test_letters_stand_beside_the_base_s_choices_kept(text, found):
+    cells = row(text, "Letters chosen")
+    assert cells == ["Letters chosen", "A", "B", "C", "D", "Base's choices kept"]
+    for model, title in found.models.titles.items():
+        (cells,) = [cells for cells in rows(report.letters_table(found)) if cells[0] == title]
+        assert cells[1:5] == [f"{100 * share:.2f} %" for share in found.letters[model].values()]
+        kept = found.agreement[model, "base"].mmlu_choices if model != "base" else None
+        assert cells[5] == ("-" if kept is None else f"{100 * kept:.2f} %")
+
+
+def test_rotations_and_chat_have_tables_where_they_were_asked(text):
+    assert "four rotations" not in text and "In chat" not in text
+    run = report_page.run_of(synthetic.ask_mmlu_otherwise(synthetic.results(examples=60, questions=40)))
+    found, text = run.comparison, report.markdown(run)
+    chat = found.chat["m1"]
+    cells = row("\n".join(report.chat_table(found)), "Model 1")
+    assert cells[1:5] == [
+        *(f"{100 * chat[f'{kind}_share']:.2f} %" for kind in ("letter", "sql", "other")),
+        str(chat["at_token_limit"]),
+    ]
+    assert cells[-2] == report.difference(found.row("m1", "base", "chat_accuracy"))
+    assert row("\n".join(report.chat_table(found)), "Base")[-2:] == ["-", "-"]
+    cells = row("\n".join(report.rotations_table(found)), "Model 2")
+    assert cells[2] == report.accuracy(found.rotated["m2"], "accuracy")
+    assert cells[-2] == report.difference(found.row("m2", "base", "rotated_accuracy"))
+    assert row(text, "MMLU in chat", "Model 1 against Base") and row(
+        text, "MMLU, four rotations", "Model 2 against Base"
+    )
+    assert "sign-flip" in text
+
+
 def test_the_mmlu_table_prints_a_dash_where_the_paper_prints_nothing(found):
     table = rows(report.mmlu_table(found))
     papers = {}

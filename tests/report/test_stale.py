@@ -118,7 +118,9 @@ def test_changed_code_is_named_and_compiled_files_are_none(tmp_path, monkeypatch
     deps = ("text2sql/core", "text2sql/data", "stages/train.py", "data/raw.csv")
     entries = "".join(f"    - path: {name}\n      md5: {md5(Path(name))}\n" for name in deps)
     lock = Path("dvc.lock")
-    lock.write_text(f"schema: '2.0'\nstages:\n  train_m1:\n    cmd: x\n    deps:\n{entries}")
+    old = "  eval_mmlu_chat@m1:\n    cmd: x\n    deps:\n    - path: stages/train.py\n      md5: 0\n"
+    lock.write_text(f"schema: '2.0'\nstages:\n  train_m1:\n    cmd: x\n    deps:\n{entries}{old}")
+    Path("params.yaml").write_text("mmlu:\n  chat: []\n")  # the stage is on the list no longer
     Path("text2sql/core/__pycache__").mkdir()
     Path("text2sql/core/__pycache__/a.pyc").write_text("compiled")
     assert changed_code(lock) == []

@@ -223,6 +223,8 @@ for id_, section, key, value, *says in [
     ("nothing-for-a-number", "mmlu", "batch_size", "", "mmlu.batch_size: got null", "takes a whole number from 1"),
     ("nan", "train_m2", "lr", ".nan", "train_m2.lr: got nan (float)", "takes a number above 0"),
     ("below-the-range", "mmlu", "shots", "-1", "mmlu.shots: got -1 (int)", "takes a whole number from 0 to 5"),
+    ("three-rotations", "mmlu", "rotations", "3", "mmlu.rotations: got 3 (int)", "takes 1 or 4"),
+    ("chat-with-nobody", "mmlu", "chat", "[base, m9]", "mmlu: chat: got 'm9' (str)", "takes names of"),
     ("above-the-range", "train", "lr", "3", "train.lr: got 3 (int)", "at most 1"),
     ("not-a-choice", "model", "dtype", "int8", "model.dtype: got 'int8' (str)", "takes 'auto', 'float32'"),
     ("empty-text", "data", "spider", "''", "data.spider: got '' (str)", "takes one line of text"),

@@ -43,7 +43,7 @@ def tracked(project: Project) -> dict[str, bytes]:
 
 def test_adapters_pushed_from_one_clone_are_pulled_in_another(shared, tmp_path):
     other = clone(shared, tmp_path / "other")
-    assert {path.name for path in (other.folder / "models").iterdir()} == {"README.md"}
+    assert {path.name for path in (other.folder / "models").iterdir()} == {"README.md", "base"}
     other.run("dvc", "pull", "models/m1", "models/m2")
     assert hashes(other.folder / "models") == hashes(shared.folder / "models")
     assert not (other.folder / "data/predictions").exists()
@@ -87,6 +87,6 @@ def test_git_converts_line_ends_but_for_our_attributes(repository, tmp_path, our
 
 def test_a_run_leaves_the_folder_of_adapters_with_its_readme(finished_project, repository):
     models = finished_project.folder / "models"
-    assert {path.name for path in models.iterdir()} == {"README.md", "m1", "m2"}
+    assert {path.name for path in models.iterdir()} == {"README.md", "base", "m1", "m2"}
     assert (models / "README.md").read_bytes() == (repository / "models/README.md").read_bytes()
     assert finished_project.run("git", "status", "--porcelain").stdout == ""

@@ -9,8 +9,13 @@ from text2sql.core.dependencies import read_stages
 
 
 @pytest.fixture(scope="module")
-def stages(repository):
-    return read_stages(repository / "dvc.yaml", repository / "params.yaml")
+def stages(repository, tmp_path_factory):
+    """All stages, those that are off by default too."""
+    params = tmp_path_factory.mktemp("params") / "params.yaml"
+    text = (repository / "params.yaml").read_text()
+    assert "  chat: []" in text
+    params.write_text(text.replace("  chat: []", "  chat: [base, m1]"))
+    return read_stages(repository / "dvc.yaml", params)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,7 @@ def holds_code(path) -> bool:
 
 
 def test_each_stage_depends_on_all_code_that_it_imports(stages, imports, repository):
-    assert len(stages) >= 13
+    assert len(stages) >= 15
     assert {name: missing(stage, imports, repository) for name, stage in stages.items()} == dict.fromkeys(stages, [])
 
 
@@ -57,4 +62,10 @@ def test_templates_are_resolved_as_dvc_resolves_them(stages):
     assert "models/m1" in stages["predict_spider@m1"].deps
     assert "data/few_shot.json" in stages["train_m2"].deps
     assert "data/predictions/base.jsonl" in stages["eval_spider@base"].deps
+    assert "models/base" in stages["eval_mmlu_chat@base"].deps and "eval_mmlu_chat@m2" not in stages
     assert not any("$" in dep for stage in stages.values() for dep in stage.deps)
+
+
+def test_what_is_off_by_default_is_no_stage(repository):
+    names = read_stages(repository / "dvc.yaml", repository / "params.yaml")
+    assert not any(name.startswith("eval_mmlu_chat") for name in names)

@@ -19,13 +19,14 @@ from text2sql.scoring.verdicts import score_examples
 # All stages in one process, which spares most of the time that imports take.
 PIPELINE = """
 import sys
-from stages import eval_mmlu, eval_spider, predict_spider, prepare, train
+from stages import eval_mmlu, eval_mmlu_chat, eval_spider, predict_spider, prepare, train
 prepare.main([])
 for model in ("m1", "m2"):
     train.main([model])
 for model in ("base", "m1", "m2"):
     for stage in (predict_spider, eval_spider, eval_mmlu):
         stage.main([model])
+eval_mmlu_chat.main(["base"])
 """
 long = pytest.mark.long
 WHOLE_FOLDERS = {"data/verdicts", "data/predictions", "reports"}

@@ -34,6 +34,7 @@ def project(finished_project, micro_model, tmp_path, monkeypatch):
 def unchanged(finished_project, micro_model, tmp_path_factory):
     """Such a copy for many tests, the content of its files, and the keys of its stages."""
     project = on_its_own_base(finished_project, micro_model, tmp_path_factory.mktemp("unchanged"))
+    project.set_params({"mmlu": {"chat": ["m1"]}})
     parent = project.folder.parent
     files = {
         path: path.read_bytes()
@@ -111,6 +112,14 @@ OF_STAGE = {
         "code": (append("text2sql/evaluation/mmlu.py"), "text2sql/evaluation"),
         "the adapter": (append("models/m1/adapter_config.json"), "models/m1"),
         "worked examples": (param("mmlu", "shots", 2), "mmlu.shots"),
+        "rotations": (param("mmlu", "rotations", 4), "mmlu.rotations"),
+    },
+    "eval_mmlu_chat@m1": {
+        "code": (append("text2sql/evaluation/mmlu_chat.py"), "text2sql/evaluation"),
+        "code of scoring": (append("text2sql/scoring/parsing.py"), "text2sql/scoring"),
+        "the adapter": (append("models/m1/adapter_config.json"), "models/m1"),
+        "questions": (append("data/prepared/mmlu/philosophy.parquet"), "data/prepared/mmlu"),
+        "the draw": (param("mmlu", "chat_limit", 5), "mmlu.chat_limit"),
     },
 }  # fmt: skip
 CASES = [

@@ -1,19 +1,25 @@
 """What a fine-tune gained, what it cost, and whether either is more than chance: verdict lines in, `Comparison` out."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from text2sql.comparison import significance as statistics
+from text2sql.comparison.chat import ChatVerdicts, require_same_questions
 from text2sql.comparison.result import (
     ACCURACY,
     ALL,
     BY_CATEGORY,
+    BY_ROTATION,
     BY_SUBJECT,
+    CHAT,
     EXECUTION,
     HEADLINE,
+    IN_CHAT,
     OFFICIAL,
+    ROTATED,
     SPIDER_MEASURES,
     Agreement,
     Comparison,
@@ -21,12 +27,14 @@ from text2sql.comparison.result import (
 )
 from text2sql.core.errors import UserError
 from text2sql.core.models import ModelTable
-from text2sql.data.mmlu import CATEGORIES
+from text2sql.data.mmlu import CATEGORIES, ROTATIONS, letter_shares
 
 _FAMILIES = {
     HEADLINE: "Spider (both accuracies) and MMLU overall",
     BY_CATEGORY: "MMLU by category",
     BY_SUBJECT: "MMLU by subject",
+    BY_ROTATION: "MMLU over the rotations of its options",
+    IN_CHAT: "MMLU in chat",
 }
 
 
@@ -39,13 +47,17 @@ class Bootstrap(Protocol):
 
 @dataclass(frozen=True)
 class ModelResults:
-    """What the evaluation of one model left: two metrics dictionaries, and lines in the form of the files' own."""
+    """What the evaluation of one model left: two metrics dictionaries, and lines in the form of the files' own.
+
+    chat_verdicts: None for a model that was not asked MMLU in chat.
+    """
 
     spider_metrics: Mapping[str, Any]
     mmlu_metrics: Mapping[str, Any]
     spider_verdicts: Iterable[Mapping[str, Any]]
     mmlu_verdicts: Iterable[Mapping[str, Any]]
     predictions: Iterable[Mapping[str, Any]]
+    chat_verdicts: Iterable[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,9 @@ class _Answers:
     mmlu_categories: list[str]
     mmlu: list[bool]
     choices: list[int]
+    rotations_right: list[int]  # empty where the options were not rotated
     outputs: list[str]
+    chat: ChatVerdicts | None
 
 
 @dataclass(frozen=True)
@@ -73,8 +87,14 @@ class _Measure:
     places: list[int] | None = None
 
     def verdicts(self, answers: _Answers) -> list[bool]:
+        if self.task == IN_CHAT:
+            assert answers.chat is not None
+            return answers.chat.right
         column = answers.mmlu if self.task == "mmlu" else answers.spider[self.measure]
         return column if self.places is None else [column[place] for place in self.places]
+
+
+_IN_CHAT = _Measure(IN_CHAT, CHAT, "overall", ALL, IN_CHAT)
 
 
 def compare(results: Mapping[str, ModelResults], bootstrap: Bootstrap, models: ModelTable) -> Comparison:
@@ -88,27 +108,46 @@ def compare(results: Mapping[str, ModelResults], bootstrap: Bootstrap, models: M
         for task in ("spider", "mmlu"):
             if getattr(answers[model], f"{task}_keys") != getattr(base, f"{task}_keys"):
                 raise UserError(f"{task}: {models.base} and {model} were evaluated on different questions; rerun both")
-    rows = [
-        _compare_pair(measure, (model, against), answers, bootstrap)
-        for measure in _measures(base)
-        for model, against in models.pairs
-    ]
-    sizes = {family: sum(row.family == family for row in rows) for family in _FAMILIES}
+        if len(answers[model].rotations_right) != len(base.rotations_right):
+            raise UserError(f"mmlu: {models.base} and {model} were asked different rotations; rerun both")
+    rows = [_compare_pair(measure, pair, answers, bootstrap) for measure in _measures(base) for pair in models.pairs]
+    rows += [_compare_rotations(pair, answers, bootstrap) for pair in models.pairs if base.rotations_right]
+    chats = {model: found.chat for model, found in answers.items() if found.chat is not None}
+    require_same_questions(chats)
+    rows += [_compare_pair(_IN_CHAT, pair, answers, bootstrap) for pair in models.pairs if chats.keys() >= set(pair)]
     return Comparison(
         models=models,
         spider={model: results[model].spider_metrics for model in models.names},
         mmlu={model: results[model].mmlu_metrics for model in models.names},
         rows=_adjusted(rows),
-        families={
-            family: f"{description}: {sizes[family]} comparisons ({len(models.pairs)} pairs of models)"
-            for family, description in _FAMILIES.items()
-        },
+        families=_families(rows),
         agreement={(model, against): _agreement(answers[model], answers[against]) for model, against in models.pairs},
+        letters={model: letter_shares(found.choices) for model, found in answers.items()},
+        chat={
+            model: {**found.summary, **found.by_log_likelihood(dict(zip(base.mmlu_keys, answers[model].mmlu)))}
+            for model, found in chats.items()
+        },
     )
 
 
+def _families(rows: Iterable[PairComparison]) -> dict[str, str]:
+    """Return the families that `rows` have: their descriptions, and how many comparisons of how many pairs."""
+    found = {}
+    for family, description in _FAMILIES.items():
+        pairs = [(row.model, row.against) for row in rows if row.family == family]
+        if pairs or family not in (BY_ROTATION, IN_CHAT):
+            comparisons, of = _counted(len(pairs), "comparison"), _counted(len(set(pairs)), "pair")
+            found[family] = f"{description}: {comparisons} ({of} of models)"
+    return found
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
 def _collect(model: str, results: ModelResults) -> _Answers:
-    answers = _Answers([], {measure: [] for measure in SPIDER_MEASURES}, [], [], [], [], [])
+    chat = None if results.chat_verdicts is None else ChatVerdicts.collect(results.chat_verdicts)
+    answers = _Answers([], {measure: [] for measure in SPIDER_MEASURES}, [], [], [], [], [], [], chat)
     for line in results.spider_verdicts:
         answers.spider_keys.append((line["index"], line["db_id"]))
         for measure in SPIDER_MEASURES:
@@ -118,6 +157,8 @@ def _collect(model: str, results: ModelResults) -> _Answers:
         answers.mmlu_categories.append(line["category"])
         answers.mmlu.append(line["correct"])
         answers.choices.append(line["choice"])
+        if "rotations_right" in line:
+            answers.rotations_right.append(line["rotations_right"])
     prediction_keys = []
     for line in results.predictions:
         prediction_keys.append((line["index"], line["db_id"]))
@@ -129,13 +170,14 @@ def _collect(model: str, results: ModelResults) -> _Answers:
 
 
 def _require_metrics_of(model: str, answers: _Answers, results: ModelResults) -> None:
-    spider, mmlu = results.spider_metrics, results.mmlu_metrics
+    spider, mmlu, rotated = results.spider_metrics, results.mmlu_metrics, answers.rotations_right
     for name, right, wanted in (
         ("Spider total", len(answers.spider_keys), spider["total"]),
         ("Spider successes", sum(answers.spider[EXECUTION]), spider["successes"]),
         ("Spider official successes", sum(answers.spider[OFFICIAL]), spider["official_successes"]),
         ("MMLU total", len(answers.mmlu), mmlu["total"]),
         ("MMLU correct", sum(answers.mmlu), mmlu["correct"]),
+        *([("MMLU's rotations correct", sum(rotated), mmlu.get("rotated", {}).get("correct"))] if rotated else []),
     ):
         if right != wanted:
             raise UserError(f"{model}: its verdicts give {name} {right}, its metrics {wanted}; rerun its evaluation")
@@ -192,6 +234,39 @@ def _compare_pair(
         p=p,
         p_holm=p,
         smallest_detectable_pts=None if detectable is None else round(100 * detectable, 2),
+    )
+
+
+def _compare_rotations(pair: tuple[str, str], answers: Mapping[str, _Answers], bootstrap: Bootstrap) -> PairComparison:
+    """Return the row of MMLU over all rotations, by clusters of one question each; its p is not adjusted yet."""
+    model, against = pair
+    right, right_against = answers[model].rotations_right, answers[against].rotations_right
+    size, total = ROTATIONS, len(right)
+    differences = Counter(ours - theirs for ours, theirs in zip(right, right_against, strict=True))
+    low, high = statistics.clustered_bootstrap_interval(differences, size, bootstrap.bootstrap_samples, bootstrap.seed)
+    p = statistics.sign_flip_p(differences)
+    never = sum(not (ours or theirs) for ours, theirs in zip(right, right_against))
+    return PairComparison(
+        task="mmlu_rotated",
+        measure=ROTATED,
+        level="overall",
+        scope=ALL,
+        family=BY_ROTATION,
+        model=model,
+        against=against,
+        total=total,
+        accuracy=round(sum(right) / (total * size), 6),
+        accuracy_against=round(sum(right_against) / (total * size), 6),
+        difference_pts=_points((sum(right) - sum(right_against)) / (total * size)),
+        low_pts=_points(low),
+        high_pts=_points(high),
+        gained=sum(count for value, count in differences.items() if value > 0),
+        lost=sum(count for value, count in differences.items() if value < 0),
+        both_right=differences[0] - never,
+        both_wrong=never,
+        p=p,
+        p_holm=p,
+        smallest_detectable_pts=None,
     )
 
 

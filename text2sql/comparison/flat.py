@@ -10,7 +10,9 @@ from pathlib import Path
 
 from text2sql.comparison.result import (
     ACCURACY,
+    CHAT,
     OFFICIAL,
+    ROTATED,
     SPIDER_MEASURES,
     Agreement,
     Comparison,
@@ -52,7 +54,28 @@ def flatten(comparison: Comparison) -> dict[str, float]:
             f"agreement_identical_verdicts_{pair}": agreement.spider_verdicts,
             f"agreement_identical_choices_{pair}": agreement.mmlu_choices,
         }
+    flat |= _where_asked(comparison)
     return {key: value for key, value in flat.items() if value is not None}
+
+
+def _where_asked(comparison: Comparison) -> dict[str, float]:
+    """Return the numbers of MMLU over the rotations of its options and in chat: none where neither was asked."""
+    flat: dict[str, float] = {
+        f"mmlu_rotated_accuracy_{model}": of[ACCURACY] for model, of in comparison.rotated.items()
+    }
+    for model, metrics in comparison.chat.items():
+        for name in (ACCURACY, "letter_share", "sql_share"):
+            flat[f"mmlu_chat_{name}_{model}"] = metrics[name]
+    for row in comparison.rows:
+        if row.measure in (ROTATED, CHAT):
+            pair = comparison.models.pair_name(row.model, row.against)
+            flat |= {
+                f"{row.task}_loss_pts_{pair}": 0.0 - row.difference_pts,
+                f"{row.task}_loss_pts_low_{pair}": 0.0 - row.high_pts,
+                f"{row.task}_loss_pts_high_{pair}": 0.0 - row.low_pts,
+                f"{row.task}_p_holm_{pair}": row.p_holm,
+            }
+    return flat
 
 
 def read_numbers(path: str | Path, models: ModelTable) -> dict[str, float]:

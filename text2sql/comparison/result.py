@@ -5,7 +5,7 @@ where `model` is better than `against`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -13,8 +13,11 @@ from text2sql.core.models import ModelTable
 
 SIGNIFICANCE = 0.05
 EXECUTION, OFFICIAL, ACCURACY = "execution_accuracy", "official_execution_accuracy", "accuracy"
+# Accuracy on MMLU over all rotations of the options, and of answers in chat: where they were asked.
+ROTATED, CHAT = "rotated_accuracy", "chat_accuracy"
 SPIDER_MEASURES = (EXECUTION, OFFICIAL)
 HEADLINE, BY_CATEGORY, BY_SUBJECT = "headline", "mmlu_categories", "mmlu_subjects"
+BY_ROTATION, IN_CHAT = "mmlu_rotations", "mmlu_chat"
 ALL = "all"  # the scope of an overall comparison
 
 
@@ -53,12 +56,14 @@ class Difference:
 class PairComparison(Difference):
     """One row: two models on one measure of one set of questions, the same ones for both.
 
-    task, measure: "spider" with "execution_accuracy" or "official_execution_accuracy", "mmlu" with "accuracy".
+    task, measure: "spider" with "execution_accuracy" or "official_execution_accuracy", "mmlu" with "accuracy",
+        "mmlu_rotated" with "rotated_accuracy", "mmlu_chat" with "chat_accuracy".
     level, scope: "overall" and "all", "category" or "subject" and its name.
     family: the key in `Comparison.families` of the comparisons that p is adjusted for.
     accuracy, accuracy_against: shares from 0 to 1.
-    gained, lost, both_right, both_wrong: questions that `model` alone, `against` alone, both or neither answer.
-    p: the exact two-sided McNemar p before adjustment.
+    gained, lost, both_right, both_wrong: questions that `model` alone, `against` alone, both or neither answer; of
+        rotations, those that `model` answers in more, in fewer or in as many of them, and that neither ever answers.
+    p: the exact two-sided McNemar p before adjustment; of rotations that of the sign-flip test over questions.
     """
 
     task: str
@@ -126,6 +131,9 @@ class Comparison:
     rows: measure by measure, and within one pair by pair, in the order of `models.pairs`.
     families: {family: its description, with the number of comparisons in it}.
     agreement: by (model, against).
+    letters: {model: {letter: the share of MMLU's questions for which it was chosen}}.
+    chat: {model that was asked MMLU in chat: what `scoring.mmlu_chat.summarise` returns, and
+        `log_likelihood_accuracy`, that of its choices by log-likelihood for the same questions}.
     """
 
     models: ModelTable
@@ -134,6 +142,8 @@ class Comparison:
     rows: tuple[PairComparison, ...]
     families: Mapping[str, str]
     agreement: Mapping[tuple[str, str], Agreement]
+    letters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    chat: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def row(self, model: str, against: str, measure: str, scope: str = ALL) -> PairComparison:
         """Return the one row of this pair, measure and scope. Raises KeyError if it was not compared.
@@ -148,6 +158,15 @@ class Comparison:
     def against_base(self, model: str, measure: str, scope: str = ALL) -> PairComparison:
         """Return the row of a tuned model and the base."""
         return self.row(model, self.models.base, measure, scope)
+
+    def has(self, model: str, measure: str) -> bool:
+        """Return whether a tuned model was compared with the base by `measure`."""
+        return any((row.model, row.against, row.measure) == (model, self.models.base, measure) for row in self.rows)
+
+    @property
+    def rotated(self) -> dict[str, Mapping[str, Any]]:
+        """{model: its metrics over all rotations of MMLU's options}, empty where they were not asked."""
+        return {model: metrics["rotated"] for model, metrics in self.mmlu.items() if "rotated" in metrics}
 
     @property
     def categories(self) -> list[str]:

@@ -6,7 +6,8 @@ difference (McNemar 1947). scipy and statsmodels are imported where they are use
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -32,6 +33,44 @@ def paired_bootstrap_interval(gained: int, lost: int, total: int, samples: int, 
     draws = np.random.default_rng(seed).multinomial(total, shares, size=samples)
     low, high = np.percentile(draws[:, 0] - draws[:, 1], [2.5, 97.5])
     return float(low) / total, float(high) / total
+
+
+def clustered_bootstrap_interval(
+    differences: Mapping[int, int], size: int, samples: int, seed: int
+) -> tuple[float, float]:
+    """Return the 95 % percentile interval of the difference in shares over questions of `size` draws each.
+
+    `differences` counts questions by how many draws more the model of interest has right: {-1: 7, 0: 90, 2: 3}.
+    Questions are drawn with all their draws, since those are no independent ones (the cluster bootstrap, Davison and
+    Hinkley 1997, section 3.8): multinomially, as in `paired_bootstrap_interval`, which this is for a `size` of 1.
+    """
+    values, counts = np.array(sorted(differences.items())).T
+    total = counts.sum()
+    draws = np.random.default_rng(seed).multinomial(total, counts / total, size=samples)
+    low, high = np.percentile(draws @ values, [2.5, 97.5])
+    return float(low) / (total * size), float(high) / (total * size)
+
+
+def sign_flip_p(differences: Mapping[int, int]) -> float:
+    """Return the exact two-sided p of the sign-flip test over questions; `differences` as above.
+
+    Where the models do not differ, a question's difference is as likely to stand the other way round, all its draws
+    together (Fisher's randomisation test for pairs, 1935). For differences of 1 it is McNemar's exact test.
+    """
+    from scipy.stats import binom
+
+    sizes = Counter[int]()
+    for value, count in differences.items():
+        sizes[abs(value)] += count
+    # The sum of all differences is 2 s - m, where s sums those that fall on the model's side, and m is their sum.
+    distribution, most = np.ones(1), 0
+    for value, count in sizes.items():
+        if value:
+            ours = np.zeros(value * count + 1)
+            ours[::value] = binom.pmf(np.arange(count + 1), count, 0.5)
+            distribution, most = np.convolve(distribution, ours), most + value * count
+    fewer = (most - abs(sum(value * count for value, count in differences.items()))) // 2
+    return min(1.0, 2 * float(distribution[: fewer + 1].sum()))
 
 
 def mcnemar_p(gained: int, lost: int) -> float:

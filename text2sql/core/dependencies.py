@@ -39,6 +39,8 @@ def read_stages(pipeline: str | Path = PIPELINE, params: str | Path = PARAMS) ->
             stages[name] = _resolved(name, entry, values)
             continue
         items = entry["foreach"]
+        if isinstance(items, str):  # a list of params.yaml
+            items = _needed(values, _TEMPLATE.sub(r"\1", items).strip(), name)
         for key in items:
             item = items[key] if isinstance(items, Mapping) else key
             stages[f"{name}@{key}"] = _resolved(f"{name}@{key}", entry["do"], {**values, "key": key, "item": item})

@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     create_model,
     field_validator,
 )
@@ -199,6 +200,9 @@ class MmluParams(_Section):
     limit: Limit
     shots: Annotated[int, BeforeValidator(_number), Field(ge=0, le=5, description="a whole number from 0 to 5")]
     batch_size: Positive
+    rotations: Annotated[Literal[1, 4], NUMBER] = 1  # of the options
+    chat: Annotated[list[Text], Field(description="a list of models' names, or [] for none")] = []
+    chat_limit: Limit = None
 
 
 class ExecutionParams(_Section):
@@ -247,6 +251,17 @@ class Params(_Section):
         clash = name_clash(list(value))
         if clash is not None:
             raise ValueError(clash)
+        return value
+
+    @field_validator("mmlu")
+    @classmethod
+    def _chat_names_models(cls, value: MmluParams, info: ValidationInfo) -> MmluParams:
+        known = list(info.data.get("models", {}))  # empty where they are wrong themselves
+        for place, name in enumerate(value.chat):
+            if known and name not in known:
+                raise ValueError(f"chat: got {shown(name)}, takes names of `models`: {', '.join(known)}")
+            if name in value.chat[:place]:
+                raise ValueError(f"chat: {name} is named twice")
         return value
 
     @property

@@ -11,8 +11,10 @@ import contextlib
 import csv
 import io
 import itertools
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import random
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -22,6 +24,8 @@ from text2sql.data.archives import Archive, open_archive
 
 CATEGORY_NAMES = {"stem": "STEM", "humanities": "Humanities", "social_sciences": "Social sciences", "other": "Other"}
 CATEGORIES = tuple(CATEGORY_NAMES)
+LETTERS = "ABCD"
+ROTATIONS = len(LETTERS)  # the cyclic orders of the options
 
 _SUBJECTS = {
     "stem": (
@@ -88,6 +92,17 @@ class Question:
     choices: tuple[str, str, str, str]
     answer: int
 
+    def rotated(self, by: int) -> "Question":
+        """Return the question with the choice at position (p + by) mod 4 shown at position p."""
+        a, b, c, d = (*self.choices[by:], *self.choices[:by])
+        return replace(self, choices=(a, b, c, d), answer=(self.answer - by) % len(LETTERS))
+
+
+def letter_shares(choices: Collection[int]) -> dict[str, float]:
+    """Return {letter: the share of `choices`, positions from 0 to 3, that it has}; zeros where there are none."""
+    counts = Counter(choices)
+    return {letter: round(counts[place] / (len(choices) or 1), 6) for place, letter in enumerate(LETTERS)}
+
 
 class MmluSource:
     """One copy of MMLU, open for reading."""
@@ -138,9 +153,9 @@ class MmluSource:
                 if len(row) != 6:
                     raise UserError(f"{place}: found {len(row)} fields, wanted 6: question, four choices, answer")
                 letter = row[5].strip()
-                if letter not in _LETTERS:
+                if len(letter) != 1 or letter not in LETTERS:
                     raise UserError(f"{place}: found {letter!r:.40} as answer, wanted A, B, C or D")
-                yield _question(subject, index, row[0], row[1:5], _LETTERS.index(letter), place)
+                yield _question(subject, index, row[0], row[1:5], LETTERS.index(letter), place)
                 index += 1
 
 
@@ -229,7 +244,13 @@ def read_questions(folder: Path, subjects: Any, limit: int | None, shots: int) -
     return QuestionSet(questions, examples, categories)
 
 
-_LETTERS = ("A", "B", "C", "D")
+def draw(questions: Sequence[Question], limit: int | None, seed: int) -> list[Question]:
+    """Return `limit` of `questions` drawn at random without replacement, in their order; all of them for None."""
+    if limit is None or limit >= len(questions):
+        return list(questions)
+    return [questions[place] for place in sorted(random.Random(seed).sample(range(len(questions)), limit))]
+
+
 _HUB_COLUMNS = ("question", "subject", "choices", "answer")
 # The largest subject has 1,534 questions, 2 MB.
 _MAX_PARQUET_ROWS = 1_000_000

@@ -9,11 +9,15 @@ from text2sql.core.processes import Processes
 
 @dataclass(frozen=True)
 class JournaledRun:
-    """Where finished batches are kept, how the progress bar is labelled, and which processes share the batches."""
+    """Where finished batches are kept, how the progress bar is labelled, and which processes share the batches.
+
+    `first` is the `index` of position 0 in the journal, where more than one run shares it.
+    """
 
     journal: Journal
     description: str
     processes: Processes = Processes()
+    first: int = 0
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int, groups: Sequence[str] | None = None) -> list[list[int]]:
@@ -46,22 +50,23 @@ def run_batches(
     """Call `answer(positions)` for each batch not yet journaled, and journal the records that it returns.
 
     The batches are those of `batches_by_length`. `answer` returns one record a position, in the same order; each
-    record gets its position as `index`. Of n processes each takes every n-th batch: the batches, and so the answers, do
-    not depend on n.
+    record gets `run.first` and its position as `index`. Of n processes each takes every n-th batch: the batches, and
+    so the answers, do not depend on n.
 
     `halvings` tells how often memory ran out so far: the records of a batch in which it did say so, by `HALVED`.
     """
     from tqdm import tqdm
 
-    finished = run.journal.records()
+    finished, first = run.journal.records(), run.first
     batches = batches_by_length(lengths, batch_size, groups)[run.processes.index :: run.processes.count]
     total = sum(map(len, batches))
     with tqdm(total=total, desc=run.description, unit="question", disable=not run.processes.is_main) as progress:
         for batch in batches:
-            if not all(position in finished for position in batch):
+            if not all(first + position in finished for position in batch):
                 before, answers = halvings(), answer(batch)
                 mark = {HALVED: True} if halvings() > before else {}
                 run.journal.append(
-                    {"index": position, **record, **mark} for position, record in zip(batch, answers, strict=True)
+                    {"index": first + position, **record, **mark}
+                    for position, record in zip(batch, answers, strict=True)
                 )
             progress.update(len(batch))

@@ -4,12 +4,13 @@ The paper's section I.E, with one forward pass a question instead of the paper's
 one pass gives all four.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from text2sql.core.intervals import wilson_interval
+from text2sql.core.intervals import clustered_interval, wilson_interval
 from text2sql.core.journal import HALVED
-from text2sql.data.mmlu import CATEGORIES, Question
+from text2sql.data.mmlu import CATEGORIES, Question, letter_shares
 from text2sql.evaluation.batching import JournaledRun, run_batches
 from text2sql.model.language_model import LanguageModel
 from text2sql.prompts.messages import OPTIONS, mmlu_prompt
@@ -41,29 +42,32 @@ def answer_questions(
     categories: dict[str, str],
     batch_size: int,
     run: JournaledRun,
+    rotations: int = 1,
 ) -> Choices | None:
     """Choose an answer to each of `questions`; return their records in order.
 
+    With 4 `rotations`, each is also asked with its options shown in their three other cyclic orders.
+
     `shots` holds the worked examples by subject, `categories` the category of each subject. A record holds
     `subject`, `category`, `index`, `question`, `choices`, `log_likelihoods` (natural logarithms, one an option),
-    `choice` (the highest; a tie goes to the first), `answer` and `correct`. Returns None in all processes but the main.
+    `choice` (the highest; a tie goes to the first), `answer` and `correct`; of more rotations also
+    `rotation_choices` (the choice in each, the ordinary one first, as positions in `choices`), `rotations_right` (how
+    many of them are right) and `rotation_log_likelihoods` (of the letters, in each). Returns None in all processes but
+    the main.
     """
-    prompts, dropped = prompts_that_fit(model, questions, shots)
-
-    def answer(batch: list[int]) -> list[dict]:
-        rows = model.option_log_likelihoods([prompts[position] for position in batch], OPTIONS)
-        return [{"log_likelihoods": row} for row in rows]
-
-    # The questions of a subject share a prefix, their worked examples, which is computed once a batch.
-    subjects = [question.subject for question in questions]
-    run_batches([len(prompt) for prompt in prompts], batch_size, answer, run, subjects, lambda: model.halvings)
+    shown = [[question.rotated(by) for question in questions] for by in range(rotations)]
+    prompts, dropped = zip(*(prompts_that_fit(model, rotated, shots) for rotated in shown), strict=True)
+    # One rotation after the other: the ordinary one's batches, and so its figures, are the same with one as with four.
+    for by in range(rotations):
+        _ask(model, prompts[by], [question.subject for question in questions], batch_size, _run_of(run, by, prompts))
     run.processes.wait()
     if not run.processes.is_main:
         return None
     records = []
     finished = run.journal.records()
     for position, question in enumerate(questions):
-        row = finished[position]["log_likelihoods"]
+        rows = [finished[by * len(questions) + position]["log_likelihoods"] for by in range(rotations)]
+        row = rows[0]
         choice = row.index(max(row))
         records.append(
             {
@@ -76,10 +80,38 @@ def answer_questions(
                 "choice": choice,
                 "answer": question.answer,
                 "correct": choice == question.answer,
+                **(_of_rotations(rows, question.answer) if rotations > 1 else {}),
             }
         )
-    in_halves = sum(HALVED in finished[position] for position in range(len(questions)))
-    return Choices(records, sum(map(len, prompts)), dropped, in_halves)
+    in_halves = sum(HALVED in finished[index] for index in range(rotations * len(questions)))
+    return Choices(records, sum(map(len, itertools.chain(*prompts))), dropped[0], in_halves)
+
+
+def _ask(
+    model: LanguageModel, prompts: list[list[int]], subjects: list[str], batch_size: int, run: JournaledRun
+) -> None:
+    def answer(batch: list[int]) -> list[dict]:
+        rows = model.option_log_likelihoods([prompts[position] for position in batch], OPTIONS)
+        return [{"log_likelihoods": row} for row in rows]
+
+    # The questions of a subject share a prefix, their worked examples, which is computed once a batch.
+    run_batches([len(prompt) for prompt in prompts], batch_size, answer, run, subjects, lambda: model.halvings)
+
+
+def _run_of(run: JournaledRun, by: int, prompts: Sequence[list]) -> JournaledRun:
+    """Return the run of one rotation, whose records follow those of the rotations before it."""
+    label = f", rotation {by + 1} of {len(prompts)}" if len(prompts) > 1 else ""
+    return replace(run, first=by * len(prompts[by]), description=run.description + label)
+
+
+def _of_rotations(rows: list[list[float]], answer: int) -> dict:
+    """Return what a record holds of a question's rotations; `rows` are the letters' log-likelihoods in each."""
+    choices = [(row.index(max(row)) + by) % len(row) for by, row in enumerate(rows)]
+    return {
+        "rotation_choices": choices,
+        "rotations_right": choices.count(answer),
+        "rotation_log_likelihoods": rows,
+    }
 
 
 def prompts_that_fit(
@@ -105,7 +137,8 @@ def prompts_that_fit(
 def summarise(records: Sequence[dict]) -> dict:
     """Return accuracy overall (micro), its mean over categories, and by category and subject, each with counts.
 
-    Accuracies are shares from 0 to 1 with their 95 % Wilson intervals.
+    Accuracies are shares from 0 to 1 with their 95 % Wilson intervals; `letters` are the shares of questions for which
+    each letter was chosen. `rotated` is there where all rotations of the options were asked.
     """
     categories = [name for name in CATEGORIES if any(record["category"] == name for record in records)]
     by_category = {name: _accuracy([r for r in records if r["category"] == name]) for name in categories}
@@ -115,8 +148,31 @@ def summarise(records: Sequence[dict]) -> dict:
     return {
         **_accuracy(records),
         "mean_of_categories": round(mean, 6),
+        "letters": letter_shares([record["choice"] for record in records]),
+        **({"rotated": summarise_rotations(records)} if "rotations_right" in records[0] else {}),
         "by_category": by_category,
         "by_subject": by_subject,
+    }
+
+
+def summarise_rotations(records: Sequence[dict]) -> dict:
+    """Return accuracy over all rotations of all questions, with its 95 % interval by clusters of one question each.
+
+    `letters` are the shares of each letter as it was shown, `same_choice` the share of questions to which one choice
+    was the answer in all rotations.
+    """
+    chosen = [record["rotation_choices"] for record in records]
+    right, rotations = [record["rotations_right"] for record in records], len(chosen[0])
+    low, high = clustered_interval(right, rotations)
+    return {
+        "accuracy": round(sum(right) / (rotations * len(right)), 6),
+        "accuracy_low": round(low, 6),
+        "accuracy_high": round(high, 6),
+        "correct": sum(right),
+        "total": rotations * len(right),
+        "questions": len(right),
+        "letters": letter_shares([(choice - by) % rotations for row in chosen for by, choice in enumerate(row)]),
+        "same_choice": round(sum(len(set(row)) == 1 for row in chosen) / len(chosen), 6),
     }
 
 

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from text2sql.core.journal import HALVED
 from text2sql.core.params import GenerationParams
 from text2sql.data.schema import Schema
+from text2sql.evaluation.answering import generate_answers
 from text2sql.evaluation.batching import JournaledRun, run_batches
 from text2sql.model.language_model import LanguageModel
-from text2sql.prompts.answers import AnswerRule, extract_sql, reasoning_opened_by
+from text2sql.prompts.answers import AnswerRule, extract_sql
 from text2sql.prompts.messages import FewShot, SchemaForm, spider_messages
 
 
@@ -46,9 +47,6 @@ class Answer:
         return extract_sql(self.raw, self.rule)
 
 
-_LAST_TOKENS = 32  # of a prompt, which hold what opens a reasoning
-
-
 @dataclass(frozen=True)
 class Predictor:
     """A model that is asked questions greedily, by one kind of prompt."""
@@ -68,15 +66,8 @@ class Predictor:
 
     def answers(self, prompts: list[list[int]]) -> list[Answer]:
         """Return the answer to each of `prompts` (token ids), asked as one batch."""
-        outputs = self.model.generate(prompts, self.max_new_tokens)
-        return [
-            Answer(self._opened(prompt) + self.model.decode(output), len(output), self.prompt.rule)
-            for prompt, output in zip(prompts, outputs, strict=True)
-        ]
-
-    def _opened(self, prompt: list[int]) -> str:
-        """Return the reasoning that the template opened, so that a kept answer tells it from its SQL."""
-        return reasoning_opened_by(self.model.tokenizer.decode(prompt[-_LAST_TOKENS:]))
+        found = generate_answers(self.model, prompts, self.max_new_tokens)
+        return [Answer(answer.raw, answer.new_tokens, self.prompt.rule) for answer in found]
 
 
 def predict(

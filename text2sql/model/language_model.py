@@ -141,8 +141,12 @@ class LanguageModel:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of generated `ids` without the end token; other special tokens stay, and end the SQL."""
-        ids = ids[:-1] if ids and ids[-1] in self._end_ids else ids
+        ids = ids[:-1] if self.has_ended(ids) else ids
         return self.tokenizer.decode(ids)
+
+    def has_ended(self, ids: Sequence[int]) -> bool:
+        """Return whether generated `ids` come to an end token, rather than to the limit."""
+        return bool(ids) and ids[-1] in self._end_ids
 
     def generate(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
         """Return the greedy continuation of each of `prompts` (token ids), up to and including its end token.

@@ -22,9 +22,14 @@ def extract_sql(raw: str, rule: AnswerRule = "standard") -> str:
     """
     if rule == "paper":
         return _by_paper(raw)
-    answer = _before_next_question(_without_reasoning(_first_turn(_after_header(raw))))
+    answer = assistant_text(raw)
     query = _query_in(answer)
     return (_by_paper(answer) if query is None else query).strip()
+
+
+def assistant_text(raw: str) -> str:
+    """Return what the assistant says in an answer: its first turn, without reasoning or a question nobody asked."""
+    return _before_next_question(_without_reasoning(_first_turn(_after_header(raw))))
 
 
 # Control tokens of the chat templates of Llama 3, SmolLM2 and Qwen (ChatML), Llama 2 and Mistral, and Gemma.

@@ -18,6 +18,7 @@ from text2sql.data.schema import Schema
 SchemaForm = Literal["none", "name", "tables", "ddl"]
 
 INSTRUCTION = "Answer with one SQLite query."
+CHOICE_INSTRUCTION = "Answer with the letter of the right option."
 
 # The four answers whose log-likelihoods are compared, with the space that follows "Answer:".
 OPTIONS = (" A", " B", " C", " D")
@@ -117,6 +118,11 @@ def mmlu_prompt(question: Question, shots: Sequence[Question]) -> str:
     return header + examples + _mmlu_example(question)
 
 
+def mmlu_chat_messages(question: Question) -> list[dict]:
+    """Return the chat messages that ask a multiple-choice question, without examples."""
+    return _user_message(f"{question.question}{_choices(question)}\n{CHOICE_INSTRUCTION}")
+
+
 def _user_message(content: str) -> list[dict]:
     return [{"role": "user", "content": content}]
 
@@ -126,9 +132,12 @@ def _block(question: str, schema: str) -> str:
 
 
 def _mmlu_example(question: Question) -> str:
+    return f"{question.question}{_choices(question)}\nAnswer:"
+
+
+def _choices(question: Question) -> str:
     options = zip(OPTIONS, question.choices, strict=True)
-    choices = "".join(f"\n{letter.strip()}. {choice}" for letter, choice in options)
-    return f"{question.question}{choices}\nAnswer:"
+    return "".join(f"\n{letter.strip()}. {choice}" for letter, choice in options)
 
 
 def _create_table(schema: Schema, position: int) -> str:

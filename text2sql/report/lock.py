@@ -11,6 +11,9 @@ from pathlib import Path
 from text2sql.core.dependencies import value_at
 from text2sql.core.files import read_yaml
 
+# Stages that stand for an item each of a list in params.yaml: its key.
+LISTED = {"eval_mmlu_chat": "mmlu.chat"}
+
 
 def read_stages(path: str | Path, own: bool = False) -> dict[str, dict]:
     """Return {stage: its entry} of the lock file `path`. Raises UserError where it is missing or no YAML.
@@ -18,6 +21,16 @@ def read_stages(path: str | Path, own: bool = False) -> dict[str, dict]:
     `own`: it is this project's, as DVC wrote it; one that came from elsewhere is read with more care, and takes longer.
     """
     return read_yaml(path, own=own).get("stages") or {}
+
+
+def listed(stages: Mapping[str, dict], params: Mapping) -> dict[str, dict]:
+    """Return `stages` without those that `params` no longer list: DVC leaves their entries in its lock."""
+
+    def is_on(stage: str) -> bool:
+        name, _, item = stage.partition("@")
+        return name not in LISTED or item in (value_at(params, LISTED[name]) or ())
+
+    return {stage: entry for stage, entry in stages.items() if is_on(stage)}
 
 
 def changed_params(stages: Mapping[str, Mapping], params: Mapping) -> Iterator[tuple[str, list[str]]]:

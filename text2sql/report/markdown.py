@@ -8,18 +8,31 @@ from collections.abc import Mapping
 from typing import Any
 
 from text2sql.comparison.cost import costs
-from text2sql.comparison.result import ACCURACY, ALL, EXECUTION, OFFICIAL, Comparison, Difference, PairComparison
-from text2sql.data.mmlu import CATEGORY_NAMES
+from text2sql.comparison.result import (
+    ACCURACY,
+    ALL,
+    CHAT,
+    EXECUTION,
+    OFFICIAL,
+    ROTATED,
+    Comparison,
+    Difference,
+    PairComparison,
+)
+from text2sql.data.mmlu import CATEGORY_NAMES, LETTERS
 from text2sql.report import paper
 from text2sql.report.markdown_text import DASH, as_text, bullets, code_block, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, p_value, percent, points
 from text2sql.report.run import Run, machine
 from text2sql.report.sentences import CHANCE, gate_lines, listed, sentences
+from text2sql.scoring.mmlu_chat import KINDS
 
 MEASURE_NAMES = {
     EXECUTION: "Spider, execution accuracy",
     OFFICIAL: "Spider, official execution accuracy",
     ACCURACY: "MMLU",
+    ROTATED: "MMLU, four rotations",
+    CHAT: "MMLU in chat",
 }
 
 
@@ -61,6 +74,9 @@ def headline(run: Run) -> str:
             table_2(comparison),
             "## MMLU",
             mmlu_table(comparison),
+            letters_table(comparison),
+            *rotations_table(comparison),
+            *chat_table(comparison),
             CHANCE,
             "Intervals are 95 %: Wilson's for an accuracy, a paired bootstrap's for a difference. p is the exact "
             f"McNemar p, adjusted by Holm's method within each family: {families}.",
@@ -158,6 +174,54 @@ def mmlu_table(comparison: Comparison) -> str:
             rows.append(row)
     headings = ["", "Model", "Correct", "Accuracy", "Difference in points", "Relative", "Adjusted p"]
     return table([*headings, "The paper's points"], rows)
+
+
+def letters_table(comparison: Comparison) -> str:
+    """Return how often each model chose each letter, and how many of the base's own choices a tuned one keeps."""
+    models, rows = comparison.models, []
+    for model, title in models.titles.items():
+        tuned = model in models.tuned
+        kept = percent(comparison.agreement[model, models.base].mmlu_choices) if tuned else DASH
+        rows.append([title, *map(percent, comparison.letters[model].values()), kept])
+    return table(["Letters chosen", *LETTERS, f"{models.titles[models.base]}'s choices kept"], rows)
+
+
+def rotations_table(comparison: Comparison) -> list[str]:
+    """Return the section of MMLU over the rotations of its options, where they were asked."""
+    if not comparison.rotated:
+        return []
+    rows = []
+    for model, metrics in comparison.rotated.items():
+        row = [comparison.models.titles[model], percent(comparison.mmlu[model][ACCURACY]), accuracy(metrics, ACCURACY)]
+        row += [percent(metrics["same_choice"]), *map(percent, metrics["letters"].values())]
+        rows.append(row + _against_base(comparison, model, ROTATED))
+    headings = ["", "One order", "All four orders", "Same choice in all", *LETTERS]
+    return [
+        "### Each question in the four rotations of its options",
+        table([*headings, "Difference in points", "Adjusted p"], rows),
+        "Questions are drawn with all their rotations: intervals are by clusters, and p is that of the exact sign-flip "
+        "test over questions, adjusted by Holm's method.",
+    ]
+
+
+def chat_table(comparison: Comparison) -> list[str]:
+    """Return the section of MMLU in chat, where a model was asked so."""
+    rows = []
+    for model, chat in comparison.chat.items():
+        shares = [percent(chat[f"{kind}_share"]) for kind in KINDS]
+        row = [comparison.models.titles[model], *shares, chat["at_token_limit"]]
+        row += [f"{chat['correct']} of {chat['total']}", accuracy(chat, ACCURACY)]
+        row += [percent(chat["log_likelihood_accuracy"]), *_against_base(comparison, model, CHAT)]
+        rows.append(row)
+    headings = ["", "Letter", "SQL", "Other", "At the token limit", "Correct", "Accuracy", "By log-likelihood"]
+    return ["### In chat", table([*headings, "Difference in points", "Adjusted p"], rows)] if rows else []
+
+
+def _against_base(comparison: Comparison, model: str, measure: str) -> list[str]:
+    if not comparison.has(model, measure):
+        return [DASH, DASH]
+    found = comparison.against_base(model, measure)
+    return [difference(found), p_value(found.p_holm)]
 
 
 def pairs_table(comparison: Comparison) -> str:

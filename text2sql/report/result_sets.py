@@ -31,7 +31,7 @@ MMLU_ALL = "mmlu_all"
 SEEDS = "seeds"
 PREDICTIONS = "data/predictions"
 VERDICTS = "data/verdicts/mmlu"
-MMLU_KEYS = ("mmlu.subjects", "mmlu.limit", "mmlu.batch_size")
+MMLU_KEYS = tuple(f"mmlu.{key}" for key in ("subjects", "limit", "batch_size", "rotations", "chat", "chat_limit"))
 SEED_KEYS = ("train.seed",)
 # Where a person's copy of the benchmarks lies is not part of the experiment; dvc.lock has their checksums.
 PLACES = ("data.spider", "data.mmlu")
@@ -52,7 +52,7 @@ class Kind:
 
 WHOLE = Kind(("metrics", "data/timings", PREDICTIONS, "reports/report.md"))
 # Of the second run of the same adapters only MMLU is new.
-MMLU_ALONE = Kind(("metrics/mmlu", "metrics/compare.json", "data/timings", "reports/report.md"))
+MMLU_ALONE = Kind(("metrics/mmlu", "metrics/mmlu_chat", "metrics/compare.json", "data/timings", "reports/report.md"))
 SEED = Kind(
     ("metrics/train/m1.json", "metrics/spider/m1.json", "metrics/mmlu/m1.json"),
     ("prepare", "train_m1", "predict_spider@m1", "eval_spider@m1", "eval_mmlu@m1"),
@@ -120,7 +120,7 @@ def _require_before(whole: Path, inner: Path) -> None:
 
 
 def _copy_run(folder: Path, kind: Kind) -> None:
-    stages = lock.read_stages("dvc.lock")
+    stages = lock.listed(lock.read_stages("dvc.lock"), read_yaml("params.yaml"))
     for path in ("params.yaml", "dvc.lock", *_outputs(_counted(stages, kind), kind.parts)):
         source, copy = Path(path), folder / place(path)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -188,8 +188,8 @@ def problems(folder: Path, kind: Kind) -> Iterator[str]:
     Held against its lock: every stage's params, that it read what the stage before it wrote, and the checksums of
     what was copied, unzipped.
     """
-    stages = _counted(_stages(folder), kind)
     params = read_yaml(folder / "params.yaml")
+    stages = _counted(lock.listed(_stages(folder), params), kind)
     for stage, changed in lock.changed_params(stages, params):
         yield f"stage {stage} ran with another {', '.join(changed)} than params.yaml has"
     written = lock.written(stages)

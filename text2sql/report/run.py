@@ -18,7 +18,7 @@ from text2sql.core.models import ModelTable
 from text2sql.core.params import Params
 from text2sql.report import lock
 from text2sql.report.explorer import explorer_step
-from text2sql.report.sentences import floor_lines, memory_lines, sqlite_lines
+from text2sql.report.sentences import chat_lines, floor_lines, memory_lines, rotation_lines, sqlite_lines
 
 # What is read here of each line and file. The rest of them is their own stage's affair.
 VERDICT = {
@@ -26,6 +26,7 @@ VERDICT = {
     "execution_accuracy": bool, "official_execution_accuracy": bool, "outcome": str,
 }  # fmt: skip
 CHOICE = {"subject": str, "category": str, "index": int, "choice": int, "correct": bool}
+CHAT = {"subject": str, "index": int, "kind": str, "correct": bool, "at_limit": bool}
 PREDICTION = {"index": int, "db_id": str, "raw": str}
 SPIDER_METRICS = {
     "execution_accuracy": float, "official_execution_accuracy": float, "successes": int, "official_successes": int,
@@ -34,7 +35,7 @@ SPIDER_METRICS = {
 MMLU_METRICS = {"accuracy": float, "correct": int, "total": int, "by_category": dict, "by_subject": dict}
 TRAINING = {"final_loss": float, "steps": int, "examples": int, "trainable_parameters": int}
 TIMING = {"stage": str, "seconds": float, "versions": dict}
-TIMED_STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "compare")
+TIMED_STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "eval_mmlu_chat", "compare")
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,15 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """What a reader of the figures has to know besides: Spider's floor, versions of SQLite that differ, memory."""
+        """What a reader of the figures has to know besides.
+
+        MMLU asked in other ways, Spider's floor, versions of SQLite that differ, memory.
+        """
         found = self.comparison
-        by_task = {"training": self.training, "Spider": found.spider, "MMLU": found.mmlu}
+        by_task = {"training": self.training, "Spider": found.spider, "MMLU": found.mmlu, "MMLU in chat": found.chat}
         return [
+            *rotation_lines(found),
+            *chat_lines(found),
             *floor_lines(found.spider, self.models),
             *sqlite_lines(found.spider, self.models),
             *memory_lines(by_task, self.models),
@@ -93,7 +99,9 @@ def read_run(params: Params) -> Run:
     models = params.model_table
     verdict_lines = {model: paths.VERDICTS / f"spider/{model}.jsonl" for model in models.names}
     found = compare(
-        {model: _read_results(model, verdict_lines[model]) for model in models.names}, params.compare, models
+        {model: _read_results(model, verdict_lines[model], params.mmlu.chat) for model in models.names},
+        params.compare,
+        models,
     )
     training = {model: read_object(paths.METRICS / f"train/{model}.json", TRAINING) for model in models.tuned}
     timings = read_timings(paths.TIMINGS, models)
@@ -119,13 +127,16 @@ def _example_prompt(predictions: Path) -> str | None:
     return first["prompt"] if isinstance(first.get("prompt"), str) else None
 
 
-def _read_results(model: str, spider_verdicts: Path) -> ModelResults:
+def _read_results(model: str, spider_verdicts: Path, in_chat: Sequence[str]) -> ModelResults:
+    # A set keeps no answers in chat. Those of a model that is no longer asked may still lie here.
+    chat = paths.VERDICTS / f"mmlu_chat/{model}.jsonl"
     return ModelResults(
         spider_metrics=read_object(paths.METRICS / f"spider/{model}.json", SPIDER_METRICS),
         mmlu_metrics=read_object(paths.METRICS / f"mmlu/{model}.json", MMLU_METRICS),
         spider_verdicts=iter_jsonl(spider_verdicts, VERDICT),
         mmlu_verdicts=iter_jsonl(paths.VERDICTS / f"mmlu/{model}.jsonl", CHOICE),
         predictions=iter_jsonl(paths.PREDICTIONS / f"{model}.jsonl", PREDICTION),
+        chat_verdicts=iter_jsonl(chat, CHAT) if model in in_chat and chat.exists() else None,
     )
 
 

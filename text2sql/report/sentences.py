@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from text2sql.comparison.gate import TradeOff
-from text2sql.comparison.result import SPIDER_MEASURES, Difference, Summary, Verdict
+from text2sql.comparison.result import CHAT, ROTATED, SPIDER_MEASURES, Comparison, Difference, Summary, Verdict
 from text2sql.core.models import ModelTable
 from text2sql.report.numbers import count, interval, p_equation, percent, points
 
@@ -85,6 +85,39 @@ def _of_floor(entry: Mapping[str, Any]) -> str:
     share, query = entry["successes"] / (entry["total"] or 1), " ".join(entry["query"].split())
     query = query if len(query) <= FLOOR_CHARACTERS else f"{query[: FLOOR_CHARACTERS - 1]}…"
     return f"{percent(share)} ({count(entry['successes'])} of {count(entry['total'])}, by {query})"
+
+
+def rotation_lines(found: Comparison) -> list[str]:
+    """Say how many answers are right over all rotations of MMLU's options, where they were asked."""
+    shown = [
+        f"{found.models.titles[model]} {percent(metrics['accuracy'])}{_against_base(found, model, ROTATED)}"
+        for model, metrics in found.rotated.items()
+    ]
+    return [f"MMLU over the four rotations of its options: {'; '.join(shown)}"] if shown else []
+
+
+def chat_lines(found: Comparison) -> list[str]:
+    """Say what each model that was asked MMLU in chat answers."""
+    of_all = found.mmlu[found.models.base]["total"]
+    return [
+        f"MMLU in chat, {count(chat['total'])} questions"
+        + (f" drawn at random from {count(of_all)}" if chat["total"] < of_all else "")
+        + f": {found.models.titles[model]} answers {percent(chat['letter_share'])} with a letter and "
+        f"{percent(chat['sql_share'])} with SQL, and {percent(chat['accuracy'])} are right"
+        + _against_base(found, model, CHAT)
+        + f"; {count(chat['at_token_limit'])} ran to the token limit"
+        for model, chat in found.chat.items()
+    ]
+
+
+def _against_base(found: Comparison, model: str, measure: str) -> str:
+    if not found.has(model, measure):
+        return ""
+    row = found.against_base(model, measure)
+    bounds = interval(points(row.low_pts), points(row.high_pts))
+    base = found.models.titles[found.models.base]
+    change = f"{points(row.difference_pts)} points against {base}"
+    return f" ({change}, 95 % interval {bounds}, {p_equation(row.p_holm)})"
 
 
 def memory_lines(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]], models: ModelTable) -> list[str]:

@@ -15,9 +15,9 @@ from typing import Any
 
 from text2sql.core.errors import UserError
 from text2sql.core.files import atomic_file, iter_jsonl
+from text2sql.data.mmlu import LETTERS
 
 CHOICES = "choices.csv.gz"
-LETTERS = "ABCD"
 CHOICE = {"subject": str, "index": int, "choice": int, "answer": int}
 KEYS = ["subject", "index", "answer"]  # then a column a model
 

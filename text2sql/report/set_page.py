@@ -14,12 +14,12 @@ from text2sql.core import paths
 from text2sql.core.errors import UserError
 from text2sql.core.files import iter_jsonl, read_json, user_cache, write_json, write_jsonl, write_text
 from text2sql.core.params import Params, load_params
-from text2sql.data.mmlu import subject_categories
+from text2sql.data.mmlu import LETTERS, subject_categories
 from text2sql.data.schema import schema_from_sqlite
 from text2sql.data.spider import open_spider
 from text2sql.execution.executor import Limits
 from text2sql.report.result_sets import PREDICTIONS, RESULTS, VERDICTS
-from text2sql.report.set_files import CHOICES, LETTERS, read_choices, read_gzip
+from text2sql.report.set_files import CHOICES, read_choices, read_gzip
 from text2sql.scoring.golds import Gold
 from text2sql.scoring.predictions import read_predictions
 from text2sql.scoring.verdicts import score_examples, summarise

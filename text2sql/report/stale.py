@@ -17,8 +17,9 @@ def stale_parts(lock_file: Path) -> Iterator[str]:
     """
     if not lock_file.is_file():
         return
-    stages = lock.read_stages(lock_file)
-    for stage, changed in lock.changed_params(stages, read_yaml("params.yaml")):
+    params = read_yaml("params.yaml")
+    stages = lock.listed(lock.read_stages(lock_file), params)
+    for stage, changed in lock.changed_params(stages, params):
         yield f"stage {stage} last ran with another {', '.join(changed)}; `dvc repro` runs it again"
     for name, (stage, checksum) in lock.written(stages).items():
         path = Path(name)
@@ -34,5 +35,6 @@ def changed_code(lock_file: Path) -> list[str]:
     """
     if not lock_file.is_file():
         return []
-    seen = {(path, md5) for _, path, md5 in lock.read(lock.read_stages(lock_file)) if Path(path).parts[0] in CODE}
+    stages = lock.listed(lock.read_stages(lock_file), read_yaml("params.yaml"))
+    seen = {(path, md5) for _, path, md5 in lock.read(stages) if Path(path).parts[0] in CODE}
     return sorted({path for path, md5 in seen if not Path(path).exists() or lock.md5(Path(path)) != md5})

@@ -63,6 +63,16 @@ _QUERY = re.compile(
 )
 
 
+def begins_as_query(sql: str) -> bool:
+    """Return whether a text begins as a query does."""
+    return _QUERY.match(sql) is not None
+
+
+def is_syntax_error(message: str) -> bool:
+    """Return whether SQLite's `message` says that a text cannot be parsed."""
+    return _SYNTAX_ERROR.match(message) is not None
+
+
 def cause_of_error(sql: str, result: Result) -> str:
     """Return why `sql`, whose `result` is an error, failed.
 
@@ -77,9 +87,9 @@ def cause_of_error(sql: str, result: Result) -> str:
         return "unknown_table"
     if _UNKNOWN_COLUMN.match(error):
         return "unknown_column"
-    if not _QUERY.match(sql):
+    if not begins_as_query(sql):
         return "not_sql"
-    return "syntax_error" if _SYNTAX_ERROR.match(error) else "other_error"
+    return "syntax_error" if is_syntax_error(error) else "other_error"
 
 
 def cause_of_difference(gold: Rows, predicted: Rows) -> str:

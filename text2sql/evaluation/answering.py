@@ -1,0 +1,34 @@
+"""Greedy answers to chat prompts, as text, with what the template opened."""
+
+from dataclasses import dataclass
+
+from text2sql.model.language_model import LanguageModel
+from text2sql.prompts.answers import reasoning_opened_by
+
+_LAST_TOKENS = 32  # of a prompt, which hold what opens a reasoning
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A model's answer: its text, its number of tokens (the end token included), and whether it came to its end.
+
+    The text begins with what the template opened: `<think>` where the prompt ends with it.
+    """
+
+    raw: str
+    new_tokens: int
+    ended: bool
+
+
+def generate_answers(model: LanguageModel, prompts: list[list[int]], max_new_tokens: int) -> list[Generated]:
+    """Return the answer to each of `prompts` (token ids), asked as one batch."""
+    outputs = model.generate(prompts, max_new_tokens)
+    return [
+        Generated(_opened(model, prompt) + model.decode(output), len(output), model.has_ended(output))
+        for prompt, output in zip(prompts, outputs, strict=True)
+    ]
+
+
+def _opened(model: LanguageModel, prompt: list[int]) -> str:
+    """Return the reasoning that the template opened, so that a kept answer tells it from what follows."""
+    return reasoning_opened_by(model.tokenizer.decode(prompt[-_LAST_TOKENS:]))
