@@ -16,7 +16,7 @@ from text2sql.core.timing import Stopwatch
 from text2sql.data.spider import Example
 from text2sql.execution.executor import Limits
 from text2sql.scoring.golds import Gold
-from text2sql.scoring.predictions import asked_in_halves, read_predictions
+from text2sql.scoring.predictions import asked_in_halves, read_predictions, strength_of
 from text2sql.scoring.verdicts import score_examples, summarise
 
 EXAMPLE = {"index": int, "db_id": str, "question": str, "query": str}
@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> None:
         on_golds=golds.extend,
     )
     write_jsonl(VERDICTS / f"spider/{name}.jsonl", (verdict.to_dict() for verdict in verdicts))
-    write_json(METRICS / f"spider/{name}.json", summarise(verdicts, golds, asked_in_halves(predictions)))
+    metrics = summarise(verdicts, golds, asked_in_halves(predictions)) | strength_of(predictions)
+    write_json(METRICS / f"spider/{name}.json", metrics)
     stopwatch.write(TIMINGS / f"eval_spider_{name}.json", "eval_spider", name, len(verdicts))
     stopped = sum(verdict.stopped for verdict in verdicts)
     right = sum(verdict.execution_accuracy for verdict in verdicts)

@@ -13,11 +13,12 @@ from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 from ruamel.yaml import YAML
 
+from testkit.random_models import save_random_adapter
 from text2sql.cli import ask
 from text2sql.core.dependencies import Key
 from text2sql.core.errors import UserError, run
 from text2sql.core.journal import Journal
-from text2sql.core.params import load_params
+from text2sql.core.params import LoraParams, load_params
 from text2sql.data.schema import schema_from_sqlite
 from text2sql.evaluation.batching import JournaledRun
 from text2sql.evaluation.spider import SpiderPrompt, predict
@@ -101,6 +102,23 @@ def test_the_model_answers_itself_from_the_command_line(database, params, reposi
     assert done.returncode == 1, done.stderr
     assert "\n\nThe query did not run: " in done.stdout and "Traceback" not in done.stderr
     assert database.read_bytes() == before and list(database.parent.glob("concert*")) == [database]
+
+
+def test_strength_scales_the_adapter_that_is_asked(database, params, micro_model, tmp_path, capsys):
+    lora = LoraParams(r=4, alpha=8, dropout=0, target_modules=["q_proj", "down_proj"])
+    adapter = save_random_adapter(str(micro_model), tmp_path / "adapter", lora)
+
+    def said(*more):
+        ask.main(arguments(database, params, "How many singers are there?", *more))
+        return capsys.readouterr().out
+
+    base, tuned = said(), said("--model", str(adapter))
+    assert said("--model", str(adapter), "--strength", "0") == base != tuned
+    assert said("--model", str(adapter), "--strength", "1") == tuned
+    with pytest.raises(UserError, match="--strength: scales an adapter, and there is none"):
+        said("--strength", "0.5")
+    with pytest.raises(UserError, match="--strength: model.strength: got -2.0 .* takes a number from 0 to 100"):
+        said("--model", str(adapter), "--strength", "-2")
 
 
 def test_the_answer_is_the_one_that_the_benchmark_would_count(database, params, tmp_path):

@@ -9,7 +9,7 @@ from testkit.random_models import save_random_adapter
 from testkit.train_once import model_params
 from text2sql.core.errors import UserError
 from text2sql.core.params import LoraParams
-from text2sql.model.adapters import add_adapter, save_adapter
+from text2sql.model.adapters import add_adapter, save_adapter, scale_adapter
 from text2sql.model.base_identity import check_trained_on
 from text2sql.model.bases import CARRIED, EMBEDDED_BASE
 from text2sql.model.language_model import LanguageModel
@@ -55,6 +55,33 @@ def test_an_adapter_is_evaluated_in_the_dtype_of_its_base(micro_model, prompts, 
             module.register_forward_hook(lambda module, inputs, output: products.append(str(output.dtype)))
     model.generate(prompts, 2)
     assert set(products) == {f"torch.{dtype}"}
+
+
+def test_strength_scales_what_the_adapter_adds(micro_model, prompts, tmp_path):
+    """From the base at 0 to the adapter as trained at 1; twice as much is something else again."""
+    adapter = save_random_adapter(str(micro_model), tmp_path / "adapter", LORA)
+
+    def likelihoods(strength, folder=adapter):
+        model = LanguageModel(model_params(micro_model, strength=strength), folder)
+        assert (f"strength {strength:g}" in model.description) == (model.strength != 1)
+        return model.option_log_likelihoods(prompts, [" A", " B"])
+
+    base, none, half, whole, twice = (
+        likelihoods(1, None), likelihoods(0), likelihoods(0.5), likelihoods(1), likelihoods(2)
+    )  # fmt: skip
+    assert [pytest.approx(row, abs=1e-4) for row in none] == base
+    assert whole == LanguageModel(model_params(micro_model), adapter).option_log_likelihoods(prompts, [" A", " B"])
+    assert len({str(found) for found in (base, half, whole, twice)}) == 4
+
+
+@pytest.mark.parametrize(
+    ("held", "value"), [("use_dora", True), ("modules_to_save", ["lm_head"]), ("trainable_token_indices", [3])]
+)
+def test_strength_of_an_adapter_that_holds_more_than_pairs_of_matrices_is_refused(tmp_path, held, value):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({held: value}))
+    with pytest.raises(UserError, match=f"model.strength: got 0.5, takes 1: .* has {held}"):
+        scale_adapter(None, tmp_path, 0.5)
+    scale_adapter(None, tmp_path, 1)
 
 
 def test_a_missing_adapter_is_named(micro_model, tmp_path):

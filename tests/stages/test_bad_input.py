@@ -226,6 +226,7 @@ for id_, section, key, value, *says in [
     ("three-rotations", "mmlu", "rotations", "3", "mmlu.rotations: got 3 (int)", "takes 1 or 4"),
     ("chat-with-nobody", "mmlu", "chat", "[base, m9]", "mmlu: chat: got 'm9' (str)", "takes names of"),
     ("above-the-range", "train", "lr", "3", "train.lr: got 3 (int)", "at most 1"),
+    ("strength-below-0", "model", "strength", "-1", "model.strength: got -1 (int)", "takes a number from 0 to 100"),
     ("not-a-choice", "model", "dtype", "int8", "model.dtype: got 'int8' (str)", "takes 'auto', 'float32'"),
     ("empty-text", "data", "spider", "''", "data.spider: got '' (str)", "takes one line of text"),
     ("a-number-for-a-section", "train", "lora", "3", "train.lora: got 3 (int)", "takes a mapping of r, alpha"),

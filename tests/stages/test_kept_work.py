@@ -105,6 +105,7 @@ OF_STAGE = {
         "schemas": (append("data/prepared/spider/schemas.json"), "data/prepared/spider/schemas.json"),
         "worked examples": (append("data/few_shot.json"), "data/few_shot.json"),
         "the adapter": (append("models/m1/adapter_model.safetensors"), "models/m1"),
+        "the adapter's strength": (param("model", "strength", 0.5), "model.strength"),
         "the prompt": (param("prompt", "schema", "ddl"), "prompt.schema"),
         "the answer's length": (param("generation", "max_new_tokens", 7), "generation.max_new_tokens"),
     },
@@ -112,6 +113,7 @@ OF_STAGE = {
         "code": (append("text2sql/evaluation/mmlu.py"), "text2sql/evaluation"),
         "the adapter": (append("models/m1/adapter_config.json"), "models/m1"),
         "worked examples": (param("mmlu", "shots", 2), "mmlu.shots"),
+        "the adapter's strength": (param("model", "strength", 0.5), "model.strength"),
         "rotations": (param("mmlu", "rotations", 4), "mmlu.rotations"),
     },
     "eval_mmlu_chat@m1": {

@@ -81,6 +81,18 @@ def test_a_second_repro_does_nothing_and_says_so(project):
     assert "Data and pipelines are up to date." in project.run("dvc", "status").stdout
 
 
+def test_strength_needs_no_training_and_stands_in_metrics_and_report(finished_project, tmp_path):
+    scaled = finished_project.copy(tmp_path / "project")
+    scaled.set_params({"model": {"strength": 0.5}})
+    ran = stages_run(scaled.run("dvc", "repro").stdout)
+    assert not ran & {"prepare", "train_m1", "train_m2"} and {"predict_spider@m1", "eval_mmlu@m1"} <= ran
+    for task in ("spider", "mmlu"):
+        assert read(scaled, f"metrics/{task}/m1.json")["strength"] == 0.5
+        assert "strength" not in read(scaled, f"metrics/{task}/base.json")
+        assert read(scaled, f"metrics/{task}/base.json") == read(finished_project, f"metrics/{task}/base.json")
+    assert "Model 1: its adapter was scaled by 0.5" in (scaled.folder / "reports/report.md").read_text()
+
+
 def test_model_2_at_its_rate_answers_as_the_base_does(project):
     """2e-8 for a few steps moves no answer: what the paper reads as an effect of training cannot come from there."""
     base, m2 = (lines(project, f"data/predictions/{model}.jsonl") for model in ("base", "m2"))

@@ -1,6 +1,6 @@
 """Ask a model about a database of your own: prints the SQL, runs it in the sandbox, shows the rows.
 
-    text2sql ask "How many singers are there?" --db PATH.sqlite [--model models/m1] [--other-base]
+    text2sql ask "How many singers are there?" --db PATH.sqlite [--model models/m1] [--strength 0.5]
     text2sql ask --db PATH.sqlite          interactive, with history; the model stays loaded
 
 The model, its loader and the prompt are those of `params.yaml`, or of the file of that name beside the adapter: those
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from text2sql.core.errors import ArgumentParser, UserError, did_you_mean
-from text2sql.core.params import Params, load_params
+from text2sql.core.params import Params, changed, load_params
 from text2sql.data.in_use import readable
 from text2sql.data.schema import schema_from_sqlite
 from text2sql.execution.executor import Limits, Result, run_query
@@ -32,11 +32,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--db", required=True, type=Path, help="the SQLite database asked about")
     parser.add_argument("--model", type=Path, help="an adapter's folder, such as models/m1 (default: the base model)")
     parser.add_argument("--other-base", action="store_true", help="load an adapter that was trained on another base")
+    parser.add_argument("--strength", type=float, help="scale what the adapter changes: 0.5 is half of it")
     parser.add_argument("--params", type=Path, help="default: the adapter's own params.yaml, or that of this folder")
     options = parser.parse_args(arguments)
     if options.question is not None and not options.question.strip():
         raise UserError("question: is empty; wanted a question in words")
     params = load_params(options.params or _params_of(options.model))
+    if options.strength is not None:
+        params = _with_strength(params, options.strength, options.model)
     with readable(options.db) as database:
         answer = answerer(params, database, options.model, options.other_base)
         if options.question is not None:
@@ -51,6 +54,12 @@ def _params_of(adapter: Path | None) -> Path:
     """Return the params that an adapter was trained with, where its folder holds them, else the project's."""
     own = adapter / PARAMS if adapter else PARAMS
     return own if own.is_file() else PARAMS
+
+
+def _with_strength(params: Params, strength: float, adapter: Path | None) -> Params:
+    if adapter is None:
+        raise UserError("--strength: scales an adapter, and there is none; wanted --model as well")
+    return changed(params, {"model.strength": strength}, "--strength")
 
 
 def answerer(

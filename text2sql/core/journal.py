@@ -18,6 +18,8 @@ JOURNALS = Path(".journals")
 # A field of records, and of the predictions made of them: memory ran out, and their batch was asked in parts. True, or
 # not there.
 HALVED = "halved_batch"
+# A field of the first prediction, and of metrics: the factor that the adapter was scaled by, where it is not 1.
+STRENGTH = "strength"
 
 
 class Journal:

@@ -52,6 +52,7 @@ Positive = Annotated[int, NUMBER, Field(description="a whole number from 1 to 10
 Count = Annotated[int, NUMBER, Field(description="a whole number from 0 to 1000", ge=0, le=1000)]
 Share = Annotated[float, NUMBER, Field(description="a number from 0 to below 1", ge=0, lt=1, allow_inf_nan=False)]
 NotNegative = Annotated[float, NUMBER, Field(description="a number of at least 0", ge=0, allow_inf_nan=False)]
+Strength = Annotated[float, NUMBER, Field(description="a number from 0 to 100", ge=0, le=100, allow_inf_nan=False)]
 Above0 = Annotated[float, NUMBER, Field(description="a number above 0 and at most 1000000", gt=0, le=1_000_000)]
 Limit = Annotated[
     Annotated[int, Field(ge=1)] | None,
@@ -90,6 +91,7 @@ class ModelParams(_Section):
     loader: Literal["transformers", "unsloth"]
     quantization: Literal["none", "4bit"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    strength: Strength = 1  # what a tuned model's adapter is scaled by in evaluation
 
 
 # What `apply_chat_template` sets itself.
@@ -302,6 +304,23 @@ def validate(value: dict, path: str | Path) -> Params:
         return form.model_validate(value)
     except ValidationError as error:
         raise UserError(f"{path}: " + "; ".join(_problem(problem, form) for problem in error.errors())) from None
+
+
+def changed(params: Params, changes: Mapping[str, Any], where: str | Path) -> Params:
+    """Return `params` with other values at dotted keys, {"train.lr": 2e-4}.
+
+    Raises UserError as `load_params` does, `where` in place of the path; an unknown key is one of its problems.
+    """
+    values = params.model_dump(by_alias=True, exclude_unset=True)
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        place: Any = values
+        for section in sections:
+            place = place.setdefault(section, {}) if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            raise UserError(f"{where}: {key}: names no param")
+        place[last] = value
+    return validate(values, where)
 
 
 def _form(models: Any) -> type[Params]:

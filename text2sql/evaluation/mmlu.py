@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from text2sql.core.intervals import clustered_interval, wilson_interval
-from text2sql.core.journal import HALVED
+from text2sql.core.journal import HALVED, STRENGTH
 from text2sql.data.mmlu import CATEGORIES, Question, letter_shares
 from text2sql.evaluation.batching import JournaledRun, run_batches
 from text2sql.model.language_model import LanguageModel
@@ -21,18 +21,20 @@ class Choices:
     """The records of a model's choices, and how it was asked.
 
     Its prompts held `prompt_tokens`, and `shots_dropped` worked examples fewer than wanted; `in_halves` questions were
-    asked in batches that were halved for lack of memory.
+    asked in batches that were halved for lack of memory. `strength` is what its adapter was scaled by.
     """
 
     records: list[dict]
     prompt_tokens: int
     shots_dropped: int
     in_halves: int = 0
+    strength: float = 1
 
     def metrics(self) -> dict:
         """Return the content of `metrics/mmlu/<model>.json`."""
         in_halves = {"questions_in_halved_batches": self.in_halves} if self.in_halves else {}
-        return {**summarise(self.records), "shots_dropped": self.shots_dropped, **in_halves}
+        scaled = {STRENGTH: self.strength} if self.strength != 1 else {}
+        return {**summarise(self.records), "shots_dropped": self.shots_dropped, **in_halves, **scaled}
 
 
 def answer_questions(
@@ -84,7 +86,7 @@ def answer_questions(
             }
         )
     in_halves = sum(HALVED in finished[index] for index in range(rotations * len(questions)))
-    return Choices(records, sum(map(len, itertools.chain(*prompts))), dropped[0], in_halves)
+    return Choices(records, sum(map(len, itertools.chain(*prompts))), dropped[0], in_halves, model.strength)
 
 
 def _ask(

@@ -6,7 +6,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from text2sql.core.journal import HALVED
+from text2sql.core.journal import HALVED, STRENGTH
 from text2sql.core.params import GenerationParams
 from text2sql.data.schema import Schema
 from text2sql.evaluation.answering import generate_answers
@@ -80,9 +80,9 @@ def predict(
     """Answer `examples` (records of `dev.jsonl`) greedily and return one record each, in their order.
 
     A record holds `index`, `db_id`, `question`, `gold`, `raw` (the model's text), `sql` (extracted) and `new_tokens`
-    (its end token included); the first also `prompt`, as the model read it: the reports' example; those of a batch that
-    was halved for lack of memory also `HALVED`. Finished batches are journaled and not asked again. Returns None in all
-    processes but the main one.
+    (its end token included); the first also `prompt`, as the model read it: the reports' example, and `STRENGTH` where
+    the adapter is scaled; those of a batch that was halved for lack of memory also `HALVED`. Finished batches are
+    journaled and not asked again. Returns None in all processes but the main one.
     """
     predictor = Predictor(model, prompt, generation.max_new_tokens)
     prompts = [predictor.prompt_ids(example["question"], example["db_id"]) for example in examples]
@@ -106,6 +106,8 @@ def predict(
             prediction[HALVED] = True
     for prediction in predictions[:1]:
         prediction["prompt"] = model.decode(prompts[0])
+        if model.strength != 1:
+            prediction[STRENGTH] = model.strength
     return predictions
 
 

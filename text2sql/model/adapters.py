@@ -168,6 +168,25 @@ def _check_landed(model: Any, file: Path, missing: Sequence[str], surplus: Seque
         raise ValueError("its second matrices are all zero: it changes nothing")
 
 
+def scale_adapter(model: Any, adapter: Path, strength: float) -> None:
+    """Scale what the adapter adds to its base by `strength`, in place: 0 gives the base, 1 the adapter as trained.
+
+    Raises UserError for an adapter that holds more than LoRA's pairs of matrices, which no factor scales.
+    """
+    if strength == 1:
+        return
+    config = read_object(adapter / CONFIG, {})
+    more = [name for name in ("use_dora", "modules_to_save", "trainable_token_indices") if config.get(name)]
+    more += ["bias"] if config.get("bias", "none") != "none" else []
+    if more:
+        raise UserError(f"model.strength: got {strength:g}, takes 1: {adapter} has {more[0]}, which no factor scales")
+    for module in model.modules():
+        scaling = getattr(module, "scaling", None)
+        if isinstance(scaling, dict):  # a LoRA layer's, by the name of its adapter
+            for name in scaling:
+                scaling[name] *= strength
+
+
 def check_targets(base: Any, target_modules: object) -> None:
     """Raise ValueError if an entry of the list `target_modules` matches no layer of `base`: PEFT ignores it."""
     if not isinstance(target_modules, list):

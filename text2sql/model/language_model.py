@@ -10,7 +10,7 @@ from typing import Any
 
 from text2sql.core.errors import RunError, UserError, is_out_of_memory
 from text2sql.core.params import ModelParams
-from text2sql.model.adapters import cast_adapter_to_base, check_adapter, load_adapter
+from text2sql.model.adapters import cast_adapter_to_base, check_adapter, load_adapter, scale_adapter
 from text2sql.model.context import check_embeddings, check_prompts, context_of
 from text2sql.model.loading import load_base
 from text2sql.prompts.chat import NO_VARIABLES, assistant_turn, chat_text, check_variables
@@ -28,18 +28,21 @@ class LanguageModel:
     ) -> None:
         """Load `model`, and `adapter` (a folder in PEFT's format, safetensors only) on top of it.
 
+        The adapter is scaled by `model.strength`.
         With `other_base`, also one that was trained on another base. `template` holds the chat template's variables.
 
         Raises UserError for an adapter or a base that does not load, and for a variable that the template does not
         have; RunError as `load_base` does.
         """
         self._loader, self._template = model.loader, template
+        self.strength = 1.0 if adapter is None else model.strength  # what the adapter is scaled by
         self.halvings = 0  # how often memory ran out, and a batch was halved
         if adapter is not None:
             check_adapter(adapter)  # before the base, which may take minutes to load
         self.model, self.tokenizer = load_base(model)
         if adapter is not None:
             self.model, self.tokenizer = load_adapter(self.model, self.tokenizer, Path(adapter), model, other_base)
+            scale_adapter(self.model, Path(adapter), model.strength)
         check_variables(self.tokenizer, template)
         if model.loader == "unsloth":
             from unsloth import FastLanguageModel
@@ -99,15 +102,18 @@ class LanguageModel:
 
     @property
     def description(self) -> str:
-        """Loader, dtype and device, for a log line."""
+        """Loader, dtype, device, and the adapter's strength if it is scaled, for a log line."""
         parameter = next(self.model.parameters())
         name = str(self.device)
         if self.device.type == "cuda":
             import torch
 
             name = torch.cuda.get_device_name(self.device)
-        return f"{self._loader}, {str(self.model.dtype).removeprefix('torch.')} on {name}" + (
-            ", 4 bit" if parameter.dtype.itemsize == 1 or getattr(self.model, "is_loaded_in_4bit", False) else ""
+        is_4bit = parameter.dtype.itemsize == 1 or getattr(self.model, "is_loaded_in_4bit", False)
+        return (
+            f"{self._loader}, {str(self.model.dtype).removeprefix('torch.')} on {name}"
+            + (", 4 bit" if is_4bit else "")
+            + (f", strength {self.strength:g}" if self.strength != 1 else "")
         )
 
     def chat_ids(self, messages: list[dict]) -> list[int]:

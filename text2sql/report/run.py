@@ -18,7 +18,14 @@ from text2sql.core.models import ModelTable
 from text2sql.core.params import Params
 from text2sql.report import lock
 from text2sql.report.explorer import explorer_step
-from text2sql.report.sentences import chat_lines, floor_lines, memory_lines, rotation_lines, sqlite_lines
+from text2sql.report.sentences import (
+    chat_lines,
+    floor_lines,
+    memory_lines,
+    rotation_lines,
+    sqlite_lines,
+    strength_lines,
+)
 
 # What is read here of each line and file. The rest of them is their own stage's affair.
 VERDICT = {
@@ -88,6 +95,7 @@ class Run:
             *floor_lines(found.spider, self.models),
             *sqlite_lines(found.spider, self.models),
             *memory_lines(by_task, self.models),
+            *strength_lines(by_task, self.models),
         ]
 
 

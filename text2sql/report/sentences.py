@@ -5,6 +5,7 @@ from typing import Any
 
 from text2sql.comparison.gate import TradeOff
 from text2sql.comparison.result import CHAT, ROTATED, SPIDER_MEASURES, Comparison, Difference, Summary, Verdict
+from text2sql.core.journal import STRENGTH
 from text2sql.core.models import ModelTable
 from text2sql.report.numbers import count, interval, p_equation, percent, points
 
@@ -132,6 +133,17 @@ def memory_lines(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]], models:
         for key, what in _OUT_OF_MEMORY.items()
         if model in found and key in found[model]
     ]
+
+
+def strength_lines(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]], models: ModelTable) -> list[str]:
+    """Say which models' adapters were scaled in evaluation; `metrics` holds each task's, by model."""
+    found = {
+        model: metric[STRENGTH]
+        for task in metrics.values()
+        for model, metric in task.items()
+        if model in models.tuned and STRENGTH in metric
+    }
+    return [f"{models.titles[model]}: its adapter was scaled by {strength:g}" for model, strength in found.items()]
 
 
 def listed(names: Iterable[str]) -> str:

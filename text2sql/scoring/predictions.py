@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.core.errors import UserError
-from text2sql.core.files import read_jsonl
-from text2sql.core.journal import HALVED
+from text2sql.core.files import iter_jsonl, read_jsonl
+from text2sql.core.journal import HALVED, STRENGTH
 from text2sql.core.paths import DEV
 from text2sql.data.spider import Example
 
@@ -54,6 +54,12 @@ def read_predictions(
 def asked_in_halves(path: Path) -> int:
     """Return how many of the predictions that our stage wrote to `path` are of batches halved for lack of memory."""
     return sum(HALVED in line for line in read_jsonl(path, OWN_FIELDS))
+
+
+def strength_of(path: Path) -> dict[str, float]:
+    """Return `{"strength": 0.5}` where our stage scaled the adapter whose predictions it wrote to `path`, else {}."""
+    first = next(iter_jsonl(path, OWN_FIELDS), {})
+    return {STRENGTH: first[STRENGTH]} if STRENGTH in first else {}
 
 
 def _text(path: Path) -> str:

@@ -163,7 +163,7 @@ def _key(base: Any, examples: Sequence[TrainingExample], job: TrainingJob) -> Ke
         data.update(f"{example.input_ids} {example.labels}\n".encode())
     recipe = job.recipe.model_dump(exclude={"checkpoint_minutes"})
     parts = {f"train.{name}": value for name, value in recipe.items()}
-    parts |= {f"model.{name}": value for name, value in job.model.model_dump().items()}
+    parts |= {f"model.{name}": value for name, value in job.model.model_dump(exclude={"strength"}).items()}
     libraries = (*LIBRARIES, "trl", *(("bitsandbytes",) if job.recipe.optim.endswith("8bit") else ()))
     parts |= {"training examples": data.hexdigest()} | weights_and_runtime(job.model, base, libraries)
     return Key.of(parts | (stage_dependencies(job.stage) if job.stage else {}))
