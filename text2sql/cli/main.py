@@ -29,6 +29,7 @@ VERBS = (
     Verb("bases", "list the carried bases and what of them is kept, or remove it", "text2sql.cli.bases"),
     Verb("holdout", "hold out training databases, to choose a recipe on them", "text2sql.cli.holdout"),
     Verb("results", "export, check and tabulate sets of results", "text2sql.cli.results"),
+    Verb("tradeoff", "run a trade-off curve's points, or draw it", "text2sql.cli.tradeoff"),
     Verb("changed", "say which committed results a run changed", "text2sql.cli.changed"),
     Verb("moved", "say which accuracies left the intervals that git has", "text2sql.cli.moved"),
     Verb("review", "print the pull request's comment", "text2sql.cli.review"),

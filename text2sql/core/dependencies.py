@@ -64,6 +64,13 @@ def stage_dependencies(name: str, pipeline: str | Path = PIPELINE, params: str |
     return found | {key: value_at(values, key) for key in stages[name].params}
 
 
+def code_of(*names: str, pipeline: str | Path = PIPELINE) -> dict[str, str]:
+    """Return {folder: digest} of the rooms of `text2sql/` that the stages of these names run, by the pipeline."""
+    stages = read_yaml(pipeline).get("stages", {})
+    deps = {dep for name in names for dep in stages[name].get("do", stages[name])["deps"]}
+    return {dep: digest_of_tree(dep) for dep in sorted(deps) if dep.startswith("text2sql/")}
+
+
 def value_at(mapping: Mapping, key: str) -> Any:
     """Return the value at a dotted `key`, or None if the key is not there."""
     value: Any = mapping

@@ -7,7 +7,7 @@ type or an impossible value is refused before anything slow starts.
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -77,11 +77,16 @@ _LINE = r"^[^\x00-\x1f]*[^\x00-\x20][^\x00-\x1f]*$"
 Text = Annotated[str, Field(pattern=_LINE, description="one line of text, not empty")]
 
 
-class _Section(BaseModel):
+Form = TypeVar("Form", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A mapping of a YAML file: its keys, and no others, each of its type."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class ModelParams(_Section):
+class ModelParams(Section):
     """Which base model, and how it is loaded."""
 
     base: Text
@@ -119,7 +124,7 @@ TemplateVariables = Annotated[
 ]
 
 
-class DataParams(_Section):
+class DataParams(Section):
     """Where the raw benchmarks lie, and how much of them is used."""
 
     spider: Text
@@ -129,7 +134,7 @@ class DataParams(_Section):
     failing_gold: Literal["refuse", "skip", "wrong"]  # what becomes of examples whose gold query fails
 
 
-class PromptParams(_Section):
+class PromptParams(Section):
     """What the prompt holds besides the question (the paper: nothing; its section III.D proposes the schema's name)."""
 
     schema_: Annotated[Literal["none", "name", "tables", "ddl"], Field(alias="schema")]
@@ -140,7 +145,7 @@ class PromptParams(_Section):
     template: TemplateVariables = {}
 
 
-class LoraParams(_Section):
+class LoraParams(Section):
     """The adapter's shape (the paper's Table I)."""
 
     r: Positive
@@ -153,7 +158,7 @@ class LoraParams(_Section):
     ]
 
 
-class TrainParams(_Section):
+class TrainParams(Section):
     """Model 1's recipe (the paper's Table I, first column)."""
 
     lr: LearningRate
@@ -173,7 +178,7 @@ class TrainParams(_Section):
 # What a further tuned model changes of Model 1's recipe, such as `train_m2` (the paper's Table I, second column).
 TrainChanges = create_model(
     "TrainChanges",
-    __base__=_Section,
+    __base__=Section,
     **{  # type: ignore[call-overload]
         name: (field.rebuild_annotation(), Field(default=None, description=field.description))
         for name, field in TrainParams.model_fields.items()
@@ -181,21 +186,21 @@ TrainChanges = create_model(
 )
 
 
-class ModelEntry(_Section):
+class ModelEntry(Section):
     """One model of the experiment: its title in reports, and the section that its recipe comes from."""
 
     title: Text
     recipe: Annotated[Text | None, Field(description="a section's name, such as train, or null for the base")] = None
 
 
-class GenerationParams(_Section):
+class GenerationParams(Section):
     """How answers are generated: greedily, always."""
 
     max_new_tokens: Positive
     batch_size: Positive
 
 
-class MmluParams(_Section):
+class MmluParams(Section):
     """Which questions of MMLU are asked."""
 
     subjects: Any  # checked by `text2sql.data.mmlu.subject_categories`
@@ -207,7 +212,7 @@ class MmluParams(_Section):
     chat_limit: Limit = None
 
 
-class ExecutionParams(_Section):
+class ExecutionParams(Section):
     """Limits on one query, the same for gold and predictions."""
 
     max_steps: Positive
@@ -216,7 +221,7 @@ class ExecutionParams(_Section):
     max_megabytes: Positive
 
 
-class CompareParams(_Section):
+class CompareParams(Section):
     """The limits that `python -m stages.compare --gate` holds a fine-tune to."""
 
     max_mmlu_loss_pts: NotNegative
@@ -227,7 +232,7 @@ class CompareParams(_Section):
     seed: Seed
 
 
-class Params(_Section):
+class Params(Section):
     """All of `params.yaml`. A section of changes, such as `train_m2`, is a field where `models` names it."""
 
     version: Literal[2]  # VERSION
@@ -299,7 +304,11 @@ def load_params(path: str | Path = "params.yaml", older: bool = False) -> Params
 
 def validate(value: dict, path: str | Path) -> Params:
     """Return the params that a mapping read from `path` holds. Raises UserError as `load_params` does."""
-    form = _form(value.get("models"))
+    return checked(_form(value.get("models")), value, path)
+
+
+def checked(form: type[Form], value: dict, path: str | Path) -> Form:
+    """Return the `form` that a mapping read from `path` holds. Raises UserError as `load_params` does."""
     try:
         return form.model_validate(value)
     except ValidationError as error:

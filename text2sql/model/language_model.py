@@ -25,11 +25,13 @@ class LanguageModel:
         adapter: str | Path | None = None,
         other_base: bool = False,
         template: Mapping[str, Any] = NO_VARIABLES,
+        load: Callable[[ModelParams], tuple[Any, Any]] = load_base,
     ) -> None:
         """Load `model`, and `adapter` (a folder in PEFT's format, safetensors only) on top of it.
 
         The adapter is scaled by `model.strength`.
         With `other_base`, also one that was trained on another base. `template` holds the chat template's variables.
+        `load` returns the base and its tokenizer.
 
         Raises UserError for an adapter or a base that does not load, and for a variable that the template does not
         have; RunError as `load_base` does.
@@ -39,7 +41,7 @@ class LanguageModel:
         self.halvings = 0  # how often memory ran out, and a batch was halved
         if adapter is not None:
             check_adapter(adapter)  # before the base, which may take minutes to load
-        self.model, self.tokenizer = load_base(model)
+        self.model, self.tokenizer = load(model)
         if adapter is not None:
             self.model, self.tokenizer = load_adapter(self.model, self.tokenizer, Path(adapter), model, other_base)
             scale_adapter(self.model, Path(adapter), model.strength)

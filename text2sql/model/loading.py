@@ -4,11 +4,13 @@ Weights load from safetensors only, and no code from the hub runs.
 """
 
 import contextlib
+import copy
 import importlib.util
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from text2sql.core.errors import RunError, UserError, did_you_mean
@@ -61,6 +63,27 @@ def load_base(model: ModelParams, max_seq_len: int = 2048) -> tuple[Any, Any]:
     return base, tokenizer
 
 
+class KeptBase:
+    """`load_base` for many uses of one base: loads it once, and returns a copy each time, in memory beside it.
+
+    With unsloth or in 4 bit it loads again each time: such models have parts that cannot be copied.
+    """
+
+    def __init__(self) -> None:
+        self._params: ModelParams | None = None
+        self._loaded: tuple[Any, Any] | None = None
+
+    def __call__(self, model: ModelParams, max_seq_len: int = 2048) -> tuple[Any, Any]:
+        """Return the base model and its tokenizer, to be changed at will. Raises as `load_base` does."""
+        if model.loader == "unsloth" or model.quantization != "none":
+            return load_base(model, max_seq_len)
+        wanted = model.model_copy(update={"strength": 1})
+        if wanted != self._params:
+            self._loaded = None  # before the next takes its memory
+            self._loaded, self._params = load_base(model, max_seq_len), wanted
+        return copy.deepcopy(self._loaded)  # type: ignore[return-value]
+
+
 def _set_padding_token(base: Any, tokenizer: Any) -> None:
     """Give `tokenizer` a padding token that has an embedding. Padding is masked, so that any special token serves."""
     embeddings = base.get_input_embeddings().weight.shape[0]
@@ -111,6 +134,14 @@ def _found(folder: Path) -> str:
     """Return what of the forms that are not read lies in `folder`, in words."""
     found = sorted(file for file in folder.iterdir() if file.suffix in SINGLE_FILES)
     return f", found {found[0].name} ({SINGLE_FILES[found[0].suffix]})" if found else ""
+
+
+def as_loaded(model: ModelParams) -> Any:
+    """Return an object with the `dtype` and the `device` that `model` will have on this machine, without loading it."""
+    import torch
+
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+    return SimpleNamespace(dtype=_dtype(model.dtype), device=device)
 
 
 def _dtype(name: str) -> Any:

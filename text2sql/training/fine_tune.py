@@ -4,13 +4,14 @@ import contextlib
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from text2sql.core.dependencies import Key, stage_dependencies
 from text2sql.core.errors import RunError, UserError, is_out_of_memory
+from text2sql.core.params import ModelParams
 from text2sql.core.processes import Processes
 from text2sql.core.startup import quick_imports
 from text2sql.core.timing import Stopwatch
@@ -45,13 +46,17 @@ class Training:
 
 
 def train_adapter(
-    job: TrainingJob, pairs: Sequence[tuple[list[dict], str]], checkpoints: Path = CHECKPOINTS
+    job: TrainingJob,
+    pairs: Sequence[tuple[list[dict], str]],
+    checkpoints: Path = CHECKPOINTS,
+    load: Callable[[ModelParams, int], tuple[Any, Any]] = load_base,
 ) -> Training | None:
     """Fine-tune the adapter of `job` on `pairs` of chat messages and reference answer.
 
-    Resumes from the last complete checkpoint of the same training, if any. Returns None in all processes but the main
-    one. Raises UserError for a recipe that this machine or number of processes cannot run, RunError when out of memory
-    or if the loss is no longer finite, and Interrupted after SIGTERM or the first Ctrl-C.
+    `load` returns the base and its tokenizer. Resumes from the last complete checkpoint of the same training, if any.
+    Returns None in all processes but the main one. Raises UserError for a recipe that this machine or number of
+    processes cannot run, RunError when out of memory or if the loss is no longer finite, and Interrupted after SIGTERM
+    or the first Ctrl-C.
     """
     recipe, processes = job.recipe, job.processes
     _check_launcher(job)
@@ -60,7 +65,7 @@ def train_adapter(
     if job.stage:
         check_base(job.model)
     fix_workspace()
-    base, tokenizer = load_base(job.model, recipe.max_seq_len)
+    base, tokenizer = load(job.model, recipe.max_seq_len)
     examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len, job.template)
     ids = [example.input_ids for example in examples]
     check_prompts(base, ids, 0, "train.max_seq_len or prompt.schema", "training examples")
@@ -166,7 +171,7 @@ def _key(base: Any, examples: Sequence[TrainingExample], job: TrainingJob) -> Ke
     parts |= {f"model.{name}": value for name, value in job.model.model_dump(exclude={"strength"}).items()}
     libraries = (*LIBRARIES, "trl", *(("bitsandbytes",) if job.recipe.optim.endswith("8bit") else ()))
     parts |= {"training examples": data.hexdigest()} | weights_and_runtime(job.model, base, libraries)
-    return Key.of(parts | (stage_dependencies(job.stage) if job.stage else {}))
+    return Key.of(parts | dict(job.inputs) | (stage_dependencies(job.stage) if job.stage else {}))
 
 
 def _latest_checkpoint(store: CheckpointStore, processes: Processes) -> Checkpoint | None:

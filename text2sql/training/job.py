@@ -14,7 +14,7 @@ class TrainingJob:
     """One adapter's training: its model's name (`m1`, `m2`), base, recipe, and the processes that share it.
 
     `stage` names its stage in dvc.yaml, if it is one: checkpoints then depend on the stage's inputs and code too.
-    `template` holds the chat template's variables.
+    `template` holds the chat template's variables, `inputs` what else checkpoints depend on, {name: any JSON value}.
     """
 
     name: str
@@ -23,6 +23,7 @@ class TrainingJob:
     processes: Processes = Processes()
     stage: str | None = None
     template: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def step_size(self) -> int:

@@ -1,0 +1,92 @@
+"""A trade-off curve: what each way of specialising gained on Spider and changed on MMLU, against the same base.
+
+Answers to the same questions in, numbers out: all differences are in points, and count up where a point is better.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from text2sql.comparison import significance
+from text2sql.comparison.compare import Bootstrap
+from text2sql.comparison.result import ACCURACY, SPIDER_MEASURES
+from text2sql.core.errors import UserError
+
+LETTERS = "ABCD"
+MEASURES = (*SPIDER_MEASURES, ACCURACY)  # of Spider, of Spider, of MMLU
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One run's answers, in the questions' order: which of Spider's are right, by either measure, and MMLU's letters.
+
+    `questions` names those asked, of both benchmarks.
+    """
+
+    questions: Sequence[Any]
+    spider: Mapping[str, Sequence[bool]]
+    letters: Sequence[str]
+    right_letters: Sequence[str]
+
+    def right(self, measure: str) -> list[bool]:
+        """Return which answers are right: Spider's by one of its two measures, or MMLU's."""
+        if measure in self.spider:
+            return list(self.spider[measure])
+        return [letter == right for letter, right in zip(self.letters, self.right_letters, strict=True)]
+
+
+def against_base(run: str, answers: Answers, base: Answers, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Return {measure: its paired difference}, the share of each letter, and that of the base's own choices kept.
+
+    A difference has `difference_pts`, its bootstrap interval `low_pts` and `high_pts`, `gained` and `lost` questions,
+    and the exact McNemar `p`. Raises UserError where the two were asked different questions.
+    """
+    if answers.questions != base.questions:
+        raise UserError(f"{run}: was asked other questions than the base; they are never drawn together")
+    total = len(answers.letters)
+    counts = Counter(answers.letters)
+    kept = sum(ours == theirs for ours, theirs in zip(answers.letters, base.letters, strict=True))
+    return {
+        "against_base": {measure: _difference(measure, answers, base, bootstrap) for measure in MEASURES},
+        "letters": {letter: round(counts[letter] / total, 6) for letter in LETTERS},
+        "base_choices_kept": round(kept / total, 6),
+    }
+
+
+def _difference(measure: str, answers: Answers, base: Answers, bootstrap: Bootstrap) -> dict[str, Any]:
+    right, against = answers.right(measure), base.right(measure)
+    gained, lost = significance.discordant(right, against)
+    total = len(right)
+    low, high = significance.paired_bootstrap_interval(gained, lost, total, bootstrap.bootstrap_samples, bootstrap.seed)
+    return {
+        "difference_pts": _points((gained - lost) / total),
+        "low_pts": _points(low),
+        "high_pts": _points(high),
+        "gained": gained,
+        "lost": lost,
+        "p": float(f"{significance.mcnemar_p(gained, lost):.4g}"),
+    }
+
+
+def _points(share: float) -> float:
+    return round(100 * share, 4) + 0.0  # never -0.0
+
+
+def adjust(differences: Sequence[dict[str, Any]]) -> None:
+    """Add to each difference `p_holm`: its p, adjusted by Holm's method for all of them being tested together."""
+    for difference, p in zip(differences, significance.holm([found["p"] for found in differences]), strict=True):
+        difference["p_holm"] = float(f"{p:.4g}")
+
+
+def pareto_front(places: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Return which of `places`, {name: (gain, change)}, no other beats in one without losing in the other.
+
+    By the points' estimates alone; in the order of their gains.
+    """
+    front = [
+        name
+        for name, (x, y) in places.items()
+        if not any(u >= x and v >= y and (u, v) != (x, y) for u, v in places.values())
+    ]
+    return sorted(front, key=lambda name: places[name])

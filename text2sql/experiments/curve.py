@@ -1,0 +1,98 @@
+"""The curve made of kept runs: `curve.json`, and the figure and table drawn from it."""
+
+from pathlib import Path
+from typing import Any
+
+from text2sql.comparison.curve import MEASURES, Answers, adjust, against_base, pareto_front
+from text2sql.comparison.result import ACCURACY, EXECUTION, OFFICIAL
+from text2sql.core.dependencies import Key
+from text2sql.core.errors import UserError
+from text2sql.core.files import write_json
+from text2sql.experiments.kept_runs import changed_since, read_answers, read_run
+from text2sql.experiments.points import Curve, Point, Run
+from text2sql.report.curve import JSON, draw
+
+
+def write_curve(curve: Curve, folder: Path, shared: Key) -> None:
+    """Write `curve.json`, `curve.svg` and `curve.md` of the runs that are kept in `folder` with the key `shared`.
+
+    Points that are not kept, or come from anything else, are named in it as missing. Nothing is written before the
+    base is there.
+    """
+    kept = {run.name: found for point in curve.points for run in point.runs if (found := _kept(folder, run, shared))}
+    base_run = curve.points[0].runs[0].name
+    if base_run not in kept:
+        return
+    base = read_answers(folder / base_run)
+    points = [_point(point, kept, folder, base, curve) for point in curve.points if point.runs[0].name in kept]
+    adjust([point["runs"][0]["against_base"][measure] for point in points[1:] for measure in MEASURES])
+    front = pareto_front({point["name"]: _place(point) for point in points})
+    first = kept[base_run]
+    write_json(
+        folder / JSON,
+        {
+            "name": curve.name,
+            "recipe": curve.recipe,
+            "base": first["base"],
+            "dtype": first["timings"]["spider"]["dtype"],
+            "device": first["timings"]["spider"]["gpu"] or first["timings"]["spider"]["device"],
+            "questions": {"spider": first["spider"]["total"], "mmlu": first["mmlu"]["total"]},
+            "gate": curve.params.compare.model_dump(include={"max_mmlu_loss_pts", "min_spider_gain_pts"}),
+            "points": [point | {"pareto": point["name"] in front} for point in points],
+            "missing": [run.name for point in curve.points for run in point.runs if run.name not in kept],
+            "made_of": dict(shared.parts),
+        },
+    )
+    draw(folder / JSON)
+
+
+def _kept(folder: Path, run: Run, shared: Key) -> dict[str, Any] | None:
+    found = read_run(folder / run.name)
+    if found is None or changed_since(found, shared, Key(found["own"])):
+        return None
+    return found
+
+
+def _point(point: Point, kept: dict[str, Any], folder: Path, base: Answers, curve: Curve) -> dict[str, Any]:
+    return {
+        "name": point.name,
+        "kind": _kind(point),
+        "adapter": point.adapter,
+        "changes": dict(point.changes),
+        "runs": [_run(run, kept[run.name], folder, base, curve) for run in point.runs if run.name in kept],
+    }
+
+
+def _kind(point: Point) -> str:
+    """Return how the point was made: base, strength (of another's adapter), lora or full."""
+    if not point.trains:
+        return "base"
+    return "strength" if point.adapter else "lora"
+
+
+def _run(run: Run, kept: dict[str, Any], folder: Path, base: Answers, curve: Curve) -> dict[str, Any]:
+    answers = read_answers(folder / run.name)
+    for measure, metrics in ((EXECUTION, "spider"), (OFFICIAL, "spider"), (ACCURACY, "mmlu")):
+        if round(sum(answers.right(measure)) / kept[metrics]["total"], 6) != kept[metrics][measure]:
+            raise UserError(f"{folder / run.name}: its answers do not give its {measure} on {metrics}; run it again")
+    return {
+        "seed": run.seed,
+        "spider": _with_interval(kept["spider"], EXECUTION) | _with_interval(kept["spider"], OFFICIAL),
+        "mmlu": _with_interval(kept["mmlu"], ACCURACY),
+        **against_base(run.name, answers, base, curve.params.compare),
+        "final_loss": (kept["training"] or {}).get("final_loss"),
+        "trained_parameters": (kept["training"] or {}).get("trainable_parameters", 0),
+        "seconds": {task: timing["seconds"] for task, timing in kept["timings"].items()},
+        "peak_memory_gb": {
+            task: timing["peak_gpu_memory_gb"] or timing["peak_memory_gb"] for task, timing in kept["timings"].items()
+        },
+    }
+
+
+def _with_interval(metrics: dict[str, Any], measure: str) -> dict[str, float]:
+    return {name: metrics[name] for name in (measure, f"{measure}_low", f"{measure}_high")}
+
+
+def _place(point: dict[str, Any]) -> tuple[float, float]:
+    differences = point["runs"][0]["against_base"]
+    return differences[EXECUTION]["difference_pts"], differences[ACCURACY]["difference_pts"]

@@ -1,0 +1,57 @@
+"""Finished runs of a curve, kept under `results/tradeoff/<curve>/<run>/`: figures, and every answer, compressed.
+
+    run.json              what the run is a digest of, its metrics, seconds and memory
+    predictions.jsonl.gz  its answers to Spider with their verdicts
+    choices.csv.gz        its letter for each question of MMLU
+
+A run appears whole or not at all. It is used again only where all that it depends on is the same.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from text2sql.comparison.curve import Answers
+from text2sql.comparison.result import SPIDER_MEASURES
+from text2sql.core.dependencies import Key
+from text2sql.core.files import atomic_directory, json_line, read_object, write_json
+from text2sql.report.set_files import CHOICES, read_choices, read_gzip, write_choices, write_gzip
+
+RUN = "run.json"
+PREDICTIONS = "predictions.jsonl.gz"
+LETTER = "chosen"  # the column of choices.csv.gz
+FIELDS = {"shared": dict, "own": dict, "spider": dict, "mmlu": dict, "timings": dict}
+
+
+def read_run(folder: Path) -> dict[str, Any] | None:
+    """Return the content of a kept run's run.json, or None where there is none. Raises UserError for a damaged one."""
+    return read_object(folder / RUN, FIELDS) if (folder / RUN).is_file() else None
+
+
+def changed_since(kept: Mapping[str, Any], shared: Key, own: Key) -> list[str]:
+    """Return what of the kept run's code, data, base, machine or recipe is not as these keys have it."""
+    return [*shared.changed_from(Key(kept["shared"])), *own.changed_from(Key(kept["own"]))]
+
+
+def keep_run(folder: Path, run: Mapping[str, Any], predictions: Sequence[dict], choices: Path) -> None:
+    """Write a run: `run` has `FIELDS`; `choices` is a file in the form of `data/verdicts/mmlu/<model>.jsonl`."""
+    with atomic_directory(folder) as temporary:
+        write_json(temporary / RUN, run)
+        write_gzip(temporary / PREDICTIONS, "".join(map(json_line, predictions)).encode())
+        write_choices(temporary / CHOICES, {LETTER: choices})
+
+
+def read_answers(folder: Path) -> Answers:
+    """Return the answers of a kept run. Raises UserError where a file is missing or damaged."""
+    predictions = [json.loads(line) for line in read_gzip(folder / PREDICTIONS).decode().splitlines()]
+    lines = read_choices(folder / CHOICES, [LETTER])
+    return Answers(
+        questions=[
+            *((line["index"], line["db_id"]) for line in predictions),
+            *((line["subject"], line["index"]) for line in lines),
+        ],
+        spider={measure: [line[measure] for line in predictions] for measure in SPIDER_MEASURES},
+        letters=[line[LETTER] for line in lines],
+        right_letters=[line["answer"] for line in lines],
+    )

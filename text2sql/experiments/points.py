@@ -1,0 +1,194 @@
+"""A points file: the points of a trade-off curve, each one way of specialising the base of one recipe.
+
+recipe: qwen05-ddl                    # a name in recipes/, or a params file: what all points share
+params: {mmlu.subjects: all}          # of it, changed for all points
+seeds: [3407]                         # each trained point is trained with each; default: the recipe's own
+points:
+  - {name: base, base: true}          # the first: the base alone, which the others are held against
+  - {name: lr-1e-3, params: {train.lr: 1e-3}}
+  - {name: lr-1e-3-half, adapter: lr-1e-3, strength: 0.5}    # another point's adapter, scaled; no training
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from text2sql.core.errors import UserError, did_you_mean
+from text2sql.core.files import read_yaml
+from text2sql.core.params import Params, Section, Seed, Strength, Text, changed, checked, load_params
+from text2sql.core.recipes import find_recipe
+from text2sql.data.mmlu import subject_categories
+from text2sql.model.bases import check_base
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="small letters, digits, `.`, `_` and `-`")]
+Changes = Annotated[dict[str, Any], Field(description="a mapping of params, such as {train.lr: 1e-3}")]
+Seeds = Annotated[list[Seed], Field(min_length=1, description="a list of whole numbers from 0 to 2**32 - 1")]
+# What a point may change. All else is shared: points that differ in it could not be drawn together.
+OF_A_POINT = ("train.", "prompt.")
+OF_THE_BASE = ("prompt.",)
+
+
+class PointEntry(Section):
+    """One point, as the file has it."""
+
+    name: Name
+    base: bool = False
+    params: Changes = {}
+    adapter: Annotated[str | None, Field(description="another point's name")] = None
+    strength: Strength = 1
+    seeds: Seeds | None = None
+
+
+class CurveFile(Section):
+    """A whole points file."""
+
+    recipe: Text
+    params: Changes = {}
+    seeds: Seeds | None = None
+    points: Annotated[list[Any], Field(min_length=1, description="a list of points, the base alone first")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One evaluation: a point with one seed, or without any where nothing is trained.
+
+    `params` are those that it is trained and evaluated with.
+    """
+
+    name: str  # of its folder
+    point: str
+    seed: int | None
+    params: Params
+    trained_as: str | None = None  # the name of the run that its adapter is trained for; None for the base
+
+    @property
+    def trains(self) -> bool:
+        """Whether it has an adapter."""
+        return self.trained_as is not None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One way of specialising the base. `adapter`: the point whose adapter it takes; `changes`: what it changes."""
+
+    name: str
+    params: Params
+    trains: bool
+    adapter: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """Its runs, the first seed's first; the base has one."""
+        if not self.trains:
+            return (Run(self.name, self.name, None, self.params),)
+        return tuple(self._run(seed) for seed in self.seeds)
+
+    def _run(self, seed: int) -> Run:
+        params = changed(self.params, {"train.seed": seed}, self.name)
+        return Run(f"{self.name}@{seed}", self.name, seed, params, f"{self.adapter or self.name}@{seed}")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The points of one file, with what they share; `name` is the file's."""
+
+    name: str
+    file: Path
+    recipe: str
+    params: Params
+    points: tuple[Point, ...]
+
+
+def read_points(path: Path, places: Mapping[str, str] | None = None) -> Curve:
+    """Return the curve of a points file; `places` are params that say where this machine has the benchmarks.
+
+    Raises UserError for a file that is not right: a param that is unknown or not a point's to change, a point that
+    repeats another, an adapter of no point.
+    """
+    value = checked(CurveFile, read_yaml(path), path)
+    recipe = find_recipe(value.recipe)
+    params = changed(load_params(recipe), {**value.params, **(places or {})}, f"{path}: params")
+    subject_categories(params.mmlu.subjects)
+    check_base(params.model)
+    points: dict[str, Point] = {}
+    for number, entry in enumerate(value.points, start=1):
+        if not isinstance(entry, dict):
+            raise UserError(f"{path}: point {number}: got {entry!r:.40}, takes a mapping of name, params and the like")
+        place = f"{path}: point {entry.get('name', number)}"
+        found = checked(PointEntry, entry, place)
+        if found.name in points:
+            raise UserError(f"{place}: there is another of this name")
+        points[found.name] = _point(found, params, value.seeds, points, place)
+    _check_together(path, tuple(points.values()))
+    return Curve(path.stem, path, value.recipe, params, tuple(points.values()))
+
+
+def _point(
+    entry: PointEntry, shared: Params, seeds: list[int] | None, before: Mapping[str, Point], place: str
+) -> Point:
+    if entry.base:
+        if entry.adapter or entry.strength != 1 or entry.seeds:
+            raise UserError(f"{place}: is the base alone, which has no adapter, strength or seeds")
+        return Point(entry.name, _changed(entry, shared, OF_THE_BASE, place), False, changes=entry.params)
+    if entry.adapter is not None:
+        return _scaled(entry, before, place)
+    params = _changed(entry, shared, OF_A_POINT, place)
+    own = tuple(entry.seeds or seeds or [params.train.seed])
+    if len(set(own)) < len(own):
+        raise UserError(f"{place}: seeds: got {list(own)}, takes each once")
+    return Point(entry.name, params, True, changes=entry.params, seeds=own)
+
+
+def _changed(entry: PointEntry, shared: Params, sections: tuple[str, ...], place: str) -> Params:
+    for key in entry.params:
+        if key == "train.seed":
+            raise UserError(f"{place}: train.seed: takes its place under seeds")
+        if key == "model.strength":
+            raise UserError(f"{place}: model.strength: takes its place under strength")
+        if not key.startswith(sections) and key.partition(".")[0] in type(shared).model_fields:
+            whose = " and ".join(name.rstrip(".") for name in sections)
+            raise UserError(f"{place}: {key}: this point may change {whose}; what all points share stands under params")
+    return changed(shared, {**entry.params, "model.strength": entry.strength}, place)
+
+
+def _scaled(entry: PointEntry, before: Mapping[str, Point], place: str) -> Point:
+    """Return the point of another's adapter, whose first seed is taken unless seeds are named."""
+    of = before.get(entry.adapter or "")
+    if of is None or not of.trains or of.adapter is not None:
+        trained = [name for name, point in before.items() if point.trains and point.adapter is None]
+        raise UserError(
+            f"{place}: adapter: got {entry.adapter!r}{did_you_mean(str(entry.adapter), trained)}, takes a trained "
+            f"point that stands before it: {', '.join(trained) or 'there is none'}"
+        )
+    if entry.params:
+        raise UserError(f"{place}: {', '.join(entry.params)}: an adapter of another point takes a strength alone")
+    seeds = tuple(entry.seeds or of.seeds[:1])
+    if not set(seeds) <= set(of.seeds):
+        raise UserError(f"{place}: seeds: got {list(seeds)}, takes some of {of.name}'s: {list(of.seeds)}")
+    params = changed(of.params, {"model.strength": entry.strength}, place)
+    return Point(entry.name, params, True, of.name, {**of.changes, "strength": entry.strength}, seeds)
+
+
+def _check_together(path: Path, points: tuple[Point, ...]) -> None:
+    """Raise UserError unless the first point is the base as the recipe has it, and no point repeats another."""
+    if points[0].trains or points[0].changes:
+        raise UserError(f"{path}: point {points[0].name}: is the first, which is the base alone: {{base: true}}")
+    seen: dict[str, str] = {}
+    for point in points:
+        for what in _effects(point):
+            if what in seen:
+                raise UserError(f"{path}: point {point.name}: repeats {seen[what]}: nothing that it changes differs")
+            seen[what] = point.name
+
+
+def _effects(point: Point) -> Iterator[str]:
+    for run in point.runs:
+        params = run.params
+        recipe = params.train.model_dump_json(exclude={"checkpoint_minutes"}) if run.trains else "base"
+        strength = params.model.strength if run.trains else 1
+        yield f"{recipe} {params.prompt.model_dump_json()} {strength:g}"

@@ -1,0 +1,116 @@
+"""A trade-off curve's table and figure, made of its `curve.json` alone; `text2sql tradeoff --draw NAME` makes them.
+
+`curve_table` and `curve_figure.figure` are what README and the report show of a curve.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from text2sql.comparison.result import ACCURACY, EXECUTION, OFFICIAL
+from text2sql.core.files import read_object, write_text
+from text2sql.report.curve_figure import figure
+from text2sql.report.markdown_text import DASH, bullets, table
+from text2sql.report.numbers import (
+    count,
+    gigabytes,
+    in_percent,
+    interval,
+    minutes,
+    number,
+    p_equation,
+    p_value,
+    points,
+)
+from text2sql.report.result_sets import RESULTS
+
+CURVES = RESULTS / "tradeoff"
+JSON, FIGURE, TABLE = "curve.json", "curve.svg", "curve.md"
+FIELDS = {
+    "name": str, "recipe": str, "base": dict, "questions": dict, "gate": dict, "points": list, "missing": list,
+    "made_of": dict,
+}  # fmt: skip
+
+
+def draw(path: Path) -> Path:
+    """Write figure and table beside the curve.json at `path`; return the folder. Raises UserError if it is wrong."""
+    curve = read_curve(path)
+    write_text(path.with_name(FIGURE), figure(curve))
+    write_text(path.with_name(TABLE), f"# Trade-off curve {curve['name']}\n\n{curve_table(curve)}\n")
+    return path.parent
+
+
+def read_curve(path: Path) -> dict[str, Any]:
+    """Return the content of a curve.json. Raises UserError where it is missing or holds something else."""
+    return read_object(path, FIELDS)
+
+
+def curve_table(curve: Mapping[str, Any]) -> str:
+    """Return the points as a Markdown table, a row each, and what has to be known to read it."""
+    headings = [
+        "Point", "Changes", "Spider", "Official", "Gain", "MMLU", "Change", "Seeds", "A / B / C / D", "As Base",
+        "Minutes", "GB", "Front",
+    ]  # fmt: skip
+    return f"{table(headings, map(_row, curve['points']))}\n\n{bullets(_notes(curve))}"
+
+
+def _row(point: Mapping[str, Any]) -> list[str]:
+    run = point["runs"][0]
+    is_base = point["kind"] == "base" and not point["changes"]
+    return [
+        point["name"],
+        ", ".join(f"{key} {number(value)}" for key, value in point["changes"].items()) or DASH,
+        in_percent(run["spider"][EXECUTION]),
+        in_percent(run["spider"][OFFICIAL]),
+        DASH if is_base else _difference(run["against_base"][EXECUTION]),
+        in_percent(run["mmlu"][ACCURACY]),
+        DASH if is_base else _difference(run["against_base"][ACCURACY]),
+        _seeds(point["runs"]),
+        " / ".join(in_percent(share, 0) for share in run["letters"].values()),
+        in_percent(run["base_choices_kept"], 1),
+        " + ".join(minutes(seconds, 1) for seconds in run["seconds"].values()),
+        gigabytes(max(run["peak_memory_gb"].values())),
+        "yes" if point["pareto"] else "",
+    ]
+
+
+def _difference(found: Mapping[str, Any]) -> str:
+    bounds = interval(points(found["low_pts"]), points(found["high_pts"]))
+    return (
+        f"{points(found['difference_pts'])} ({bounds}), {p_equation(found['p'])}, adjusted {p_value(found['p_holm'])}"
+    )
+
+
+def _seeds(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return how many seeds there are, with the least and the greatest gain and change where there are several."""
+    if runs[0]["seed"] is None:
+        return DASH
+    if len(runs) == 1:
+        return "1"
+    spreads = []
+    for measure in (EXECUTION, ACCURACY):
+        values = [run["against_base"][measure]["difference_pts"] for run in runs]
+        spreads.append(interval(points(min(values)), points(max(values))))
+    return f"{len(runs)}: {'; '.join(spreads)}"
+
+
+def _notes(curve: Mapping[str, Any]) -> list[str]:
+    asked, gate = curve["questions"], curve["gate"]
+    lines = [
+        f"Base {curve['base']['name']}, recipe {curve['recipe']}, {curve['dtype']} on {curve['device']}; "
+        f"{count(asked['spider'])} questions of Spider, {count(asked['mmlu'])} of MMLU, the same for all points.",
+        "Spider, Official, MMLU: accuracy in percent. Gain and Change: points against the first point, the base, with "
+        "a paired bootstrap 95 % interval, the exact McNemar p, and that p adjusted by Holm's method for all points "
+        "and both of Spider's accuracies. Where a point has several seeds, the first is shown.",
+        "Seeds: how many, and the least and the greatest gain on Spider and change on MMLU among them.",
+        "A / B / C / D: percent of MMLU's questions that got each letter. As Base: percent of its choices that are the "
+        "base's own.",
+        "Minutes: of training (none for the base; that of the adapter for a strength), Spider's answers and MMLU's. "
+        "GB: the greatest peak of memory among them.",
+        "Front: no other point gains more on Spider without losing more on MMLU, by the estimates alone. The gate "
+        f"wants a gain of at least {gate['min_spider_gain_pts']:g} and a loss of at most "
+        f"{gate['max_mmlu_loss_pts']:g} points.",
+    ]
+    if curve["missing"]:
+        lines.append(f"Not run yet: {', '.join(curve['missing'])}.")
+    return lines
