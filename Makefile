@@ -8,6 +8,7 @@ PYTHON ?= python3
 RECIPE ?=
 BASE ?= main
 LR ?=
+POINTS ?=
 COPY ?=
 # PyTorch's build: empty for the package index's own; or cpu, cu130, … for that of PyTorch's index.
 TORCH_BUILD ?=
@@ -38,11 +39,12 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 locked = $(VENV)/bin/uv --system-certs pip install -q --python $(VENV)/bin/python --compile-bytecode --no-deps --require-hashes -r $(1) \
 	|| $(PIP) install -q --no-deps --require-hashes -r $(1)
 
-.PHONY: help install repro sweep check lint types layers workflows test test-long coverage evaluation review moved bench lock
+.PHONY: help install repro sweep tradeoff check lint types layers workflows test test-long coverage evaluation review moved bench lock
 
 help:
 	@sed -n 's/^# //p' Makefile
 	@echo 'make sweep LR="5e-4 1e-3"   an experiment a learning rate of Model 1, one after the other, then compared'
+	@echo "make tradeoff POINTS=tradeoff/qwen05.yaml   what ways of specialising gain and cost: docs/tradeoff.md"
 	@echo "make evaluation          the paper's pytest matrix over predictions on disk, with an HTML report"
 	@echo "make review BASE=main    the pull request's comment: params, metrics and verdicts against BASE"
 	@echo "make test-long           the tests that take long; make test LONG=1: those and all others, in one go"
@@ -89,6 +91,12 @@ sweep: $(INSTALLED)
 	@dvc exp show --md --hide-failed \
 		--sort-by metrics/compare.json:spider_execution_accuracy_m1 --sort-order desc --drop '.*' \
 		--keep 'Experiment|train\.lr|spider_execution_accuracy_m1$$|(spider_p_holm|mmlu_loss_pts)_m1$$'
+
+# Needs no DVC; on a GPU machine, the packages of requirements/gpu.txt only where its recipe asks for them.
+tradeoff: $(INSTALLED)
+	@test -n '$(strip $(POINTS))' || \
+		{ echo 'error: POINTS: is empty; wanted a points file, as in make tradeoff POINTS=tradeoff/qwen05.yaml' >&2; exit 2; }
+	text2sql tradeoff $(POINTS)
 
 check: lint types layers workflows
 

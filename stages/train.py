@@ -1,4 +1,4 @@
-"""Fine-tune one model's adapter.
+"""Fine-tune one model: its adapter, or all of its weights.
 
 python -m stages.train m1
 """
@@ -30,7 +30,6 @@ def main(arguments: Sequence[str]) -> int | None:
 def train(name: str, params: Params) -> None:
     """Train and publish; the main process alone publishes."""
     from text2sql.core.processes import current_processes
-    from text2sql.model.adapters import save_adapter
     from text2sql.model.model_card import model_card
     from text2sql.model.run_key import as_measured
     from text2sql.prompts.messages import load_few_shot
@@ -50,7 +49,7 @@ def train(name: str, params: Params) -> None:
     metrics = training.metrics
     loaded = as_measured(params.model, training.model)
     training.stopwatch.write(TIMINGS / f"{stage}.json", "train", name, metrics["examples"], metrics["tokens"], loaded)
-    save_adapter(training.model, MODELS / name, params.model, model_card(name, params, metrics))
+    training.save(MODELS / name, model_card(name, params, metrics))
     write_text(METRICS / f"train/{name}_loss.csv", loss_curve_csv(training.loss_curve))
     write_json(METRICS / f"train/{name}.json", metrics)
     training.checkpoints.remove()

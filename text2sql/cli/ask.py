@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(prog="text2sql ask", description=__doc__.splitlines()[0])
     parser.add_argument("question", nargs="?", help="without it, an interactive prompt")
     parser.add_argument("--db", required=True, type=Path, help="the SQLite database asked about")
-    parser.add_argument("--model", type=Path, help="an adapter's folder, such as models/m1 (default: the base model)")
+    parser.add_argument("--model", type=Path, help="a tuned model's folder, such as models/m1 (default: the base)")
     parser.add_argument("--other-base", action="store_true", help="load an adapter that was trained on another base")
     parser.add_argument("--strength", type=float, help="scale what the adapter changes: 0.5 is half of it")
     parser.add_argument("--params", type=Path, help="default: the adapter's own params.yaml, or that of this folder")

@@ -161,6 +161,7 @@ class LoraParams(Section):
 class TrainParams(Section):
     """Model 1's recipe (the paper's Table I, first column)."""
 
+    method: Literal["lora", "full"] = "lora"  # an adapter, or all weights
     lr: LearningRate
     epochs: Above0
     batch_size: Positive

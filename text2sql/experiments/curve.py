@@ -67,7 +67,7 @@ def _kind(point: Point) -> str:
     """Return how the point was made: base, strength (of another's adapter), lora or full."""
     if not point.trains:
         return "base"
-    return "strength" if point.adapter else "lora"
+    return "strength" if point.adapter else point.params.train.method
 
 
 def _run(run: Run, kept: dict[str, Any], folder: Path, base: Answers, curve: Curve) -> dict[str, Any]:

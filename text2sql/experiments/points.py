@@ -165,6 +165,8 @@ def _scaled(entry: PointEntry, before: Mapping[str, Point], place: str) -> Point
             f"{place}: adapter: got {entry.adapter!r}{did_you_mean(str(entry.adapter), trained)}, takes a trained "
             f"point that stands before it: {', '.join(trained) or 'there is none'}"
         )
+    if of.params.train.method == "full":
+        raise UserError(f"{place}: adapter: {of.name} has none: it trains all weights, which no factor scales")
     if entry.params:
         raise UserError(f"{place}: {', '.join(entry.params)}: an adapter of another point takes a strength alone")
     seeds = tuple(entry.seeds or of.seeds[:1])

@@ -25,7 +25,6 @@ from text2sql.experiments.curve import write_curve
 from text2sql.experiments.inputs import own_key, prepared, shared_key
 from text2sql.experiments.kept_runs import changed_since, keep_run, read_run
 from text2sql.experiments.points import Curve, Run
-from text2sql.model.adapters import save_adapter
 from text2sql.model.base_identity import base_identity
 from text2sql.model.language_model import LanguageModel
 from text2sql.model.loading import KeptBase, check_hardware
@@ -54,7 +53,9 @@ def run_curve(curve: Curve, only: Sequence[str] = (), replace: bool = False) -> 
     fix_workspace()  # before anything is computed on a GPU, as training wants it
     check_hardware(curve.params.model, curve.params.train.optim)
     folder = CURVES / curve.name
-    runs = [run for point in curve.points for run in point.runs]
+    # Further seeds last: a curve that is cut short has its points all the same.
+    runs = [point.runs[0] for point in curve.points]
+    runs += [run for point in curve.points for run in point.runs[1:]]
     if not replace:
         _refuse_another_base(folder, runs, curve)
     runner = _Runner(curve, folder)
@@ -163,7 +164,7 @@ class _Runner:
         assert training is not None  # one process trains
         metrics = training.metrics
         timing = self._time(training.stopwatch, "train", run, metrics["examples"], metrics["tokens"], training.model)
-        save_adapter(training.model, folder, params.model, model_card(_trained_model(params), params, metrics))
+        training.save(folder, model_card(_trained_model(params), params, metrics))
         write_json(about, {"metrics": metrics, "timing": timing})
         training.checkpoints.remove()
         del training

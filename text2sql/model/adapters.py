@@ -7,7 +7,7 @@ round a small adapter away.
 import contextlib
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,8 @@ def without_needless_casts(model: Any) -> Any:
 
     Autocast would cast them back at once: the same products, with less memory and fewer kernels.
     """
-    if model.device.type != "cuda":
-        return contextlib.nullcontext()  # no autocast on a CPU
+    if model.device.type != "cuda" or not hasattr(model, "peft_config"):
+        return contextlib.nullcontext()  # no autocast on a CPU, no adapter where all weights are trained
     from peft.helpers import disable_input_dtype_casting
 
     return disable_input_dtype_casting(model)
@@ -262,27 +262,33 @@ def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -
     The folder then holds `adapter_model.safetensors`, `adapter_config.json` and `README.md` (the text `card`), and
     nothing else. Equal weights give equal bytes. Raises RunError if the disk is full.
     """
+    with disk_errors(folder, "adapter"), atomic_directory(folder) as temporary:
+        model.save_pretrained(temporary, state_dict=adapter_on_cpu(model), save_embedding_layers=False)
+        config_file = temporary / CONFIG
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        # The base that was measured, by what anyone can look up, not by its path on this machine.
+        identity = base_identity(base)
+        config["base_model_name_or_path"] = identity.name
+        config["revision"] = identity.revision
+        config["auto_mapping"] = {RECORD: identity.known()}
+        # PEFT keeps a set, whose order differs between runs.
+        config["target_modules"] = sorted(config["target_modules"])
+        config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (temporary / "README.md").write_text(card, encoding="utf-8")
+        for path in temporary.iterdir():
+            path.chmod(0o644)  # safetensors makes its file readable by its owner only
+
+
+@contextlib.contextmanager
+def disk_errors(folder: str | Path, what: str) -> Iterator[None]:
+    """Turn what writing weights raises where the disk is full into a RunError of one line."""
     from safetensors import SafetensorError
 
     try:
-        with atomic_directory(folder) as temporary:
-            model.save_pretrained(temporary, state_dict=adapter_on_cpu(model), save_embedding_layers=False)
-            config_file = temporary / CONFIG
-            config = json.loads(config_file.read_text(encoding="utf-8"))
-            # The base that was measured, by what anyone can look up, not by its path on this machine.
-            identity = base_identity(base)
-            config["base_model_name_or_path"] = identity.name
-            config["revision"] = identity.revision
-            config["auto_mapping"] = {RECORD: identity.known()}
-            # PEFT keeps a set, whose order differs between runs.
-            config["target_modules"] = sorted(config["target_modules"])
-            config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-            (temporary / "README.md").write_text(card, encoding="utf-8")
-            for path in temporary.iterdir():
-                path.chmod(0o644)  # safetensors makes its file readable by its owner only
+        yield
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        raise RunError(f"{folder}: not enough disk space for the adapter") from None
+        raise RunError(f"{folder}: not enough disk space for the {what}") from None
     except SafetensorError as error:
-        raise RunError(f"{folder}: cannot write the adapter; is there disk space enough? ({error})") from None
+        raise RunError(f"{folder}: cannot write the {what}; is there disk space enough? ({error})") from None

@@ -13,6 +13,7 @@ from text2sql.core.params import ModelParams
 from text2sql.model.adapters import cast_adapter_to_base, check_adapter, load_adapter, scale_adapter
 from text2sql.model.context import check_embeddings, check_prompts, context_of
 from text2sql.model.loading import load_base
+from text2sql.model.whole_model import is_whole, whole_params
 from text2sql.prompts.chat import NO_VARIABLES, assistant_turn, chat_text, check_variables
 
 
@@ -29,7 +30,7 @@ class LanguageModel:
     ) -> None:
         """Load `model`, and `adapter` (a folder in PEFT's format, safetensors only) on top of it.
 
-        The adapter is scaled by `model.strength`.
+        The adapter is scaled by `model.strength`. A folder with a whole model takes the place of both.
         With `other_base`, also one that was trained on another base. `template` holds the chat template's variables.
         `load` returns the base and its tokenizer.
 
@@ -39,6 +40,8 @@ class LanguageModel:
         self._loader, self._template = model.loader, template
         self.strength = 1.0 if adapter is None else model.strength  # what the adapter is scaled by
         self.halvings = 0  # how often memory ran out, and a batch was halved
+        if adapter is not None and is_whole(adapter):
+            model, adapter, load = whole_params(adapter, model), None, load_base
         if adapter is not None:
             check_adapter(adapter)  # before the base, which may take minutes to load
         self.model, self.tokenizer = load(model)

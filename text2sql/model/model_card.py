@@ -1,4 +1,4 @@
-"""The model card of an adapter: what it is, how it was trained, and what it is not."""
+"""The model card of an adapter or a whole model: what it is, how it was trained, and what it is not."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ LICENSES = {"smollm2": "apache-2.0", "llama-3.2": "llama3.2", "llama-3.1": "llam
 
 
 def model_card(name: str, params: Params, metrics: dict) -> str:
-    """Return the README of the adapter `name`: base, data, recipe, training metrics, limits."""
+    """Return the README of the tuned model `name`: base, data, recipe, training metrics, limits."""
     recipe = params.train_for(name)
     lora = recipe.lora
     title = params.models[name].title
@@ -34,9 +34,12 @@ def model_card(name: str, params: Params, metrics: dict) -> str:
         "loss of the last step": f"{metrics['final_loss']:.4f}",
         "mean loss": f"{metrics['mean_loss']:.4f}",
     }
+    whole = recipe.method == "full"
+    if whole:
+        del rows["LoRA"]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    return f"""{_front_matter(params.model)}
-# {title}: a LoRA adapter for text-to-SQL
+    return f"""{_front_matter(params.model, whole)}
+# {title}: {"a whole model" if whole else "a LoRA adapter"} for text-to-SQL
 
 A fine-tune of {_base_in_words(params.model)} that answers a question about a database with one SQLite query.
 {_other_models(params.model)}
@@ -53,10 +56,7 @@ and its end token alone.
 
 ## How to use it
 
-Load it unmerged on its base: a merge into 4-bit weights would round a small adapter away.
-
-    from peft import PeftModel
-    model = PeftModel.from_pretrained(base, "models/{name}")
+{(_USE_WHOLE if whole else _USE_ADAPTER).format(name=name)}
 
 ## Limits
 
@@ -66,8 +66,19 @@ knowledge stands in the experiment's report, beside what it gains.
 """
 
 
-def _front_matter(model: ModelParams) -> str:
-    lines = ["library_name: peft", "pipeline_tag: text-generation", "tags: [text-to-sql, lora]"]
+_USE_ADAPTER = """Load it unmerged on its base: a merge into 4-bit weights would round a small adapter away.
+
+    from peft import PeftModel
+    model = PeftModel.from_pretrained(base, "models/{name}")"""
+_USE_WHOLE = """All weights of the base were trained: it needs no base beside it.
+
+    from transformers import AutoModelForCausalLM
+    model = AutoModelForCausalLM.from_pretrained("models/{name}")"""
+
+
+def _front_matter(model: ModelParams, whole: bool) -> str:
+    library, kind = ("transformers", "") if whole else ("peft", ", lora")
+    lines = [f"library_name: {library}", "pipeline_tag: text-generation", f"tags: [text-to-sql{kind}]"]
     if not is_local(model.base):  # a local folder would mean nothing to others
         lines.append(f"base_model: {base_identity(model).name}")
     if model.base in CARRIED:

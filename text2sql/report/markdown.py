@@ -110,6 +110,8 @@ def _recipe(run: Run, model: str) -> dict[str, str]:
         "optim": recipe.optim,
         "seed": recipe.seed,
     }
+    if recipe.method == "full":
+        values |= {key: DASH for key in values if key.startswith("lora.")} | {"lora.target_modules": "all weights"}
     timing, training = run.timings.get(f"train_{model}"), run.training.get(model)
     return _formatted(values) | {
         "training time": f"{minutes(timing['seconds'])} minutes" if timing else DASH,

@@ -13,6 +13,7 @@ from text2sql.core.errors import UserError
 from text2sql.core.files import atomic_directory, read_json, write_text
 from text2sql.core.params import load_params
 from text2sql.model.adapters import CONFIG, WEIGHTS, check_adapter
+from text2sql.model.whole_model import is_whole
 from text2sql.report import lock
 from text2sql.report.numbers import count, percent
 from text2sql.report.result_sets import MMLU_ALL, RESULTS
@@ -33,6 +34,8 @@ def export_adapter(name: str, replace: bool = False) -> str:
         raise UserError(f"{target}: is there already; --replace puts this adapter in its place")
     if not whole.is_dir():
         raise UserError(f"{whole}: no such set; export the run first, then its adapter")
+    if is_whole(SOURCE):
+        raise UserError(f"{SOURCE}: is a whole model (train.method: full), and no adapter: too large to keep in git")
     check_adapter(SOURCE)
     if lock.md5(SOURCE) != lock.written(lock.read_stages(whole / "dvc.lock")).get(SOURCE.as_posix(), ("", ""))[1]:
         raise UserError(f"{SOURCE}: is not the adapter of {whole}; `dvc checkout`, or export the run again")

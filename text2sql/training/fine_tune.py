@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of a LoRA adapter: resumable, and the same result on any number of processes."""
+"""Supervised fine-tuning of an adapter or of all weights: resumable, and the same on any number of processes."""
 
 import contextlib
 import hashlib
@@ -15,11 +15,12 @@ from text2sql.core.params import ModelParams
 from text2sql.core.processes import Processes
 from text2sql.core.startup import quick_imports
 from text2sql.core.timing import Stopwatch
-from text2sql.model.adapters import add_adapter, without_needless_casts
+from text2sql.model.adapters import add_adapter, save_adapter, without_needless_casts
 from text2sql.model.bases import check_base
 from text2sql.model.context import check_prompts
 from text2sql.model.loading import check_hardware, load_base
 from text2sql.model.run_key import LIBRARIES, weights_and_runtime
+from text2sql.model.whole_model import how_loaded, save_whole, train_all
 from text2sql.training.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
 from text2sql.training.examples import TrainingExample, encode
 from text2sql.training.job import TrainingJob
@@ -36,13 +37,26 @@ class Interrupted(RunError):
 
 @dataclass
 class Training:
-    """A finished training: the model with its adapter, and its measurements."""
+    """A finished training: the model, with its adapter or trained whole, and its measurements."""
 
     model: Any
     metrics: dict
     loss_curve: list[dict] = field(repr=False)
     stopwatch: Stopwatch
     checkpoints: CheckpointStore
+    job: TrainingJob
+    tokenizer: Any = field(repr=False)
+    loaded: Any = field(repr=False)  # how the base was, see `how_loaded`
+
+    def save(self, folder: str | Path, card: str) -> None:
+        """Write the adapter, or the whole model, to `folder`, with `card` as its README.
+
+        Raises RunError if the disk is full.
+        """
+        if self.job.trains_all:
+            save_whole(self.model, self.tokenizer, folder, self.loaded, card)
+        else:
+            save_adapter(self.model, folder, self.job.model, card)
 
 
 def train_adapter(
@@ -51,7 +65,7 @@ def train_adapter(
     checkpoints: Path = CHECKPOINTS,
     load: Callable[[ModelParams, int], tuple[Any, Any]] = load_base,
 ) -> Training | None:
-    """Fine-tune the adapter of `job` on `pairs` of chat messages and reference answer.
+    """Fine-tune the adapter of `job`, or all weights of its base, on `pairs` of chat messages and reference answer.
 
     `load` returns the base and its tokenizer. Resumes from the last complete checkpoint of the same training, if any.
     Returns None in all processes but the main one. Raises UserError for a recipe that this machine or number of
@@ -61,11 +75,13 @@ def train_adapter(
     recipe, processes = job.recipe, job.processes
     _check_launcher(job)
     check_hardware(job.model, recipe.optim)
+    job.check_method()
     job.check_step_size()  # before the base is loaded
     if job.stage:
         check_base(job.model)
     fix_workspace()
     base, tokenizer = load(job.model, recipe.max_seq_len)
+    loaded = how_loaded(base)
     examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len, job.template)
     ids = [example.input_ids for example in examples]
     check_prompts(base, ids, 0, "train.max_seq_len or prompt.schema", "training examples")
@@ -75,7 +91,10 @@ def train_adapter(
         store.say_what_changed()
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(store.unlock)
-        model = add_adapter(base, recipe.lora, recipe.seed, job.model.loader)
+        if job.trains_all:
+            model = train_all(base)
+        else:
+            model = add_adapter(base, recipe.lora, recipe.seed, job.model.loader)
         with quick_imports("trl"):
             from text2sql.training.trainer import AdapterTrainer
 
@@ -88,7 +107,7 @@ def train_adapter(
         curve = _loss_curve(trainer.state.log_history)
         metrics = _metrics(trainer, curve, len(examples), left_out)
         on_failure.pop_all()  # the lock stays until the adapter is published
-        return Training(model, metrics, curve, trainer.stopwatch, store)
+        return Training(model, metrics, curve, trainer.stopwatch, store, job, tokenizer, loaded)
 
 
 def _run(trainer: Any, resumed: Checkpoint | None) -> None:

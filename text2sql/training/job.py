@@ -11,7 +11,7 @@ from text2sql.core.processes import Processes
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """One adapter's training: its model's name (`m1`, `m2`), base, recipe, and the processes that share it.
+    """One model's training: its model's name (`m1`, `m2`), base, recipe, and the processes that share it.
 
     `stage` names its stage in dvc.yaml, if it is one: checkpoints then depend on the stage's inputs and code too.
     `template` holds the chat template's variables, `inputs` what else checkpoints depend on, {name: any JSON value}.
@@ -38,6 +38,19 @@ class TrainingJob:
     def check_step_size(self) -> None:
         """Raise UserError if a step cannot be divided among the processes."""
         step_share(self.recipe.batch_size, self.recipe.grad_accum, self.processes.count)
+
+    @property
+    def trains_all(self) -> bool:
+        """Whether all weights are trained, and no adapter."""
+        return self.recipe.method == "full"
+
+    def check_method(self) -> None:
+        """Raise UserError if all weights shall be trained, and are not there to be."""
+        if self.trains_all and (self.with_unsloth or self.model.quantization != "none"):
+            raise UserError(
+                f"train.method: full: takes model.loader: transformers and model.quantization: none, got "
+                f"{self.model.loader} and {self.model.quantization}"
+            )
 
     @property
     def with_unsloth(self) -> bool:

@@ -21,6 +21,7 @@ from text2sql.model.adapters import adapter_in_float32, adapter_on_cpu
 from text2sql.model.attention import use_right_padded_attention
 from text2sql.model.cuda_graphs import can_be_recorded
 from text2sql.model.library_way import accepted
+from text2sql.model.whole_model import load_weights, save_weights
 from text2sql.training.callbacks import Progress, Watch
 from text2sql.training.checkpoints import CheckpointStore
 from text2sql.training.chunked_loss import use_chunked_loss
@@ -42,7 +43,7 @@ OPTIMIZERS_WITH_TEMPORARIES = {"adamw_torch", "sgd"}
 
 
 class AdapterTrainer(SFTTrainer):
-    """SFTTrainer of an adapter, with the model's own loss at the counted positions.
+    """SFTTrainer of an adapter or of all weights, with the model's own loss at the counted positions.
 
     `watch` handles signals and checkpoints, `order` is the order of the examples, `plan` how passes run.
     """
@@ -58,7 +59,10 @@ class AdapterTrainer(SFTTrainer):
         examples: Sequence[TrainingExample],
         store: CheckpointStore,
     ) -> None:
-        """`model` has its adapter. Raises UserError if the loss counts no token of any of `examples`."""
+        """`model` has its adapter, or lets all of its weights be trained.
+
+        Raises UserError if the loss counts no token of any of `examples`.
+        """
         if not any(example.counted_tokens for example in examples):
             raise UserError("the loss counts no token of any training example")
         self.job, self.store = job, store
@@ -87,7 +91,8 @@ class AdapterTrainer(SFTTrainer):
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
         )
-        # TRL casts the adapter to bfloat16 if the base is in 4 bit. The optimizer is created later, from these.
+        # TRL casts the adapter to bfloat16 if the base is in 4 bit. Where all weights are trained, those are cast here,
+        # after `_arguments` has seen the base's own dtype: products stay in it. The optimizer is created from these.
         adapter_in_float32(model)
         # unsloth has an optimizer of its own. With any number of processes the optimizer's state is the same tensor, so
         # that a checkpoint serves another number as well.
@@ -176,7 +181,7 @@ class AdapterTrainer(SFTTrainer):
             self.model.gradient_checkpointing_enable(
                 {"use_reentrant": False, "preserve_rng_state": restores_random_state}
             )
-            use_chunked_loss(self.model.get_base_model())
+            use_chunked_loss(self.model if self.job.trains_all else self.model.get_base_model())
         self.recordings = self._new_recordings()  # the ones before hold memory
 
     def _train_parts(self, model: Any, parts: Sequence[Part], count: torch.Tensor) -> Any:
@@ -234,8 +239,17 @@ class AdapterTrainer(SFTTrainer):
         return str(self.store.unfinished)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # The adapter alone: no copy of the tokenizer, no pickle, no request to the hub for the base's vocabulary.
+        # The weights alone: no copy of the tokenizer, no pickle, no request to the hub for the base's vocabulary.
+        if self.job.trains_all:
+            save_weights(self.model, str(output_dir))
+            return
         self.model.save_pretrained(output_dir, state_dict=adapter_on_cpu(self.model), save_embedding_layers=False)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.job.trains_all:
+            load_weights(self.model, resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint atomically. If the disk fails, warn and continue without it."""
