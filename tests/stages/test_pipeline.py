@@ -93,6 +93,18 @@ def test_strength_needs_no_training_and_stands_in_metrics_and_report(finished_pr
     assert "Model 1: its adapter was scaled by 0.5" in (scaled.folder / "reports/report.md").read_text()
 
 
+def test_a_whole_model_takes_the_place_of_an_adapter(finished_project, tmp_path):
+    whole = finished_project.copy(tmp_path / "project")
+    whole.set_params({"train": {"method": "full"}})
+    ran = stages_run(whole.run("dvc", "repro").stdout)
+    assert {"train_m1", "predict_spider@m1", "eval_mmlu@m1", "compare"} <= ran and "prepare" not in ran
+    names = {path.name for path in (whole.folder / "models/m1").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names and "adapter_config.json" not in names
+    assert read(whole, "metrics/train/m1.json")["trainable_share"] == 1
+    assert "all weights" in (whole.folder / "reports/report.md").read_text()
+    assert "two whole models of it" in (whole.folder / "reports/report.html").read_text()
+
+
 def test_model_2_at_its_rate_answers_as_the_base_does(project):
     """2e-8 for a few steps moves no answer: what the paper reads as an effect of training cannot come from there."""
     base, m2 = (lines(project, f"data/predictions/{model}.jsonl") for model in ("base", "m2"))

@@ -1,7 +1,8 @@
 """Run the points of a trade-off curve: what ways of specialising one base gain on Spider, and what they cost on MMLU.
 
-    text2sql tradeoff tradeoff/qwen05.yaml [POINT ...]    all points, or those named, to results/tradeoff/qwen05/
-    text2sql tradeoff --draw qwen05                       its figure and table again, from its curve.json
+    text2sql tradeoff tradeoff/qwen05.yaml                       all points, to results/tradeoff/qwen05/
+    text2sql tradeoff tradeoff/qwen05.yaml --only lr-2e-4        these points alone, and the base
+    text2sql tradeoff --draw qwen05                              its figure and table again, from its curve.json
 
 A run that is killed goes on where it stopped; finished points are not run again. docs/tradeoff.md says more.
 """
@@ -17,7 +18,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a points file, or draw a curve again; return the exit code."""
     parser = ArgumentParser(prog="text2sql tradeoff", description=__doc__.splitlines()[0])
     parser.add_argument("file", metavar="POINTS.yaml", nargs="?", type=Path, help="a points file, as in tradeoff/")
-    parser.add_argument("points", metavar="POINT", nargs="*", help="run these alone, and the base")
+    parser.add_argument("--only", metavar="POINT", nargs="+", default=[], help="run these points alone, and the base")
     parser.add_argument("--draw", metavar="NAME", help="make figure and table of results/tradeoff/NAME/ again")
     parser.add_argument("--spider", metavar="PATH", help="where Spider lies, in place of data.spider")
     parser.add_argument("--mmlu", metavar="PATH", help="where MMLU lies, in place of data.mmlu")
@@ -34,13 +35,13 @@ def main(arguments: Sequence[str]) -> int:
 
     places = {"data.spider": options.spider, "data.mmlu": options.mmlu}
     curve = read_points(options.file, {key: path for key, path in places.items() if path})
-    for name in options.points:
-        parser.check_choice("POINT", name, [point.name for point in curve.points])
+    for name in options.only:
+        parser.check_choice("--only", name, [point.name for point in curve.points])
     from text2sql.experiments.tradeoff import run_curve
     from text2sql.training.fine_tune import Interrupted
 
     try:
-        print(run_curve(curve, options.points, options.replace))
+        print(run_curve(curve, options.only, options.replace))
     except Interrupted as interruption:
         print(interruption, file=sys.stderr)
         return 128 + interruption.signal_number

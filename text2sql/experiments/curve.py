@@ -8,6 +8,7 @@ from text2sql.comparison.result import ACCURACY, EXECUTION, OFFICIAL
 from text2sql.core.dependencies import Key
 from text2sql.core.errors import UserError
 from text2sql.core.files import write_json
+from text2sql.experiments.inputs import own_key
 from text2sql.experiments.kept_runs import changed_since, read_answers, read_run
 from text2sql.experiments.points import Curve, Point, Run
 from text2sql.report.curve import JSON, draw
@@ -48,7 +49,7 @@ def write_curve(curve: Curve, folder: Path, shared: Key) -> None:
 
 def _kept(folder: Path, run: Run, shared: Key) -> dict[str, Any] | None:
     found = read_run(folder / run.name)
-    if found is None or changed_since(found, shared, Key(found["own"])):
+    if found is None or changed_since(found, shared, own_key(run)):
         return None
     return found
 

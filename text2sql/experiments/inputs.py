@@ -9,6 +9,7 @@ from text2sql.core.errors import UserError
 from text2sql.core.files import read_json
 from text2sql.core.journal import keep_key
 from text2sql.core.params import Params
+from text2sql.experiments.points import Run
 from text2sql.model.loading import as_loaded
 from text2sql.model.run_key import weights_and_runtime
 from text2sql.preparation.prepare import prepare
@@ -65,12 +66,21 @@ def shared_key(params: Params, folder: Path) -> Key:
     return Key.of(parts)
 
 
-def own_key(params: Params, trains: bool, strength: float | None = None) -> Key:
-    """Return the key of what is a run's own: its prompt and, if it `trains`, its recipe and the adapter's strength."""
-    parts = _flat("prompt", params.prompt.model_dump(exclude={"few_shot_file"}))
-    if trains:
-        parts |= _flat("train", params.train.model_dump(exclude={"checkpoint_minutes"})) | {"model.strength": strength}
-    return Key.of(parts)
+def own_key(run: Run) -> Key:
+    """Return the key of what is a run's own: its prompt and, unless it is the base, its recipe and strength."""
+    if not run.trains:
+        return Key.of(_prompt(run.params))
+    return Key({**training_key(run.params).parts, **Key.of({"model.strength": run.params.model.strength}).parts})
+
+
+def training_key(params: Params) -> Key:
+    """Return the key of what is a training's own: its prompt and its recipe."""
+    recipe = params.train.model_dump(exclude={"checkpoint_minutes"})
+    return Key.of(_prompt(params) | _flat("train", recipe))
+
+
+def _prompt(params: Params) -> dict[str, Any]:
+    return _flat("prompt", params.prompt.model_dump(exclude={"few_shot_file"}))
 
 
 def _flat(section: str, values: dict[str, Any]) -> dict[str, Any]:

@@ -113,8 +113,11 @@ def read_points(path: Path, places: Mapping[str, str] | None = None) -> Curve:
     value = checked(CurveFile, read_yaml(path), path)
     recipe = find_recipe(value.recipe)
     params = changed(load_params(recipe), {**value.params, **(places or {})}, f"{path}: params")
-    subject_categories(params.mmlu.subjects)
-    check_base(params.model)
+    try:
+        subject_categories(params.mmlu.subjects)
+        check_base(params.model)
+    except UserError as error:
+        raise UserError(f"{path}: params: {error}") from None
     points: dict[str, Point] = {}
     for number, entry in enumerate(value.points, start=1):
         if not isinstance(entry, dict):

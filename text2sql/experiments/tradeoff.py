@@ -22,7 +22,7 @@ from text2sql.evaluation.mmlu import answer_questions
 from text2sql.evaluation.spider import SpiderPrompt, predict
 from text2sql.execution.executor import Limits
 from text2sql.experiments.curve import write_curve
-from text2sql.experiments.inputs import own_key, prepared, shared_key
+from text2sql.experiments.inputs import own_key, prepared, shared_key, training_key
 from text2sql.experiments.kept_runs import changed_since, keep_run, read_run
 from text2sql.experiments.points import Curve, Run
 from text2sql.model.base_identity import base_identity
@@ -104,7 +104,7 @@ class _Runner:
         """Raise UserError where a kept run comes from other data, code or params than it would now."""
         for run in runs:
             kept = read_run(self._folder / run.name)
-            changed = changed_since(kept, self.shared, self._own(run)) if kept else []
+            changed = changed_since(kept, self.shared, own_key(run)) if kept else []
             if changed:
                 raise UserError(
                     f"{self._folder / run.name}: comes from another {', '.join(changed)}: never drawn together with "
@@ -113,7 +113,7 @@ class _Runner:
 
     def finish(self, run: Run) -> None:
         """Train, answer and keep `run`, unless it is kept already."""
-        folder, own = self._folder / run.name, self._own(run)
+        folder, own = self._folder / run.name, own_key(run)
         kept = read_run(folder)
         if kept and not changed_since(kept, self.shared, own):
             print(f"tradeoff: {run.name}: kept", flush=True)
@@ -142,13 +142,10 @@ class _Runner:
         del model
         _free()
 
-    def _own(self, run: Run) -> Key:
-        return own_key(run.params, run.trains, run.params.model.strength)
-
     def _adapter(self, run: Run) -> tuple[Path, dict[str, Any]]:
         """Return the adapter of `run` and what is known of its training; other runs may have trained it before."""
         params, name = run.params, str(run.trained_as)
-        key = Key({**self.shared.parts, **own_key(params, True).parts})
+        key = Key({**self.shared.parts, **training_key(params).parts})
         folder = self._work / "models" / key.digest
         about = folder.with_suffix(".json")
         if folder.is_dir() and about.is_file():

@@ -100,8 +100,8 @@ def _notes(curve: Mapping[str, Any]) -> list[str]:
         f"Base {curve['base']['name']}, recipe {curve['recipe']}, {curve['dtype']} on {curve['device']}; "
         f"{count(asked['spider'])} questions of Spider, {count(asked['mmlu'])} of MMLU, the same for all points.",
         "Spider, Official, MMLU: accuracy in percent. Gain and Change: points against the first point, the base, with "
-        "a paired bootstrap 95 % interval, the exact McNemar p, and that p adjusted by Holm's method for all points "
-        "and both of Spider's accuracies. Where a point has several seeds, the first is shown.",
+        "a paired bootstrap 95 % interval, the exact McNemar p, and that p adjusted by Holm's method for all points, "
+        "both of Spider's accuracies and MMLU's. Where a point has several seeds, the first is shown.",
         "Seeds: how many, and the least and the greatest gain on Spider and change on MMLU among them.",
         "A / B / C / D: percent of MMLU's questions that got each letter. As Base: percent of its choices that are the "
         "base's own.",

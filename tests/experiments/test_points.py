@@ -1,0 +1,112 @@
+"""A points file that is not right is named in one line, before anything slow starts."""
+
+import pytest
+
+from text2sql.core.errors import UserError
+from text2sql.experiments.points import read_points
+
+HEAD = "recipe: params.yaml\n"
+BASE = "  - {name: base, base: true}\n"
+START = f"{HEAD}points:\n{BASE}"
+LORA = "  - {name: a, params: {train.lr: 1e-2}}\n"
+BAD = {
+    "no recipe": ("points: []", "recipe: missing"),
+    "a recipe that is not there": ("recipe: nope\npoints:\n" + BASE, "recipe nope: no such file"),
+    "no points": (HEAD + "points: []", "points: got [] (list), takes a list of points"),
+    "a point that is a text": (START + "  - a", "point 2: got 'a', takes a mapping"),
+    "a name twice": (START + LORA + LORA, "point a: there is another of this name"),
+    "a name with a slash": (START + "  - {name: a/b}", "name: got 'a/b' (str), takes small letters"),
+    "an unknown key": (START + "  - {name: a, lr: 1}", "point a: lr: unknown key; the keys here are"),
+    "an unknown param": (
+        START + "  - {name: a, params: {train.rate: 1}}",
+        "point a: train.rate: unknown key; the keys here are method, lr",
+    ),
+    "an unknown section": (
+        START + "  - {name: a, params: {trian.lr: 1}}",
+        "point a: trian: unknown key",
+    ),
+    "a value that is no number": (
+        START + "  - {name: a, params: {train.lr: fast}}",
+        "point a: train.lr: got 'fast' (str), takes a number above 0",
+    ),
+    "a param within a value": (
+        START + "  - {name: a, params: {train.lr.x: 1}}",
+        "point a: train.lr.x: names no param",
+    ),
+    "what all points share": (
+        START + "  - {name: a, params: {mmlu.shots: 1}}",
+        "point a: mmlu.shots: this point may change train and prompt; what all points share stands under params",
+    ),
+    "another base": (
+        START + "  - {name: a, params: {model.base: b}}",
+        "point a: model.base: this point may change train and prompt",
+    ),
+    "a seed among the params": (
+        START + "  - {name: a, params: {train.seed: 1}}",
+        "point a: train.seed: takes its place under seeds",
+    ),
+    "strength among the params": (
+        START + "  - {name: a, params: {model.strength: 2}}",
+        "point a: model.strength: takes its place under strength",
+    ),
+    "no base": (HEAD + "points:\n" + LORA, "point a: is the first, which is the base alone"),
+    "a base with a strength": (
+        HEAD + "points:\n  - {name: base, base: true, strength: 2}",
+        "point base: is the base alone, which has no adapter, strength or seeds",
+    ),
+    "a point that repeats the recipe of another": (
+        START + "  - {name: a}\n  - {name: b, params: {train.optim: adamw_torch}}",
+        "point b: repeats a: nothing that it changes differs",
+    ),
+    "a point that repeats the base": (START + "  - {name: b, base: true}", "point b: repeats base"),
+    "an adapter at its own strength": (
+        START + LORA + "  - {name: b, adapter: a, strength: 1.0}",
+        "point b: repeats a",
+    ),
+    "an adapter of no point": (
+        START + LORA + "  - {name: b, adapter: aa, strength: 2}",
+        "point b: adapter: got 'aa' (did you mean a?), takes a trained point that stands before it: a",
+    ),
+    "an adapter of the base": (
+        START + "  - {name: b, adapter: base, strength: 2}",
+        "takes a trained point that stands before it: there is none",
+    ),
+    "an adapter of a whole model": (
+        START + "  - {name: a, params: {train.method: full}}\n  - {name: b, adapter: a, strength: 2}",
+        "adapter: a has none: it trains all weights",
+    ),
+    "an adapter with another recipe": (
+        START + LORA + "  - {name: b, adapter: a, params: {train.lr: 1}}",
+        "point b: train.lr: an adapter of another point takes a strength alone",
+    ),
+    "a seed that the adapter was not trained with": (
+        START + LORA + "  - {name: b, adapter: a, strength: 2, seeds: [7]}",
+        "point b: seeds: got [7], takes some of a's: [3407]",
+    ),
+    "a seed twice": (START + "  - {name: a, seeds: [1, 1]}", "point a: seeds: got [1, 1], takes each"),
+    "an unknown subject": (
+        HEAD + "params: {mmlu.subjects: {stem: [alchemy]}}\npoints:\n" + BASE,
+        "mmlu.subjects: stem: 'alchemy' (str) is none of MMLU's",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "said"), BAD.values(), ids=list(BAD))
+def test_one_line_names_the_mistake(repository, tmp_path, monkeypatch, text, said):
+    monkeypatch.chdir(repository)
+    path = tmp_path / "points.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_points(path)
+    message = str(caught.value)
+    assert said in message and "\n" not in message
+    assert message.startswith((str(path), "recipe nope"))
+
+
+@pytest.mark.parametrize(("name", "least"), [("qwen05", 12), ("qwen15", 6)])
+def test_the_points_files_are_right(repository, monkeypatch, name, least):
+    monkeypatch.chdir(repository)
+    curve = read_points(repository / f"tradeoff/{name}.yaml")
+    assert len(curve.points) >= least and curve.params.mmlu.subjects == "all" and curve.params.mmlu.limit is None
+    assert {point.params.train.optim for point in curve.points} == {"adamw_torch"}
+    assert curve.points[0].params.prompt.schema_ == "ddl"

@@ -1,0 +1,204 @@
+"""A points file run whole, with the micro model: what is kept, what goes on, what is never drawn together."""
+
+import json
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from testkit.project import Project
+from text2sql.core.files import read_json
+
+POINTS = """
+recipe: params.yaml
+params: {train.checkpoint_minutes: 0.000001}
+points:
+  - {name: base, base: true}
+  - {name: lora, params: {train.lr: 1e-2}, seeds: [1, 2]}
+  - {name: half, adapter: lora, strength: 0.5}
+  - {name: whole, params: {train.method: full}}
+"""
+SMALL = {"data": {"train_limit": 8, "dev_limit": 4}, "mmlu": {"limit": 2, "batch_size": 2}}
+RUNS = ["base", "half@1", "lora@1", "lora@2", "whole@3407"]
+PATIENCE_S = 240
+
+
+def tradeoff(project, *arguments, check=True):
+    python = ("python", "-m", "text2sql", "tradeoff")
+    return project.run(*python, *arguments, check=check, PYTHONPATH=str(project.folder), OMP_NUM_THREADS="1")
+
+
+@pytest.fixture(scope="module")
+def fresh(repository, micro_model, tmp_path_factory):
+    """A project with a points file that was not run yet."""
+    project = Project.create(repository, tmp_path_factory.mktemp("curve") / "project", micro_model, SMALL)
+    (project.folder / "points.yaml").write_text(POINTS)
+    return project
+
+
+@pytest.fixture(scope="module")
+def finished(fresh, tmp_path_factory):
+    """A copy in which the points ran undisturbed, and what was printed."""
+    project = fresh.copy(tmp_path_factory.mktemp("finished-curve") / "project")
+    project.said = tradeoff(project, "points.yaml").stdout
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    copy = finished.copy(tmp_path / "project")
+    return copy
+
+
+def folder_of(project):
+    return project.folder / "results/tradeoff/points"
+
+
+def curve_of(project):
+    return read_json(folder_of(project) / "curve.json")
+
+
+def answers_of(project):
+    """Return what a run keeps but for its timings: the same whether it was killed or not."""
+    found = {}
+    for run in sorted(path.parent for path in folder_of(project).glob("*/run.json")):
+        content = read_json(run / "run.json")
+        del content["timings"]
+        files = {path.name: path.read_bytes() for path in run.glob("*.gz")}
+        found[run.name] = (content, files)
+    return found
+
+
+def test_all_points_are_run_and_measured_against_the_base(finished):
+    assert list(answers_of(finished)) == RUNS
+    curve = curve_of(finished)
+    points = {point["name"]: point for point in curve["points"]}
+    kinds = {"base": "base", "lora": "lora", "half": "strength", "whole": "full"}
+    assert {name: point["kind"] for name, point in points.items()} == kinds
+    assert curve["questions"] == {"spider": 4, "mmlu": 6} and curve["missing"] == []
+    assert [run["seed"] for run in points["lora"]["runs"]] == [1, 2]
+    for name, point in points.items():
+        for run in point["runs"]:
+            assert set(run["against_base"]) == {"execution_accuracy", "official_execution_accuracy", "accuracy"}
+            assert sum(run["letters"].values()) == pytest.approx(1, abs=1e-5)
+            assert set(run["seconds"]) == {*(("train",) if name != "base" else ()), "spider", "mmlu"}
+            assert all(value > 0 for value in run["peak_memory_gb"].values())
+    assert points["base"]["runs"][0]["base_choices_kept"] == 1
+    assert points["whole"]["runs"][0]["trained_parameters"] > points["lora"]["runs"][0]["trained_parameters"] > 0
+    assert not any((finished.folder / name).exists() for name in ("dvc.lock", "models/m1", "data/predictions"))
+
+
+def test_an_adapter_is_trained_once_and_scaled_for_another_point(finished):
+    assert [finished.said.count(f"train_{run}: ") for run in ("lora@1", "lora@2", "whole@3407")] == [1, 1, 1]
+    assert "train_half" not in finished.said and "half@1: transformers, float32 on cpu, strength 0.5" in finished.said
+    half, lora = (answers_of(finished)[run][0] for run in ("half@1", "lora@1"))
+    assert half["training"] == lora["training"] and half["mmlu"]["strength"] == 0.5 and "strength" not in lora["mmlu"]
+
+
+def test_figure_and_table_show_every_point_and_are_made_again_from_the_json_alone(project):
+    made = {name: (folder_of(project) / name).read_text() for name in ("curve.svg", "curve.md")}
+    for point in ("base", "lora", "half", "whole"):
+        assert f">{point}</text>" in made["curve.svg"] and f"| {point} " in made["curve.md"]
+    for run in folder_of(project).glob("*/"):
+        shutil.rmtree(run)
+    for name in made:
+        (folder_of(project) / name).unlink()
+    tradeoff(project, "--draw", "points")
+    assert {name: (folder_of(project) / name).read_text() for name in made} == made
+
+
+def test_what_is_kept_is_not_run_again(project):
+    shutil.rmtree(folder_of(project) / "half@1")
+    shutil.rmtree(project.folder / ".tradeoff/points/checkpoints", ignore_errors=True)
+    said = tradeoff(project, "points.yaml").stdout
+    assert [line for line in said.splitlines() if line.endswith(": kept")] == [
+        f"tradeoff: {run}: kept" for run in ("base", "lora@1", "whole@3407", "lora@2")
+    ]
+    assert "train_" not in said and "prepare" not in said
+    assert (folder_of(project) / "half@1/run.json").is_file()
+
+
+def kill_when(project, pattern):
+    """Run the points, and kill the process once a file of this pattern is there."""
+    command = ["python", "-m", "text2sql", "tradeoff", "points.yaml"]
+    environment = project.environment(PYTHONPATH=str(project.folder), OMP_NUM_THREADS="1")
+    process = subprocess.Popen(
+        command, cwd=project.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    end = time.monotonic() + PATIENCE_S
+    while not any(project.folder.glob(pattern)):
+        assert process.poll() is None and time.monotonic() < end, f"ended before {pattern} was there"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_a_kill_loses_no_training_and_no_answers(fresh, finished, tmp_path):
+    project = fresh.copy(tmp_path / "project")
+    kill_when(project, ".tradeoff/points/checkpoints/train_lora@1-*/step-*/manifest.json")
+    kill_when(project, ".tradeoff/points/journals/whole@3407-spider-*.jsonl")
+    said = tradeoff(project, "points.yaml").stdout
+    assert "tradeoff: lora@1: kept" in said and "train_whole" not in said and "train_lora@1" not in said
+    assert answers_of(project) == answers_of(finished)
+    drawn, undisturbed = curve_of(project), curve_of(finished)
+    for curve in (drawn, undisturbed):
+        for point in curve["points"]:
+            for run in point["runs"]:
+                del run["seconds"], run["peak_memory_gb"]
+    assert drawn == undisturbed
+
+
+def refused(project, *arguments):
+    """Return the one line that is said, and see that nothing of the results changed."""
+    before = {path: path.read_bytes() for path in folder_of(project).rglob("*") if path.is_file()}
+    done = tradeoff(project, *arguments, check=False)
+    assert done.returncode == 2, done.stderr
+    assert {path: path.read_bytes() for path in folder_of(project).rglob("*") if path.is_file()} == before
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return line
+
+
+def append(path):
+    with path.open("a") as file:
+        file.write("\n")
+
+
+def test_points_of_other_code_are_never_drawn_together(project):
+    append(project.folder / "text2sql/evaluation/batching.py")
+    said = refused(project, "points.yaml")
+    assert "results/tradeoff/points/base: comes from another text2sql/evaluation: never drawn together" in said
+    tradeoff(project, "points.yaml", "--replace", "--only", "base")
+    assert [point["name"] for point in curve_of(project)["points"]] == ["base"]
+    assert curve_of(project)["missing"] == ["lora@1", "lora@2", "half@1", "whole@3407"]
+    assert "Not run yet: lora@1, lora@2, half@1, whole@3407." in (folder_of(project) / "curve.md").read_text()
+
+
+def test_a_point_whose_recipe_changed_is_never_drawn_as_what_it_was(project):
+    points = project.folder / "points.yaml"
+    points.write_text(points.read_text().replace("1e-2", "2e-2"))
+    assert "results/tradeoff/points/lora@1: comes from another train.lr" in refused(project, "points.yaml")
+    assert "--only: 'lroa'" in refused(project, "points.yaml", "--only", "lroa")
+    tradeoff(project, "points.yaml", "--replace", "--only", "base")
+    assert [point["name"] for point in curve_of(project)["points"]] == ["base", "whole"]
+
+
+def test_points_of_other_data_are_never_drawn_together(project):
+    path = project.folder / "data/sample/spider/dev.json"
+    questions = json.loads(path.read_text())
+    questions[0]["question"] += " Please."
+    path.write_text(json.dumps(questions))
+    assert "comes from another data/spider/dev.jsonl: never drawn together" in refused(project, "points.yaml")
+
+
+def test_points_of_another_base_are_never_drawn_together(project, tmp_path):
+    from testkit.tiny_models import write_tiny_model
+
+    other = str(write_tiny_model(tmp_path / "other"))
+    project.set_params({"model": {"base": other, "files": other}})
+    assert "base: is of model, and points.yaml of other: never drawn together" in refused(project, "points.yaml")
+
+
+def test_a_curve_that_was_not_run_is_not_drawn(project):
+    assert "results/tradeoff/pionts/curve.json: no such file" in refused(project, "--draw", "pionts")
