@@ -69,6 +69,7 @@ BROKEN = [
     ("text2sql/training/fine_tune.py", "import text2sql.evaluation.mmlu", "rooms", "text2sql.evaluation.mmlu"),
     ("text2sql/evaluation/mmlu.py", "import text2sql.training.fine_tune", "rooms", "text2sql.training.fine_tune"),
     ("text2sql/core/files.py", "import testkit.project", "product", "testkit.project"),
+    ("text2sql/report/curve.py", "import text2sql.experiments.curve", "rooms", "text2sql.experiments.curve"),
     ("text2sql/cli/score.py", "from stages import compare", "product", "stages.compare"),
     ("stages/train.py", "from stages import prepare", "stages", "stages.prepare"),
     ("testkit/warm.py", "import tests.conftest", "outside", "tests.conftest"),

@@ -232,7 +232,14 @@ for id_, section, key, value, *says in [
     ("a-number-for-a-section", "train", "lora", "3", "train.lora: got 3 (int)", "takes a mapping of r, alpha"),
     ("unknown-subject", "mmlu", "subjects", "{stem: [alchemy]}", "mmlu.subjects: stem: 'alchemy'", "none of MMLU's"),
     ("subject-elsewhere", "mmlu", "subjects", "{stem: [virology]}", "mmlu.subjects: stem: 'virology'", "belongs to"),
-    ("unknown-key", "train", "scheduler", "linear\n  rate: 1", "train.rate: unknown key", "the keys here are lr"),
+    (
+        "unknown-key",
+        "train",
+        "scheduler",
+        "linear\n  rate: 1",
+        "train.rate: unknown key",
+        "the keys here are method, lr",
+    ),
     ("doubled-key", "compare", "seed", "0\n  seed: 1", "line ", 'found duplicate key "seed"'),
     ("python-object", "compare", "seed", "!!python/object/apply:os.getcwd []", "line ", "constructor for the tag"),
     ("python-name", "model", "base", "!!python/name:os.system", "line ", "constructor for the tag"),
@@ -491,6 +498,23 @@ mistake("recipe-wrong", "text2sql recipe other.yaml", write("other.yaml", "model
 mistake("recipe-over-edits", "text2sql recipe paper", None, "params.yaml: has edits that git does not hold")
 mistake("review-unknown-base", "text2sql review --base nowhere", None, "--base: found 'nowhere'", "wanted a branch")
 mistake("review-no-base", "text2sql review", None, "arguments are required: --base")
+mistake(
+    "strength-of-nothing", "text2sql ask How? --db a.sqlite --strength 2", None, "--strength: scales an adapter, and"
+)
+
+POINTS = "recipe: params.yaml\npoints:\n  - {name: base, base: true}\n  - {name: a, params: {train.lr: 1e-3}}\n"
+for id_, arguments, point, *says in [
+    ("nothing", "", "", "wanted a points file, or --draw and a curve's name"),
+    ("no-file", "none.yaml", "", "none.yaml: no such file"),
+    ("unknown-param", "points.yaml", "{name: b, params: {train.rate: 1}}", "points.yaml: point b: train.rate: unknown"),
+    ("repeated", "points.yaml", "{name: b, adapter: a, strength: 1}", "points.yaml: point b: repeats a"),
+    ("another-base", "points.yaml", "{name: b, params: {model.base: c}}", "point b: model.base: this point may change"),
+    ("unknown-point", "points.yaml --only aa", "{name: b}", "--only: ", "'aa'"),
+    ("no-curve", "--draw nope", "", "results/tradeoff/nope/curve.json: no such file"),
+]:
+    points = write("points.yaml", f"{POINTS}  - {point}\n") if point else None
+    mistake(f"tradeoff-{id_}", f"text2sql tradeoff {arguments}", points, *says)
+
 mistake("ask-no-database", "text2sql ask How? --db none.sqlite", None, "--db: none.sqlite: no such file")
 mistake("ask-a-text", "text2sql ask How? --db a.sqlite", write("a.sqlite", "hello" * 99), "a.sqlite", "not a database")
 mistake("ask-a-folder", "text2sql ask How? --db data", None, "--db: data: is a folder", "wanted an SQLite file")
