@@ -93,7 +93,7 @@ def test_a_further_model_is_an_entry_and_a_section(repository, tmp_path):
     assert params.train_for("m3") == params.train.model_copy(update={"epochs": 7.0})
     for section, message in (
         ("", "train_m3: missing"),
-        ("train_m3:\n  epoch: 7\n", "train_m3.epoch: unknown key; the keys here are lr, epochs,"),
+        ("train_m3:\n  epoch: 7\n", "train_m3.epoch: unknown key; the keys here are method, lr, epochs,"),
         ("train_m3:\n  epochs: null\n", "train_m3.epochs: got null, takes a number above 0"),
         ("train_m3:\n  warmup: 1.5\n", "train_m3.warmup: got 1.5, takes a share"),
     ):
@@ -192,7 +192,7 @@ LR = "a number above 0 and at most 1"
         ("train.dropout", "1", "train.lora.dropout: got 1 (int), takes a number from 0 to below 1"),
         ("train.target_modules", "[]", "train.lora.target_modules: got [] (list), takes a list of module names"),
         ("train.target_modules", "[3]", "train.lora.target_modules.0: got 3 (int), takes a text"),
-        ("train.scheduler", "linear\n  extra: 1", "train.extra: unknown key; the keys here are lr, epochs, "),
+        ("train.scheduler", "linear\n  extra: 1", "train.extra: unknown key; the keys here are method, lr, epochs, "),
         ("model.base", "''", "model.base: got '' (str), takes one line of text, not empty"),
         ("model.base", '"a\\nb"', "model.base: got 'a\\nb' (str), takes one line of text"),
         ("model.base", "3", "model.base: got 3 (int), takes one line of text"),

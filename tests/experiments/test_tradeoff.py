@@ -179,7 +179,7 @@ def test_a_point_whose_recipe_changed_is_never_drawn_as_what_it_was(project):
     points = project.folder / "points.yaml"
     points.write_text(points.read_text().replace("1e-2", "2e-2"))
     assert "results/tradeoff/points/lora@1: comes from another train.lr" in refused(project, "points.yaml")
-    assert "--only: 'lroa'" in refused(project, "points.yaml", "--only", "lroa")
+    assert "--only: invalid choice: 'lroa' (did you mean lora?)" in refused(project, "points.yaml", "--only", "lroa")
     tradeoff(project, "points.yaml", "--replace", "--only", "base")
     assert [point["name"] for point in curve_of(project)["points"]] == ["base", "whole"]
 

@@ -74,6 +74,7 @@ def _of_run(run: Run) -> dict[str, Any]:
         "loss": charts.loss_plot(run.loss_curves),
         "training": run.training,
         "params": run.params.model_dump(by_alias=True),
+        "tuned_as": "whole model" if _all_whole(run) else "LoRA adapter",
         "timings": list(run.timings.values()),
         "on_gpu": any(timing["peak_gpu_memory_gb"] is not None for timing in run.timings.values()),
         "provenance": run.provenance,
@@ -82,6 +83,11 @@ def _of_run(run: Run) -> dict[str, Any]:
         "examples_shown": len(explored["examples"]),
         "examples_in_all": run.comparison.summary.spider_total,
     }
+
+
+def _all_whole(run: Run) -> bool:
+    """Whether all weights of each tuned model were trained."""
+    return bool(run.training) and all(metrics.get("trainable_share") == 1 for metrics in run.training.values())
 
 
 def _of_page() -> dict[str, Any]:
