@@ -8,7 +8,7 @@ import pytest
 from testkit.tiny_models import edit_json
 from testkit.train_once import model_params
 from text2sql.core.errors import RunError, UserError
-from text2sql.model.loading import load_base
+from text2sql.model.loading import KeptBase, load_base
 
 
 def test_pickled_weights_are_refused(micro_model, tmp_path):
@@ -116,3 +116,22 @@ def test_what_needs_a_gpu_says_so(micro_model, changes, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="needs a GPU"):
         load_base(model_params(micro_model, **changes))
+
+
+def test_a_kept_base_is_loaded_once_and_handed_out_in_copies(micro_model, tmp_path):
+    """Whatever is done to one copy, the next is as loaded; another base takes its place."""
+    import torch
+
+    folder = shutil.copytree(micro_model, tmp_path / "base")
+    kept = KeptBase()
+    first, tokenizer = kept(model_params(folder))
+    shutil.rmtree(folder)
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.zero_()
+    tokenizer.chat_template = None
+    second, tokenizer = kept(model_params(folder, strength=0.5))
+    loaded, _ = load_base(model_params(micro_model))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(second.parameters(), loaded.parameters(), strict=True))
+    assert tokenizer.chat_template is not None
+    assert kept(model_params(micro_model, dtype="bfloat16"))[0].dtype == torch.bfloat16
