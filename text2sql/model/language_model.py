@@ -26,13 +26,13 @@ class LanguageModel:
         adapter: str | Path | None = None,
         other_base: bool = False,
         template: Mapping[str, Any] = NO_VARIABLES,
-        load: Callable[[ModelParams], tuple[Any, Any]] = load_base,
+        load: Callable[[ModelParams], tuple[Any, Any]] | None = None,
     ) -> None:
         """Load `model`, and `adapter` (a folder in PEFT's format, safetensors only) on top of it.
 
         The adapter is scaled by `model.strength`. A folder with a whole model takes the place of both.
         With `other_base`, also one that was trained on another base. `template` holds the chat template's variables.
-        `load` returns the base and its tokenizer.
+        `load` takes the place of `load_base`.
 
         Raises UserError for an adapter or a base that does not load, and for a variable that the template does not
         have; RunError as `load_base` does.
@@ -41,10 +41,10 @@ class LanguageModel:
         self.strength = 1.0 if adapter is None else model.strength  # what the adapter is scaled by
         self.halvings = 0  # how often memory ran out, and a batch was halved
         if adapter is not None and is_whole(adapter):
-            model, adapter, load = whole_params(adapter, model), None, load_base
+            model, adapter, load = whole_params(adapter, model), None, None
         if adapter is not None:
             check_adapter(adapter)  # before the base, which may take minutes to load
-        self.model, self.tokenizer = load(model)
+        self.model, self.tokenizer = (load or load_base)(model)
         if adapter is not None:
             self.model, self.tokenizer = load_adapter(self.model, self.tokenizer, Path(adapter), model, other_base)
             scale_adapter(self.model, Path(adapter), model.strength)
