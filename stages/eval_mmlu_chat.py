@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     if answers is None:
         return
-    metrics = answers.metrics()
+    metrics = answers.metrics() | model.scaled
     write_jsonl(VERDICTS / f"mmlu_chat/{name}.jsonl", answers.records)
     write_json(METRICS / f"mmlu_chat/{name}.json", metrics)
     loaded = as_measured(params.model, model.model)

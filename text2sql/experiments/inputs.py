@@ -59,7 +59,7 @@ def shared_key(params: Params, folder: Path) -> Key:
         "data.failing_gold": params.data.failing_gold,
         **_flat("model", params.model.model_dump(exclude={"strength", "files", "source"})),
         **_flat("generation", params.generation.model_dump()),
-        **_flat("mmlu", params.mmlu.model_dump()),
+        **_flat("mmlu", params.mmlu.model_dump(exclude={"chat", "chat_limit"})),
         **_flat("execution", params.execution.model_dump()),
         **weights_and_runtime(params.model, as_loaded(params.model)),
     }

@@ -204,7 +204,9 @@ class _Runner:
         stopwatch, journal = Stopwatch(), self._journal(run, "mmlu", key)
         begun = bool(journal.records())
         journaled = JournaledRun(journal, f"MMLU, {run.name}")
-        choices = answer_questions(model, asked.test, asked.shots, asked.categories, mmlu.batch_size, journaled)
+        choices = answer_questions(
+            model, asked.test, asked.shots, asked.categories, mmlu.batch_size, journaled, mmlu.rotations
+        )
         assert choices is not None
         count, tokens = len(choices.records), choices.prompt_tokens
         timings["mmlu"] = self._time(stopwatch, "mmlu", run, count, tokens, model.model, begun)

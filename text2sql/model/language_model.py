@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.core.errors import RunError, UserError, is_out_of_memory
+from text2sql.core.journal import STRENGTH
 from text2sql.core.params import ModelParams
 from text2sql.model.adapters import cast_adapter_to_base, check_adapter, load_adapter, scale_adapter
 from text2sql.model.context import check_embeddings, check_prompts, context_of
@@ -99,6 +100,11 @@ class LanguageModel:
     def context(self) -> int | None:
         """How many tokens the model was made to read, or None if its architecture sets no limit."""
         return context_of(self.model)
+
+    @property
+    def scaled(self) -> dict[str, float]:
+        """What metrics say of an adapter that is scaled, `{"strength": 0.5}`; {} of any other."""
+        return {STRENGTH: self.strength} if self.strength != 1 else {}
 
     @property
     def device(self) -> Any:
