@@ -1,4 +1,4 @@
-# make repro               install, then run the experiment of params.yaml (the embedded default: minutes on a CPU)
+# make repro               install, then run the experiment of params.yaml (the default: minutes on a CPU)
 # make repro RECIPE=paper  the paper as published, on a GPU machine; any file in recipes/
 # make test                install, then run the tests
 # make check               lint, types, layers of imports, workflows

@@ -269,7 +269,7 @@ def test_a_subject_that_mmlu_does_not_have_is_named(changed, key, value, message
 def test_all_problems_are_named_at_once(repository, tmp_path):
     path = tmp_path / "params.yaml"
     text = (repository / "params.yaml").read_text()
-    path.write_text(text.replace("  lr: 2e-3", "  lr: foo").replace("compare:", "comparison:"))
+    path.write_text(text.replace("  lr: 2e-4", "  lr: foo").replace("compare:", "comparison:"))
     with pytest.raises(UserError) as error:
         load_params(path)
     assert all(part in str(error.value) for part in ("train.lr: got 'foo'", "compare: missing", "comparison: unknown"))
@@ -318,7 +318,7 @@ def test_the_command_validates_the_files_it_is_given(repository, changed):
         )
 
     good = command("params.yaml")
-    assert good.returncode == 0 and good.stdout.startswith("params.yaml: valid (smollm2-135m-instruct, ")
+    assert good.returncode == 0 and good.stdout.startswith("params.yaml: valid (qwen2.5-coder-0.5b-instruct, ")
     bad = command("params.yaml", changed("train.lr", "foo"))
     assert bad.returncode == 2
     (line,) = bad.stderr.splitlines()

@@ -48,7 +48,7 @@ def test_a_recipe_is_put_in_place(checkout):
 
 def test_uncommitted_edits_are_kept(checkout):
     params = checkout / "params.yaml"
-    edited = params.read_text().replace("lr: 2e-3", "lr: 1e-3")
+    edited = params.read_text().replace("lr: 2e-4", "lr: 1e-3")
     params.write_text(edited)
     with pytest.raises(UserError, match="has edits that git does not hold"):
         put_in_place(find_recipe("paper"), params)

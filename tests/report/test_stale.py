@@ -91,7 +91,7 @@ class TestGate:
 
     def test_another_rate_and_nothing_rerun(self, clone, repository):
         params = clone / "params.yaml"
-        params.write_text(params.read_text().replace("lr: 2e-3", "lr: 3e-3"))
+        params.write_text(params.read_text().replace("lr: 2e-4", "lr: 3e-3"))
         done = gate(clone, repository)
         assert done.returncode == 1
         assert "stale: stage train_m1 last ran with another train.lr; `dvc repro` runs it again\n" in done.stdout

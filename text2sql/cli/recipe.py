@@ -39,5 +39,5 @@ def _require_gpu(path: Path) -> None:
     if not torch.cuda.is_available():
         raise UserError(
             f"{path}: valid, but it needs a GPU, and PyTorch {torch.__version__} sees none on this machine; "
-            "`make repro` without RECIPE runs the embedded default on the CPU"
+            "`make repro` without RECIPE runs the default on the CPU"
         )
