@@ -7,7 +7,8 @@
 # a warning says that they are ignored; `repetition_penalty`, which is not, is not named, and changes the answers. Chat
 # models carry one (Qwen2.5-Instruct's is 1.05 to 1.1).
 # For who measures text-to-SQL: a query has to repeat names of tables and columns that the prompt has, and each is
-# penalised, in base and adapter both. `repetition_penalty=1.0` has to be said; text2sql/model/library_way.py puts the model's config aside.
+# penalised, in base and adapter both. `repetition_penalty=1.0` has to be said;
+# text2sql/model/library_way.py puts the model's config aside.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
