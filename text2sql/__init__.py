@@ -7,8 +7,8 @@ Data flows one way: data -> prompts -> models -> predictions -> scores -> compar
 import os
 
 # Before PyTorch is imported: its threads (GNU's OpenMP) soon sleep where they wait for each other. They would spin, and
-# take the core from what the other one waits for: on two cores, one of them busy with something else, a step of training
-# took 59 s, and so 40 s; with nothing else 18 and 19 s.
+# take the core from what the other one waits for: on two cores, one busy with something else, a step of training took
+# 59 s, and so 40 s; with nothing else 18 and 19 s.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __version__ = "0.1.0"
