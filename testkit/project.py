@@ -30,7 +30,7 @@ COPIED = (
 SMALL = {
     "model": {"dtype": "float32"},
     "data": {"train_limit": 24, "dev_limit": 10},
-    "train": {"batch_size": 4, "max_seq_len": 512},
+    "train": {"lr": 2e-3, "batch_size": 4, "max_seq_len": 512},
     "train_m2": {"epochs": 1, "batch_size": 4},
     "generation": {"max_new_tokens": 6, "batch_size": 4},
     "mmlu": {"limit": 4, "batch_size": 3},

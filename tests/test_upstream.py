@@ -19,6 +19,7 @@ TRAINER = {
     "_get_learning_rate": ([], TRANSFORMERS),
     "_get_output_dir": (["trial"], TRANSFORMERS),
     "_get_train_sampler": (["train_dataset"], TRANSFORMERS),
+    "_load_from_checkpoint": (["resume_from_checkpoint", "model"], TRANSFORMERS),
     "_prepare_inputs": (["inputs"], TRANSFORMERS),
     "_save": (["output_dir", "state_dict"], TRANSFORMERS),
     "_save_checkpoint": (["model", "trial"], TRL_SFT),

@@ -35,7 +35,7 @@ def test_what_stands_for_a_base_is_the_table_or_the_folder(model, tmp_path, repo
 
 
 def test_a_carried_base_has_no_revision(model):
-    with pytest.raises(UserError, match="model.revision: got 'main', takes null: the carried base smollm2"):
+    with pytest.raises(UserError, match="model.revision: got 'main', takes null: the carried base qwen2.5-coder-0.5b"):
         check_base(model.model_copy(update={"revision": "main"}))
 
 

@@ -182,7 +182,7 @@ def test_the_training_table_says_how_and_what_it_took(sets):
             assert table.cell(name, NAMES[model], "Minutes") == f"{seconds / 60:.1f}"
     row = {heading: table.cell("a-ddl", "Model 1", heading) for heading in ("Optimizer", "GB", "Schema", "Epochs")}
     assert row == {"Optimizer": "adamw_8bit", "GB": "12.35", "Schema": "ddl", "Epochs": "1"}
-    assert table.cell("a-ddl", "Model 2", "Epochs") == "0.5"
+    assert table.cell("a-ddl", "Model 2", "Epochs") == "0.25"
     assert table.cell("z-none", "Model 1", "Optimizer") == "adamw_torch"
     assert (
         table.cell("z-none", "Model 1", "GB")
@@ -259,7 +259,7 @@ def test_findings_count_outputs_that_differ_and_what_remains_of_the_loss(sets):
     made = sets["a-ddl"]
     differ = sum(ours["raw"] != theirs["raw"] for ours, theirs in zip(made.predictions["m2"], made.predictions["base"]))
     text = model_2_findings(read)
-    assert f"a-ddl (rate 2e-8, epochs 0.5): {differ} of 120 outputs differ ({100 * differ / 120:.2f} %); " in text
+    assert f"a-ddl (rate 2e-8, epochs 0.25): {differ} of 120 outputs differ ({100 * differ / 120:.2f} %); " in text
     assert "6.00 %" in text and ": not distinguishable.\n" in text
     text = mmlu_findings(read)
     (line,) = [line for line in text.splitlines() if line.startswith("- z-none, Model 1")]

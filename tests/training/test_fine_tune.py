@@ -107,6 +107,7 @@ def test_the_adapter_folder_holds_what_is_needed_to_load_it_and_nothing_else(tra
 def test_an_adapter_of_a_carried_base_names_its_repository_file_and_sum(train, repository, tmp_path):
     training, carried = train(epochs=1), CARRIED[EMBEDDED_BASE]
     params = load_params(repository / "params.yaml")
+    params = params.model_copy(update={"model": params.model.model_copy(update={"base": EMBEDDED_BASE})})
     card = model_card("m1", params, training.metrics)
     save_adapter(training.model, tmp_path / "m1", params.model, card)
     config = json.loads((tmp_path / "m1/adapter_config.json").read_text())
