@@ -1,5 +1,6 @@
 """A points file run whole, with the micro model: what is kept, what goes on, what is never drawn together."""
 
+import gzip
 import json
 import shutil
 import signal
@@ -15,13 +16,15 @@ POINTS = """
 recipe: params.yaml
 params: {train.checkpoint_minutes: 0.000001}
 points:
-  - {name: base, base: true}
+  - {name: base, base: true, also: [rotations, chat]}
   - {name: lora, params: {train.lr: 1e-2}, seeds: [1, 2]}
-  - {name: half, adapter: lora, strength: 0.5}
+  - {name: half, adapter: lora, strength: 0.5, also: [rotations, chat]}
   - {name: whole, params: {train.method: full}}
 """
-SMALL = {"data": {"train_limit": 8, "dev_limit": 4}, "mmlu": {"limit": 2, "batch_size": 2}}
+SMALL = {"data": {"train_limit": 8, "dev_limit": 4}, "mmlu": {"limit": 2, "batch_size": 2, "chat_limit": 3}}
 RUNS = ["base", "half@1", "lora@1", "lora@2", "whole@3407"]
+MEASURES = {"execution_accuracy", "official_execution_accuracy", "accuracy"}
+MORE = {"rotated_accuracy", "chat_accuracy"}  # of the points that are asked them
 PATIENCE_S = 240
 
 
@@ -81,9 +84,10 @@ def test_all_points_are_run_and_measured_against_the_base(finished):
     assert [run["seed"] for run in points["lora"]["runs"]] == [1, 2]
     for name, point in points.items():
         for run in point["runs"]:
-            assert set(run["against_base"]) == {"execution_accuracy", "official_execution_accuracy", "accuracy"}
+            assert set(run["against_base"]) == MEASURES | (MORE if name in ("base", "half") else set())
             assert sum(run["letters"].values()) == pytest.approx(1, abs=1e-5)
-            assert set(run["seconds"]) == {*(("train",) if name != "base" else ()), "spider", "mmlu"}
+            tasks = {"spider", "mmlu"} | ({"train"} if name != "base" else set())
+            assert set(run["seconds"]) == tasks | ({"chat"} if name in ("base", "half") else set())
             assert all(value > 0 for value in run["peak_memory_gb"].values())
     assert points["base"]["runs"][0]["base_choices_kept"] == 1
     assert points["whole"]["runs"][0]["trained_parameters"] > points["lora"]["runs"][0]["trained_parameters"] > 0
@@ -95,6 +99,57 @@ def test_an_adapter_is_trained_once_and_scaled_for_another_point(finished):
     assert "train_half" not in finished.said and "half@1: transformers, float32 on cpu, strength 0.5" in finished.said
     half, lora = (answers_of(finished)[run][0] for run in ("half@1", "lora@1"))
     assert half["training"] == lora["training"] and half["mmlu"]["strength"] == 0.5 and "strength" not in lora["mmlu"]
+
+
+def test_the_points_that_are_asked_more_say_how_they_answer(finished):
+    points = {point["name"]: point["runs"][0] for point in curve_of(finished)["points"]}
+    asked = {name: run for name, run in points.items() if "chat" in run}
+    assert list(asked) == ["base", "half"] and all("rotated" in run for run in asked.values())
+    for name, run in asked.items():
+        rotated, chat = run["rotated"], run["chat"]
+        lines = [json.loads(line) for line in read_kept(finished, name, "rotations.jsonl.gz")]
+        assert (rotated["questions"], rotated["total"]) == (6, 24) == (len(lines), 4 * len(lines))
+        assert rotated["correct"] == sum(line["rotations_right"] for line in lines)
+        answers = [json.loads(line) for line in read_kept(finished, name, "chat.jsonl.gz")]
+        assert (chat["total"], chat["drawn_from"]) == (3, 6) == (len(answers), 6)
+        assert sum(chat[f"{kind}_answers"] for kind in ("letter", "sql", "other")) == 3
+    shown = (folder_of(finished) / "curve.md").read_text().partition("## How it answers")[2]
+    rows = [line.split("|")[1].strip() for line in shown.splitlines() if line.startswith("|")]
+    assert rows[2:] == ["base", "half"]
+    assert "3 questions, drawn at random from 6" in shown and "ran to 64 tokens: base " in shown
+
+
+def read_kept(project, point, file):
+    (path,) = folder_of(project).glob(f"{point}*/{file}")
+    return gzip.decompress(path.read_bytes()).splitlines()
+
+
+def test_processes_share_a_curve_and_no_run_is_made_twice(fresh, finished, tmp_path):
+    project = fresh.copy(tmp_path / "project")
+    command = ["python", "-m", "text2sql", "tradeoff", "points.yaml"]
+    environment = project.environment(PYTHONPATH=str(project.folder), OMP_NUM_THREADS="1")
+    processes = [
+        subprocess.Popen(command, cwd=project.folder, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=PATIENCE_S)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    for run in RUNS:
+        assert sum(text.count(f"tradeoff: {run}: transformers") for text in said) == 1
+    assert all(": transformers, float32" in text for text in said)  # both had a part
+    assert answers_of(project) == answers_of(finished)
+    assert [point["name"] for point in curve_of(project)["points"]] == ["base", "lora", "half", "whole"]
+
+
+def test_a_training_that_fails_is_said_and_the_others_go_on(project):
+    points = project.folder / "points.yaml"
+    points.write_text(points.read_text() + "  - {name: torn, params: {train.lr: 1e30}}\n")
+    done = tradeoff(project, "points.yaml", check=False)
+    assert done.returncode == 1, done.stderr
+    assert "tradeoff: torn@3407: failed: " in done.stdout
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "points.yaml: failed: torn@3407: " in line
+    assert curve_of(project)["missing"] == ["torn@3407"] and len(curve_of(project)["points"]) == 4
 
 
 def test_figure_and_table_show_every_point_and_are_made_again_from_the_json_alone(project):

@@ -12,7 +12,6 @@ from testkit import synthetic
 from testkit.documents import fences
 from text2sql.comparison.significance import discordant, mcnemar_p
 from text2sql.core.errors import UserError
-from text2sql.core.files import write_jsonl
 from text2sql.report.set_files import read_choices, write_choices, write_gzip
 
 MODELS = ("base", "m1", "m2")
@@ -23,9 +22,7 @@ def made(tmp_path, monkeypatch):
     """Invented choices, in the files that eval_mmlu leaves and as a set keeps them."""
     monkeypatch.chdir(tmp_path)
     made = synthetic.results(seed=3, questions=40)
-    for model in MODELS:
-        write_jsonl(Path(f"{model}.jsonl"), made.mmlu_verdicts[model])
-    write_choices(Path("results/NAME/mmlu_all/choices.csv.gz"), {model: Path(f"{model}.jsonl") for model in MODELS})
+    write_choices(Path("results/NAME/mmlu_all/choices.csv.gz"), made.mmlu_verdicts)
     return made
 
 
@@ -51,13 +48,11 @@ def test_choices_are_small(made):
 
 
 def test_models_that_were_asked_different_questions_are_no_set(made):
-    write_jsonl(Path("m2.jsonl"), [line | {"index": line["index"] + 1} for line in made.mmlu_verdicts["m2"]])
-    files = {model: Path(f"{model}.jsonl") for model in MODELS}
+    others = [line | {"index": line["index"] + 1} for line in made.mmlu_verdicts["m2"]]
     with pytest.raises(UserError, match=r"base, m1, m2 were asked different questions; rerun eval_mmlu"):
-        write_choices(Path("choices.csv.gz"), files)
-    write_jsonl(Path("m2.jsonl"), made.mmlu_verdicts["m2"][:-1])
+        write_choices(Path("choices.csv.gz"), {**made.mmlu_verdicts, "m2": others})
     with pytest.raises(UserError, match=r"different questions"):
-        write_choices(Path("choices.csv.gz"), files)
+        write_choices(Path("choices.csv.gz"), {**made.mmlu_verdicts, "m2": made.mmlu_verdicts["m2"][:-1]})
     assert not Path("choices.csv.gz").exists()
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.comparison.curve import MEASURES, Answers, adjust, against_base, pareto_front
-from text2sql.comparison.result import ACCURACY, EXECUTION, OFFICIAL
+from text2sql.comparison.result import ACCURACY, CHAT, EXECUTION, OFFICIAL, ROTATED
 from text2sql.core.dependencies import Key
 from text2sql.core.errors import UserError
 from text2sql.core.files import write_json
@@ -12,6 +12,8 @@ from text2sql.experiments.inputs import own_key
 from text2sql.experiments.kept_runs import changed_since, read_answers, read_run
 from text2sql.experiments.points import Curve, Point, Run
 from text2sql.report.curve import JSON, draw
+
+_NAMES = {CHAT: ACCURACY}  # in the metrics, where a measure has another name there
 
 
 def write_curve(curve: Curve, folder: Path, shared: Key) -> None:
@@ -26,7 +28,9 @@ def write_curve(curve: Curve, folder: Path, shared: Key) -> None:
         return
     base = read_answers(folder / base_run)
     points = [_point(point, kept, folder, base, curve) for point in curve.points if point.runs[0].name in kept]
-    adjust([point["runs"][0]["against_base"][measure] for point in points[1:] for measure in MEASURES])
+    first_runs = [point["runs"][0]["against_base"] for point in points[1:]]
+    for family in (MEASURES, (ROTATED,), (CHAT,)):
+        adjust([run[measure] for run in first_runs for measure in family if measure in run])
     front = pareto_front({point["name"]: _place(point) for point in points})
     first = kept[base_run]
     write_json(
@@ -73,13 +77,16 @@ def _kind(point: Point) -> str:
 
 def _run(run: Run, kept: dict[str, Any], folder: Path, base: Answers, curve: Curve) -> dict[str, Any]:
     answers = read_answers(folder / run.name)
-    for measure, metrics in ((EXECUTION, "spider"), (OFFICIAL, "spider"), (ACCURACY, "mmlu")):
-        if round(sum(answers.right(measure)) / kept[metrics]["total"], 6) != kept[metrics][measure]:
+    for measure, metrics in ((EXECUTION, "spider"), (OFFICIAL, "spider"), (ACCURACY, "mmlu"), (CHAT, "chat")):
+        wanted = kept.get(metrics)
+        if wanted and sum(answers.right(measure)) != round(wanted[_NAMES.get(measure, measure)] * wanted["total"]):
             raise UserError(f"{folder / run.name}: its answers do not give its {measure} on {metrics}; run it again")
     return {
         "seed": run.seed,
         "spider": _with_interval(kept["spider"], EXECUTION) | _with_interval(kept["spider"], OFFICIAL),
         "mmlu": _with_interval(kept["mmlu"], ACCURACY),
+        **({"rotated": kept["mmlu"]["rotated"]} if "rotated" in kept["mmlu"] else {}),
+        **({"chat": kept["chat"]} if "chat" in kept else {}),
         **against_base(run.name, answers, base, curve.params.compare),
         "final_loss": (kept["training"] or {}).get("final_loss"),
         "trained_parameters": (kept["training"] or {}).get("trainable_parameters", 0),

@@ -9,13 +9,14 @@ from text2sql.core.errors import UserError
 from text2sql.core.files import read_json
 from text2sql.core.journal import keep_key
 from text2sql.core.params import Params
+from text2sql.experiments.claims import claim
 from text2sql.experiments.points import Run
 from text2sql.model.loading import as_loaded
 from text2sql.model.run_key import weights_and_runtime
 from text2sql.preparation.prepare import prepare
 
 # The stages of dvc.yaml whose work a point repeats: the pipeline says which code that is.
-STAGES = ("prepare", "train_m1", "predict_spider", "eval_spider", "eval_mmlu")
+STAGES = ("prepare", "train_m1", "predict_spider", "eval_spider", "eval_mmlu", "eval_mmlu_chat")
 # Below a prepared folder: what points are trained on and asked.
 DATA = ("spider/qa_sharegpt.jsonl", "spider/dev.jsonl", "spider/schemas.json", "databases", "mmlu")
 
@@ -36,10 +37,11 @@ def prepared(params: Params, work: Path) -> Path:
             "execution": params.execution.model_dump(),
         }
     )
-    if not (folder.is_dir() and _holds(kept, key)):
-        kept.unlink(missing_ok=True)
-        prepare(params, folder, work / "prepared.json", say=lambda text: print(f"prepare: {text}", flush=True))
-        keep_key(kept, key)
+    with claim(work, "prepared", wait=True):
+        if not (folder.is_dir() and _holds(kept, key)):
+            kept.unlink(missing_ok=True)
+            prepare(params, folder, work / "prepared.json", say=lambda text: print(f"prepare: {text}", flush=True))
+            keep_key(kept, key)
     return folder
 
 
@@ -59,7 +61,7 @@ def shared_key(params: Params, folder: Path) -> Key:
         "data.failing_gold": params.data.failing_gold,
         **_flat("model", params.model.model_dump(exclude={"strength", "files", "source"})),
         **_flat("generation", params.generation.model_dump()),
-        **_flat("mmlu", params.mmlu.model_dump(exclude={"chat", "chat_limit"})),
+        **_flat("mmlu", params.mmlu.model_dump(exclude={"rotations", "chat", "chat_limit"})),
         **_flat("execution", params.execution.model_dump()),
         **weights_and_runtime(params.model, as_loaded(params.model)),
     }
@@ -67,10 +69,14 @@ def shared_key(params: Params, folder: Path) -> Key:
 
 
 def own_key(run: Run) -> Key:
-    """Return the key of what is a run's own: its prompt and, unless it is the base, its recipe and strength."""
+    """Return the key of what is a run's own: its prompt, what it is asked and, where it trains, recipe and strength."""
+    asked: dict[str, Any] = {"mmlu.rotations": run.rotations}
+    if run.in_chat:
+        asked |= {"mmlu.chat": True, "mmlu.chat_limit": run.params.mmlu.chat_limit}
     if not run.trains:
-        return Key.of(_prompt(run.params))
-    return Key({**training_key(run.params).parts, **Key.of({"model.strength": run.params.model.strength}).parts})
+        return Key.of(_prompt(run.params) | asked)
+    asked["model.strength"] = run.params.model.strength
+    return Key({**training_key(run.params).parts, **Key.of(asked).parts})
 
 
 def training_key(params: Params) -> Key:

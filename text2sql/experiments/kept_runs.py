@@ -3,12 +3,14 @@
     run.json              what the run is a digest of, its metrics, seconds and memory
     predictions.jsonl.gz  its answers to Spider with their verdicts
     choices.csv.gz        its letter for each question of MMLU
+    rotations.jsonl.gz    where it was asked them in all orders of their options: how many of those it has right
+    chat.jsonl.gz         where it was asked some in chat: its answers, and what each is
 
 A run appears whole or not at all. It is used again only where all that it depends on is the same.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,11 @@ from text2sql.report.set_files import CHOICES, read_choices, read_gzip, write_ch
 
 RUN = "run.json"
 PREDICTIONS = "predictions.jsonl.gz"
+ROTATIONS = "rotations.jsonl.gz"
+CHAT = "chat.jsonl.gz"
 LETTER = "chosen"  # the column of choices.csv.gz
+ROTATED = ("subject", "index", "rotation_choices", "rotations_right")
+CHATTED = ("subject", "index", "raw", "kind", "choice", "correct", "at_limit")
 FIELDS = {"shared": dict, "own": dict, "spider": dict, "mmlu": dict, "timings": dict}
 
 
@@ -34,18 +40,38 @@ def changed_since(kept: Mapping[str, Any], shared: Key, own: Key) -> list[str]:
     return [*shared.changed_from(Key(kept["shared"])), *own.changed_from(Key(kept["own"]))]
 
 
-def keep_run(folder: Path, run: Mapping[str, Any], predictions: Sequence[dict], choices: Path) -> None:
-    """Write a run: `run` has `FIELDS`; `choices` is a file in the form of `data/verdicts/mmlu/<model>.jsonl`."""
+def keep_run(
+    folder: Path,
+    run: Mapping[str, Any],
+    predictions: Sequence[dict],
+    choices: Sequence[dict],
+    chat: Sequence[dict] | None = None,
+) -> None:
+    """Write a run: `run` has `FIELDS`; `choices` and `chat` are the records of the evaluations."""
     with atomic_directory(folder) as temporary:
         write_json(temporary / RUN, run)
-        write_gzip(temporary / PREDICTIONS, "".join(map(json_line, predictions)).encode())
+        write_gzip(temporary / PREDICTIONS, _lines(predictions))
         write_choices(temporary / CHOICES, {LETTER: choices})
+        if "rotations_right" in choices[0]:
+            write_gzip(temporary / ROTATIONS, _lines(_only(line, ROTATED) for line in choices))
+        if chat is not None:
+            write_gzip(temporary / CHAT, _lines(_only(line, CHATTED) for line in chat))
+
+
+def _lines(records: Iterable[dict]) -> bytes:
+    return "".join(map(json_line, records)).encode()
+
+
+def _only(record: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: record[name] for name in names}
 
 
 def read_answers(folder: Path) -> Answers:
     """Return the answers of a kept run. Raises UserError where a file is missing or damaged."""
-    predictions = [json.loads(line) for line in read_gzip(folder / PREDICTIONS).decode().splitlines()]
+    predictions = _read(folder / PREDICTIONS)
     lines = read_choices(folder / CHOICES, [LETTER])
+    rotated = _read(folder / ROTATIONS) if (folder / ROTATIONS).exists() else []
+    chat = _read(folder / CHAT) if (folder / CHAT).exists() else []
     return Answers(
         questions=[
             *((line["index"], line["db_id"]) for line in predictions),
@@ -54,4 +80,10 @@ def read_answers(folder: Path) -> Answers:
         spider={measure: [line[measure] for line in predictions] for measure in SPIDER_MEASURES},
         letters=[line[LETTER] for line in lines],
         right_letters=[line["answer"] for line in lines],
+        rotations_right=[line["rotations_right"] for line in rotated],
+        chat={(line["subject"], line["index"]): line["correct"] for line in chat},
     )
+
+
+def _read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in read_gzip(path).decode().splitlines()]

@@ -7,12 +7,14 @@ points:
   - {name: base, base: true}          # the first: the base alone, which the others are held against
   - {name: lr-1e-3, params: {train.lr: 1e-3}}
   - {name: lr-1e-3-half, adapter: lr-1e-3, strength: 0.5}    # another point's adapter, scaled; no training
+
+`also: [rotations, chat]` asks a point's first seed MMLU in the other orders of its options and in chat (docs/mmlu.md).
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -20,12 +22,13 @@ from text2sql.core.errors import UserError, did_you_mean
 from text2sql.core.files import read_yaml
 from text2sql.core.params import Params, Section, Seed, Strength, Text, changed, checked, load_params
 from text2sql.core.recipes import find_recipe
-from text2sql.data.mmlu import subject_categories
+from text2sql.data.mmlu import ROTATIONS, subject_categories
 from text2sql.model.bases import check_base
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", description="small letters, digits, `.`, `_` and `-`")]
 Changes = Annotated[dict[str, Any], Field(description="a mapping of params, such as {train.lr: 1e-3}")]
 Seeds = Annotated[list[Seed], Field(min_length=1, description="a list of whole numbers from 0 to 2**32 - 1")]
+Also = Literal["rotations", "chat"]
 # What a point may change. All else is shared: points that differ in it could not be drawn together.
 OF_A_POINT = ("train.", "prompt.")
 OF_THE_BASE = ("prompt.",)
@@ -40,6 +43,7 @@ class PointEntry(Section):
     adapter: Annotated[str | None, Field(description="another point's name")] = None
     strength: Strength = 1
     seeds: Seeds | None = None
+    also: list[Also] = []
 
 
 class CurveFile(Section):
@@ -63,11 +67,22 @@ class Run:
     seed: int | None
     params: Params
     trained_as: str | None = None  # the name of the run that its adapter is trained for; None for the base
+    also: tuple[Also, ...] = ()
 
     @property
     def trains(self) -> bool:
         """Whether it has an adapter."""
         return self.trained_as is not None
+
+    @property
+    def rotations(self) -> int:
+        """In how many orders of their options it is asked MMLU's questions."""
+        return ROTATIONS if "rotations" in self.also else self.params.mmlu.rotations
+
+    @property
+    def in_chat(self) -> bool:
+        """Whether it is asked MMLU in chat too."""
+        return "chat" in self.also
 
 
 @dataclass(frozen=True)
@@ -80,17 +95,19 @@ class Point:
     adapter: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
+    also: tuple[Also, ...] = ()
 
     @property
     def runs(self) -> tuple[Run, ...]:
         """Its runs, the first seed's first; the base has one."""
         if not self.trains:
-            return (Run(self.name, self.name, None, self.params),)
+            return (Run(self.name, self.name, None, self.params, also=self.also),)
         return tuple(self._run(seed) for seed in self.seeds)
 
     def _run(self, seed: int) -> Run:
         params = changed(self.params, {"train.seed": seed}, self.name)
-        return Run(f"{self.name}@{seed}", self.name, seed, params, f"{self.adapter or self.name}@{seed}")
+        also = self.also if seed == self.seeds[0] else ()
+        return Run(f"{self.name}@{seed}", self.name, seed, params, f"{self.adapter or self.name}@{seed}", also)
 
 
 @dataclass(frozen=True)
@@ -137,14 +154,15 @@ def _point(
     if entry.base:
         if entry.adapter or entry.strength != 1 or entry.seeds:
             raise UserError(f"{place}: is the base alone, which has no adapter, strength or seeds")
-        return Point(entry.name, _changed(entry, shared, OF_THE_BASE, place), False, changes=entry.params)
+        params = _changed(entry, shared, OF_THE_BASE, place)
+        return Point(entry.name, params, False, changes=entry.params, also=tuple(entry.also))
     if entry.adapter is not None:
         return _scaled(entry, before, place)
     params = _changed(entry, shared, OF_A_POINT, place)
     own = tuple(entry.seeds or seeds or [params.train.seed])
     if len(set(own)) < len(own):
         raise UserError(f"{place}: seeds: got {list(own)}, takes each once")
-    return Point(entry.name, params, True, changes=entry.params, seeds=own)
+    return Point(entry.name, params, True, changes=entry.params, seeds=own, also=tuple(entry.also))
 
 
 def _changed(entry: PointEntry, shared: Params, sections: tuple[str, ...], place: str) -> Params:
@@ -176,7 +194,8 @@ def _scaled(entry: PointEntry, before: Mapping[str, Point], place: str) -> Point
     if not set(seeds) <= set(of.seeds):
         raise UserError(f"{place}: seeds: got {list(seeds)}, takes some of {of.name}'s: {list(of.seeds)}")
     params = changed(of.params, {"model.strength": entry.strength}, place)
-    return Point(entry.name, params, True, of.name, {**of.changes, "strength": entry.strength}, seeds)
+    changes = {**of.changes, "strength": entry.strength}
+    return Point(entry.name, params, True, of.name, changes, seeds, tuple(entry.also))
 
 
 def _check_together(path: Path, points: tuple[Point, ...]) -> None:

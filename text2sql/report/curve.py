@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from text2sql.comparison.result import ACCURACY, EXECUTION, OFFICIAL
+from text2sql.comparison.result import ACCURACY, CHAT, EXECUTION, OFFICIAL, ROTATED
 from text2sql.core.files import read_object, write_text
 from text2sql.report.curve_figure import figure
 from text2sql.report.markdown_text import DASH, bullets, table
@@ -23,6 +23,7 @@ from text2sql.report.numbers import (
     points,
 )
 from text2sql.report.result_sets import RESULTS
+from text2sql.scoring.mmlu_chat import KINDS
 
 CURVES = RESULTS / "tradeoff"
 JSON, FIGURE, TABLE = "curve.json", "curve.svg", "curve.md"
@@ -51,7 +52,59 @@ def curve_table(curve: Mapping[str, Any]) -> str:
         "Point", "Changes", "Spider", "Official", "Gain", "MMLU", "Change", "Seeds", "A / B / C / D", "As Base",
         "Minutes", "GB", "Front",
     ]  # fmt: skip
-    return f"{table(headings, map(_row, curve['points']))}\n\n{bullets(_notes(curve))}"
+    parts = [table(headings, map(_row, curve["points"])), bullets(_notes(curve))]
+    asked = [point for point in curve["points"] if {"rotated", "chat"} & set(point["runs"][0])]
+    if asked:
+        parts += ["## How it answers", table(ANSWERING, map(_answering, asked)), bullets(_answering_notes(asked))]
+    return "\n\n".join(parts)
+
+
+ANSWERING = ["Point", "MMLU", "In All Orders", "Change", "Same in All", "In Chat", "Change", "Letter / SQL / Other"]
+
+
+def _answering(point: Mapping[str, Any]) -> list[str]:
+    """Return a point's row of what accuracy by log-likelihood does not show."""
+    run = point["runs"][0]
+    rotated, chat, against = run.get("rotated"), run.get("chat"), run["against_base"]
+    is_base = point["kind"] == "base" and not point["changes"]
+    return [
+        point["name"],
+        in_percent(run["mmlu"][ACCURACY]),
+        in_percent(rotated["accuracy"]) if rotated else DASH,
+        DASH if is_base or ROTATED not in against else _difference(against[ROTATED]),
+        in_percent(rotated["same_choice"], 1) if rotated else DASH,
+        in_percent(chat["accuracy"]) if chat else DASH,
+        DASH if is_base or CHAT not in against else _difference(against[CHAT]),
+        " / ".join(in_percent(chat[f"{kind}_share"], 1) for kind in KINDS) if chat else DASH,
+    ]
+
+
+def _answering_notes(asked: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "MMLU: percent of choices by log-likelihood that are right. In All Orders: the same over the four cyclic "
+        "orders of each question's options, where a liking for a letter earns nothing (25 percent by chance). Same in "
+        "All: percent of questions to which one choice was the answer in all four."
+    ]
+    chats = [point["runs"][0]["chat"] for point in asked if "chat" in point["runs"][0]]
+    if chats:
+        total, drawn_from = chats[0]["total"], chats[0].get("drawn_from")
+        drawn = f", drawn at random from {count(drawn_from)}" if drawn_from else ""
+        cut = ", ".join(
+            f"{point['name']} {count(point['runs'][0]['chat']['at_token_limit'])}"
+            for point in asked
+            if "chat" in point["runs"][0]
+        )
+        lines += [
+            f"In Chat: percent right of {count(total)} questions{drawn}, asked in the chat template without examples. "
+            "Letter / SQL / Other: percent of answers that name one option, are a query that SQLite parses, or "
+            "neither; the last two are wrong (docs/mmlu.md).",
+            f"Answers in chat that ran to {chats[0]['max_new_tokens']} tokens: {cut}.",
+        ]
+    lines.append(
+        "Changes: points against the base, with a 95 % interval, p and Holm's adjustment among the points of this "
+        "table; over all orders by clusters of one question."
+    )
+    return lines
 
 
 def _row(point: Mapping[str, Any]) -> list[str]:

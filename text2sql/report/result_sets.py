@@ -20,11 +20,19 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.core.errors import UserError
-from text2sql.core.files import atomic_directory, read_json, read_yaml
+from text2sql.core.files import atomic_directory, iter_jsonl, read_json, read_yaml
 from text2sql.core.params import load_params
 from text2sql.core.recipes import RECIPES
 from text2sql.report import lock
-from text2sql.report.set_files import CHOICES, choice_problems, read_choices, read_gzip, write_choices, write_gzip
+from text2sql.report.set_files import (
+    CHOICE,
+    CHOICES,
+    choice_problems,
+    read_choices,
+    read_gzip,
+    write_choices,
+    write_gzip,
+)
 
 RESULTS = Path("results")
 MMLU_ALL = "mmlu_all"
@@ -137,7 +145,7 @@ def _copy_run(folder: Path, kind: Kind) -> None:
             stage, checksum = written.get(str(file), ("eval_mmlu", ""))
             if not file.is_file() or lock.md5(file) != checksum:
                 raise UserError(f"this project: not one whole run: {file} is not what stage {stage} wrote")
-        write_choices(folder / CHOICES, files)
+        write_choices(folder / CHOICES, {model: iter_jsonl(file, CHOICE) for model, file in files.items()})
 
 
 def _keep(before: Path, whole: Path, inner: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.core.errors import UserError
-from text2sql.core.files import atomic_file, iter_jsonl
+from text2sql.core.files import atomic_file
 from text2sql.data.mmlu import LETTERS
 
 CHOICES = "choices.csv.gz"
@@ -38,13 +38,13 @@ def read_gzip(path: Path) -> bytes:
         raise UserError(f"{path}: damaged: {error}; wanted a file compressed by gzip") from None
 
 
-def write_choices(path: Path, verdicts: Mapping[str, Path]) -> None:
+def write_choices(path: Path, verdicts: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
     """Write what each model chose: a line a question, with its subject, its place in the test split and letters.
 
-    `verdicts`: {model: its data/verdicts/mmlu/<model>.jsonl}. Raises UserError where the models were asked different
-    questions. Log-likelihoods and texts, a hundred times as much, stay behind.
+    `verdicts`: {model: the lines of data/verdicts/mmlu/<model>.jsonl}. Raises UserError where the models were asked
+    different questions. Log-likelihoods and texts, a hundred times as much, stay behind.
     """
-    columns = {model: list(iter_jsonl(file, CHOICE)) for model, file in verdicts.items()}
+    columns = {model: list(lines) for model, lines in verdicts.items()}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*KEYS, *columns])

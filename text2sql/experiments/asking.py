@@ -1,0 +1,136 @@
+"""Ask the model of one run what all runs of a curve are asked: Spider, MMLU, and where the point says so MMLU in chat.
+
+Finished batches are journaled below the curve's work folder, from where a killed run goes on.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from text2sql.core.dependencies import Key
+from text2sql.core.files import read_jsonl, user_cache
+from text2sql.core.journal import HALVED, Journal
+from text2sql.core.timing import Stopwatch
+from text2sql.data.mmlu import draw, read_questions
+from text2sql.data.schema import read_schemas
+from text2sql.data.spider import Example
+from text2sql.evaluation.batching import JournaledRun
+from text2sql.evaluation.mmlu import answer_questions
+from text2sql.evaluation.mmlu_chat import DRAW_SEED, ask_in_chat
+from text2sql.evaluation.spider import SpiderPrompt, predict
+from text2sql.execution.executor import Limits
+from text2sql.experiments.points import Run
+from text2sql.model.language_model import LanguageModel
+from text2sql.model.run_key import as_measured
+from text2sql.prompts.messages import load_few_shot
+from text2sql.scoring.golds import Gold
+from text2sql.scoring.verdicts import Verdict, score_examples, summarise
+
+EXAMPLE = {"index": int, "db_id": str, "question": str, "query": str}
+TASKS = ("spider", "mmlu", "chat")
+
+
+@dataclass
+class Asking:
+    """One run's questions, from the prepared benchmarks in `data`, and how long each task took, in `timings`.
+
+    `key`: all that the answers depend on. `work`: where journals and timings lie.
+    """
+
+    run: Run
+    model: LanguageModel
+    data: Path
+    work: Path
+    key: Key
+    timings: dict[str, Any] = field(default_factory=dict)
+
+    def spider(self) -> tuple[list[dict], dict[str, Any]]:
+        """Return the answers to Spider with their verdicts, and the content of `metrics/spider/<model>.json`."""
+        params = self.run.params
+        examples = read_jsonl(self.data / "spider/dev.jsonl", EXAMPLE)
+        few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
+        schemas = read_schemas(self.data / "spider/schemas.json")
+        prompt = SpiderPrompt(schemas, params.prompt.schema_, few_shot, params.prompt.answer)
+        task = _Task(self, "spider")
+        predictions = predict(self.model, examples, prompt, params.generation, task.journaled)
+        assert predictions is not None
+        task.time(len(predictions), sum(prediction["new_tokens"] for prediction in predictions))
+        golds: list[Gold] = []
+        verdicts = score_examples(
+            [Example(*(line[name] for name in EXAMPLE)) for line in examples],
+            [prediction["sql"].strip() for prediction in predictions],
+            lambda db_id: self.data / "databases" / db_id / f"{db_id}.sqlite",
+            Limits(**params.execution.model_dump()),
+            cache_dir=user_cache() / "gold",
+            failing_gold=params.data.failing_gold,
+            on_golds=golds.extend,
+        )
+        halved = sum(HALVED in prediction for prediction in predictions)
+        return list(map(_judged, predictions, verdicts)), summarise(verdicts, golds, halved)
+
+    def mmlu(self) -> tuple[list[dict], dict[str, Any]]:
+        """Return the choices by log-likelihood, and the content of `metrics/mmlu/<model>.json`."""
+        mmlu = self.run.params.mmlu
+        asked = read_questions(self.data / "mmlu", mmlu.subjects, mmlu.limit, mmlu.shots)
+        task = _Task(self, "mmlu")
+        choices = answer_questions(
+            self.model, asked.test, asked.shots, asked.categories, mmlu.batch_size, task.journaled, self.run.rotations
+        )
+        assert choices is not None
+        task.time(len(choices.records), choices.prompt_tokens)
+        return choices.records, choices.metrics()
+
+    def chat(self) -> tuple[list[dict], dict[str, Any]]:
+        """Return the answers in chat, and the content of `metrics/mmlu_chat/<model>.json`."""
+        params = self.run.params
+        asked = read_questions(self.data / "mmlu", params.mmlu.subjects, params.mmlu.limit, shots=0)
+        drawn = draw(asked.test, params.mmlu.chat_limit, DRAW_SEED)
+        task = _Task(self, "chat")
+        answers = ask_in_chat(
+            self.model, drawn, asked.categories, params.generation.batch_size, task.journaled, len(asked.test)
+        )
+        assert answers is not None
+        task.time(len(answers.records), answers.new_tokens)
+        return answers.records, answers.metrics()
+
+    def finished(self) -> None:
+        """Remove the journals: the answers are kept elsewhere."""
+        for task in TASKS:
+            self.journal(task).remove()
+
+    def journal(self, task: str) -> Journal:
+        """Return the journal of one of `TASKS`."""
+        return Journal(f"{self.run.name}-{task}", self.key, folder=self.work / "journals")
+
+
+class _Task:
+    """One task's journal, and its time from now on."""
+
+    def __init__(self, asking: Asking, name: str) -> None:
+        measure_anew()
+        self._asking, self._name, self._stopwatch = asking, name, Stopwatch()
+        journal = asking.journal(name)
+        self._begun = bool(journal.records())
+        self.journaled = JournaledRun(journal, f"{name}, {asking.run.name}")
+
+    def time(self, count: int, tokens: int) -> None:
+        """Keep how long it took; where some of its answers were there already, the timing says so."""
+        asking, name = self._asking, self._name
+        loaded = as_measured(asking.run.params.model, asking.model.model) | ({"went_on": True} if self._begun else {})
+        path = asking.work / "timings" / f"{asking.run.name}-{name}.json"
+        asking.timings[name] = self._stopwatch.write(path, name, asking.run.name, count, tokens, loaded)
+
+
+def _judged(prediction: dict, verdict: Verdict) -> dict:
+    judged = verdict.to_dict()
+    return prediction | {
+        name: judged[name] for name in ("execution_accuracy", "official_execution_accuracy", "outcome")
+    }
+
+
+def measure_anew() -> None:
+    """Have the GPU's peak memory counted from now on."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
