@@ -35,7 +35,9 @@ def main(arguments: Sequence[str]) -> None:
     key = run_key(f"predict_spider@{name}", params.model, model.model)
     journal = Journal(f"predict_spider-{name}", key, processes.index)
     journaled = JournaledRun(journal, f"predict_spider {name}", processes)
-    prompt = SpiderPrompt(read_schemas(SCHEMAS), params.prompt.schema_, few_shot, params.prompt.answer)
+    prompt = SpiderPrompt(
+        read_schemas(SCHEMAS), params.prompt.schema_, few_shot, params.prompt.answer, params.prompt.table_order
+    )
     predictions = predict(model, read_jsonl(DEV, EXAMPLE), prompt, params.generation, journaled)
     if predictions is None:
         return

@@ -42,14 +42,15 @@ def test_the_committed_params_and_all_recipes_are_valid(repository):
         load_params(path)
 
 
-def test_params_of_before_ask_mmlu_as_it_was_asked_then(repository, tmp_path):
+def test_params_of_before_ask_as_it_was_asked_then(repository, tmp_path):
     text = (repository / "params.yaml").read_text()
-    older = re.sub(r"(?m)^  (rotations|chat|chat_limit): .*\n", "", text)
-    assert len(text.splitlines()) - len(older.splitlines()) == 3
+    older = re.sub(r"(?m)^  (rotations|chat|chat_limit|table_order): .*\n", "", text)
+    assert len(text.splitlines()) - len(older.splitlines()) == 4
     path = tmp_path / "params.yaml"
     path.write_text(older)
     assert load_params(path) == load_params(repository / "params.yaml")
     assert load_params(path).mmlu.rotations == 1 and load_params(path).mmlu.chat == []
+    assert load_params(path).prompt.table_order == "given"
 
 
 @pytest.mark.parametrize(
@@ -208,6 +209,7 @@ LR = "a number above 0 and at most 1"
             "3",
             "prompt.template: got 3 (int), takes a mapping of variables of the base's chat template",
         ),
+        ("prompt.table_order", "null", "prompt.table_order: got null, takes 'given', 'reversed' or 'shuffled'"),
         ("prompt.template", "{tokenize: true}", "prompt.template: got the name 'tokenize' (str), takes variables"),
         (
             "prompt.template",

@@ -143,7 +143,7 @@ def test_processes_share_a_curve_and_no_run_is_made_twice(fresh, finished, tmp_p
 
 def test_a_training_that_fails_is_said_and_the_others_go_on(project):
     points = project.folder / "points.yaml"
-    points.write_text(points.read_text() + "  - {name: torn, params: {train.lr: 1e30}}\n")
+    points.write_text(points.read_text() + "  - {name: torn, params: {train.lr: 1, train.weight_decay: 1.0e+30}}\n")
     done = tradeoff(project, "points.yaml", check=False)
     assert done.returncode == 1, done.stderr
     assert "tradeoff: torn@3407: failed: " in done.stdout

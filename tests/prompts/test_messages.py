@@ -13,6 +13,7 @@ from text2sql.prompts.messages import (
     OPTIONS,
     FewShot,
     bare_messages,
+    in_order,
     load_few_shot,
     mmlu_prompt,
     render_schema,
@@ -65,6 +66,45 @@ def test_the_ddl_is_sql_that_builds_the_same_schema(tmp_path):
             connection.executescript(render_schema(schema, "ddl"))
         connection.close()
         assert schema_from_sqlite(path, schema.db_id) == schema
+
+
+def names(schema):
+    return [table.name for table in schema.tables]
+
+
+def schema_of(db_id, *tables):
+    return Schema(db_id, tuple(Table(name, (Column("id", "INT"),)) for name in tables))
+
+
+def test_the_order_of_tables_moves_whole_tables_and_changes_nothing_else():
+    for form, lines in (("tables", 1), ("ddl", 4)):
+        given = render_schema(SCHEMA, form)
+        assert render_schema(SCHEMA, form, "given") == given
+        turned = render_schema(SCHEMA, form, "reversed")
+        assert turned != given and sorted(turned.splitlines()) == sorted(given.splitlines())
+        assert turned.splitlines()[-lines:] == given.splitlines()[:lines]
+    assert render_schema(SCHEMA, "name", "reversed") == "Database: league"
+    assert render_schema(None, "none", "shuffled") == ""
+
+
+def test_a_shuffle_is_a_third_order_the_same_on_any_day_and_another_for_another_database():
+    tables = [f"t{number}" for number in range(6)]
+    assert names(in_order(schema_of("league", *tables), "shuffled")) == ["t0", "t1", "t5", "t3", "t2", "t4"]
+    orders = set()
+    for number in range(40):
+        three = schema_of(f"db{number}", "a", "b", "c")
+        shuffled = names(in_order(three, "shuffled"))
+        assert sorted(shuffled) == ["a", "b", "c"] and shuffled not in (["a", "b", "c"], ["c", "b", "a"])
+        orders.add(tuple(shuffled))
+    assert len(orders) == 4
+    for few in (schema_of("one", "a"), schema_of("none")):
+        assert in_order(few, "shuffled") == in_order(few, "reversed") == few
+
+
+def test_worked_examples_come_in_the_order_of_the_question():
+    shots = [FewShot("league", "Who?", "SELECT name FROM player", SCHEMA)]
+    text = content(spider_messages("How many?", SCHEMA, "tables", shots, "reversed"))
+    assert text.count("\n".join(reversed(TABLES.splitlines()))) == 2 and TABLES not in text
 
 
 def test_a_schema_that_is_needed_and_missing_is_an_error():

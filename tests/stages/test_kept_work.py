@@ -107,6 +107,7 @@ OF_STAGE = {
         "the adapter": (append("models/m1/adapter_model.safetensors"), "models/m1"),
         "the adapter's strength": (param("model", "strength", 0.5), "model.strength"),
         "the prompt": (param("prompt", "schema", "ddl"), "prompt.schema"),
+        "the order of tables": (param("prompt", "table_order", "reversed"), "prompt.table_order"),
         "the answer's length": (param("generation", "max_new_tokens", 7), "generation.max_new_tokens"),
     },
     "eval_mmlu@m1": {

@@ -7,6 +7,7 @@ from tests.training.comparing import counted
 from text2sql.core.errors import UserError
 from text2sql.core.params import load_params
 from text2sql.data.schema import Column, Schema, Table
+from text2sql.evaluation.spider import SpiderPrompt
 from text2sql.model.language_model import LanguageModel
 from text2sql.prompts.chat import assistant_turn, chat_text
 from text2sql.prompts.messages import load_few_shot, spider_messages
@@ -92,6 +93,13 @@ def test_the_prompt_in_training_is_that_of_evaluation(micro_model, smollm2, repo
     zero_shot = params.prompt.model_copy(update={"training": "zero_shot"})
     messages = training_pairs([record], {"music": SCHEMA}, zero_shot, few_shot)[0][0]
     assert messages == spider_messages("How many?", SCHEMA, params.prompt.schema_, [])
+    two = Schema("music", (*SCHEMA.tables, Table("song", (Column("id", "int"),))))
+    turned = params.prompt.model_copy(update={"table_order": "reversed"})
+    messages = training_pairs([record], {"music": two}, turned, few_shot)[0][0]
+    assert messages == SpiderPrompt({"music": two}, turned.schema_, few_shot, order="reversed").messages(
+        "How many?", "music"
+    )
+    assert "\nsong(id)\nsinger(id, name)\n" in messages[0]["content"]
 
 
 def test_examples_that_are_too_long_are_left_out_and_counted(smollm2):

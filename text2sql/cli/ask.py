@@ -90,7 +90,9 @@ def answerer(
     from text2sql.model.language_model import LanguageModel
 
     model = LanguageModel(params.model, adapter, other_base, template=params.prompt.template)
-    prompt = SpiderPrompt({database.stem: schema}, params.prompt.schema_, few_shot, params.prompt.answer)
+    prompt = SpiderPrompt(
+        {database.stem: schema}, params.prompt.schema_, few_shot, params.prompt.answer, params.prompt.table_order
+    )
     predictor = Predictor(model, prompt, params.generation.max_new_tokens)
 
     def answer(question: str) -> tuple[str, Result]:

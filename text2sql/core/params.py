@@ -134,6 +134,10 @@ class DataParams(Section):
     failing_gold: Literal["refuse", "skip", "wrong"]  # what becomes of examples whose gold query fails
 
 
+# The tables of a schema as the prompt shows them: as the database has them, the other way round, or by chance.
+TableOrder = Literal["given", "reversed", "shuffled"]
+
+
 class PromptParams(Section):
     """What the prompt holds besides the question (the paper: nothing; its section III.D proposes the schema's name)."""
 
@@ -143,6 +147,7 @@ class PromptParams(Section):
     training: Literal["evaluation", "zero_shot", "bare"]
     answer: Literal["standard", "paper"]  # what counts as the SQL in an answer: docs/answers.md
     template: TemplateVariables = {}
+    table_order: TableOrder = "given"
 
 
 class LoraParams(Section):

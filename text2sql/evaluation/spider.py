@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from text2sql.core.journal import HALVED, STRENGTH
-from text2sql.core.params import GenerationParams
+from text2sql.core.params import GenerationParams, TableOrder
 from text2sql.data.schema import Schema
 from text2sql.evaluation.answering import generate_answers
 from text2sql.evaluation.batching import JournaledRun, run_batches
@@ -24,10 +24,11 @@ class SpiderPrompt:
     form: SchemaForm
     few_shot: Sequence[FewShot]
     rule: AnswerRule = "standard"
+    order: TableOrder = "given"
 
     def messages(self, question: str, db_id: str) -> list[dict]:
         """Return the chat messages that ask `question` about the database `db_id`."""
-        return spider_messages(question, self.schemas.get(db_id), self.form, self.few_shot)
+        return spider_messages(question, self.schemas.get(db_id), self.form, self.few_shot, self.order)
 
 
 @dataclass(frozen=True)

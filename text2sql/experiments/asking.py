@@ -50,7 +50,7 @@ class Asking:
         examples = read_jsonl(self.data / "spider/dev.jsonl", EXAMPLE)
         few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
         schemas = read_schemas(self.data / "spider/schemas.json")
-        prompt = SpiderPrompt(schemas, params.prompt.schema_, few_shot, params.prompt.answer)
+        prompt = SpiderPrompt(schemas, params.prompt.schema_, few_shot, params.prompt.answer, params.prompt.table_order)
         task = _Task(self, "spider")
         predictions = predict(self.model, examples, prompt, params.generation, task.journaled)
         assert predictions is not None

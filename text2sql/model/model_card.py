@@ -133,6 +133,8 @@ def _prompt_in_words(params: Params) -> str:
         "tables": "with one line a table and its columns",
         "ddl": "with the CREATE TABLE statements",
     }[prompt.schema_]
+    if prompt.schema_ in ("tables", "ddl") and prompt.table_order != "given":
+        schema += f" ({prompt.table_order} tables)"
     if prompt.training == "zero_shot":
         return f"that of evaluation without its worked examples: the question {schema}"
     return f"that of evaluation: the question {schema}, and {prompt.few_shot} worked examples"

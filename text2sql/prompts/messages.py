@@ -4,16 +4,19 @@ Spider's prompt is one user message, kept short: a small model on a CPU reads 95
 the bare question in training; in evaluation three fixed pairs of question and SQL before it, no schema.
 """
 
+import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from text2sql.core.digests import digest_of
 from text2sql.core.errors import UserError
 from text2sql.core.files import read_json
+from text2sql.core.params import TableOrder
 from text2sql.data.mmlu import Question
-from text2sql.data.schema import Schema
+from text2sql.data.schema import Schema, Table
 
 SchemaForm = Literal["none", "name", "tables", "ddl"]
 
@@ -63,12 +66,32 @@ def load_few_shot(path: str | Path, count: int) -> list[FewShot]:
     return shots
 
 
-def render_schema(schema: Schema | None, form: SchemaForm) -> str:
+def in_order(schema: Schema, order: TableOrder) -> Schema:
+    """Return `schema` with its tables in another order: what the prompt says of each stays the same.
+
+    `shuffled` depends on the names of the database and of its tables alone, so that it is the same for every question,
+    in training and in evaluation, on any machine. With three tables or more it is neither of the two other orders.
+    """
+    if order == "given":
+        return schema
+    backwards = schema.tables[::-1]
+    if order == "reversed":
+        return replace(schema, tables=backwards)
+    shuffles = (_shuffled(schema, seed) for seed in itertools.count())
+    others = (tables for tables in shuffles if len(tables) < 3 or tables not in (schema.tables, backwards))
+    return replace(schema, tables=next(others))
+
+
+def _shuffled(schema: Schema, seed: int) -> tuple[Table, ...]:
+    return tuple(sorted(schema.tables, key=lambda table: digest_of([seed, schema.db_id, table.name])))
+
+
+def render_schema(schema: Schema | None, form: SchemaForm, order: TableOrder = "given") -> str:
     """Return what the prompt shows of a database.
 
     `none`: nothing (the paper's runs); `name`: its name (the paper's own proposal, section III.D); `tables`: one
-    line a table with its columns; `ddl`: CREATE TABLE statements with types, primary and foreign keys. Names are quoted
-    if SQLite needs it. Raises UserError if the form needs a schema and `schema` is None.
+    line a table with its columns; `ddl`: CREATE TABLE statements with types, primary and foreign keys. Tables come in
+    `order`. Names are quoted if SQLite needs it. Raises UserError if the form needs a schema and `schema` is None.
     """
     if form == "none":
         return ""
@@ -76,6 +99,7 @@ def render_schema(schema: Schema | None, form: SchemaForm) -> str:
         raise UserError(f"prompt.schema: {form} needs a schema, and the database has none")
     if form == "name":
         return f"Database: {schema.db_id}"
+    schema = in_order(schema, order)
     if form == "tables":
         return "\n".join(
             f"{_quoted(table.name)}({', '.join(_quoted(column.name) for column in table.columns)})"
@@ -85,19 +109,25 @@ def render_schema(schema: Schema | None, form: SchemaForm) -> str:
 
 
 def spider_messages(
-    question: str, schema: Schema | None, form: SchemaForm, few_shot: Sequence[FewShot] = ()
+    question: str,
+    schema: Schema | None,
+    form: SchemaForm,
+    few_shot: Sequence[FewShot] = (),
+    order: TableOrder = "given",
 ) -> list[dict]:
     """Return the chat messages that ask `question`: one message of the user's, none of the system's.
 
     Without worked examples and without a schema that is the bare question; each worked example is shown with its own
-    schema, in the same form.
+    schema, in the same form and order.
     """
-    shown = render_schema(schema, form)
+    shown = render_schema(schema, form, order)
     if not few_shot:
         if not shown:
             return bare_messages(question)
         return _user_message(f"{INSTRUCTION}\n{shown}\n{question.strip()}")
-    blocks = [_block(shot.question, render_schema(shot.schema, form)) + f" {shot.query.strip()}" for shot in few_shot]
+    blocks = [
+        _block(shot.question, render_schema(shot.schema, form, order)) + f" {shot.query.strip()}" for shot in few_shot
+    ]
     return _user_message("\n\n".join([INSTRUCTION, *blocks, _block(question, shown)]))
 
 

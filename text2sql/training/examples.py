@@ -52,7 +52,7 @@ def training_pairs(
         schema = schemas.get(record.get("db_id", ""))
         if schema is None and prompt.schema_ != "none":
             raise UserError(f"{place}: database {record.get('db_id')!r} has no schema, which prompt.schema wants")
-        pairs.append((spider_messages(question, schema, prompt.schema_, shown), query))
+        pairs.append((spider_messages(question, schema, prompt.schema_, shown, prompt.table_order), query))
     return pairs
 
 
