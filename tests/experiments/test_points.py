@@ -84,6 +84,10 @@ BAD = {
         "point b: seeds: got [7], takes some of a's: [3407]",
     ),
     "a seed twice": (START + "  - {name: a, seeds: [1, 1]}", "point a: seeds: got [1, 1], takes each"),
+    "something else to be asked": (
+        START + "  - {name: a, also: [chta]}",
+        "point a: also",
+    ),
     "an unknown subject": (
         HEAD + "params: {mmlu.subjects: {stem: [alchemy]}}\npoints:\n" + BASE,
         "mmlu.subjects: stem: 'alchemy' (str) is none of MMLU's",
@@ -101,6 +105,15 @@ def test_one_line_names_the_mistake(repository, tmp_path, monkeypatch, text, sai
     message = str(caught.value)
     assert said in message and "\n" not in message
     assert message.startswith((str(path), "recipe nope"))
+
+
+@pytest.mark.parametrize("size", ["05", "15"])
+@pytest.mark.parametrize("data", ["dev", "sample"])
+def test_the_points_files_of_contamination_are_right(repository, monkeypatch, size, data):
+    monkeypatch.chdir(repository)
+    curve = read_points(repository / f"tradeoff/contamination/qwen{size}-{data}.yaml")
+    assert [point.params.prompt.table_order for point in curve.points] == ["given", "reversed", "shuffled"]
+    assert (curve.params.data.spider == "data/sample/spider") == (data == "sample")
 
 
 @pytest.mark.parametrize(("name", "least"), [("qwen05", 12), ("qwen15", 6)])

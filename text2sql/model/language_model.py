@@ -177,7 +177,8 @@ class LanguageModel:
     def option_log_likelihoods(self, prompts: list[list[int]], options: Sequence[str]) -> list[list[float]]:
         """Return for each of `prompts` (token ids) the log-likelihood (nats) of each of `options` as the next token.
 
-        One forward pass gives all options. Raises UserError if an option is not a single token of this model.
+        One forward pass gives all options. Raises UserError if an option is not a single token of this model, RunError
+        if one has no finite log-likelihood: the model's numbers overflow.
         """
         option_ids = self._option_ids(options)
         return self._halving(lambda part: self._log_likelihoods(part, option_ids), prompts)
@@ -198,6 +199,11 @@ class LanguageModel:
         with torch.inference_mode():
             logits = self._prefill(prompts).logits if self._prefill else self._library.last_logits(prompts)
             chosen = torch.log_softmax(logits.float(), dim=-1)[:, option_ids]
+        if not chosen.isfinite().all():
+            raise RunError(
+                "this model's log-likelihoods are not finite: its training diverged (try a smaller learning rate, lr), "
+                "or model.dtype is too narrow for it"
+            )
         return [[round(value, 6) for value in row] for row in chosen.tolist()]
 
     def _generate(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:

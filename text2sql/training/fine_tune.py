@@ -69,8 +69,8 @@ def train_adapter(
 
     `load` returns the base and its tokenizer. Resumes from the last complete checkpoint of the same training, if any.
     Returns None in all processes but the main one. Raises UserError for a recipe that this machine or number of
-    processes cannot run, RunError when out of memory or if the loss is no longer finite, and Interrupted after SIGTERM
-    or the first Ctrl-C.
+    processes cannot run, RunError when out of memory or if loss or weights are no longer finite, and Interrupted
+    after SIGTERM or the first Ctrl-C.
     """
     recipe, processes = job.recipe, job.processes
     _check_launcher(job)
@@ -104,6 +104,7 @@ def train_adapter(
         _run(trainer, _latest_checkpoint(store, processes))
         if not processes.is_main:
             return None
+        _check_finite(job.name, model)
         curve = _loss_curve(trainer.state.log_history)
         metrics = _metrics(trainer, curve, len(examples), left_out)
         on_failure.pop_all()  # the lock stays until the adapter is published
@@ -233,6 +234,15 @@ def _memory_errors(job: TrainingJob) -> Iterator[None]:
             f"train_{job.name}: out of memory at one example of up to {job.recipe.max_seq_len} tokens a pass; "
             "try a smaller train.max_seq_len, or model.quantization: 4bit on a GPU"
         ) from error
+
+
+def _check_finite(name: str, model: Any) -> None:
+    """Raise RunError where a trained weight is no finite number: a loss says so only at the step that follows."""
+    for weight, value in model.named_parameters():
+        if value.requires_grad and not value.isfinite().all():
+            raise RunError(
+                f"train_{name}: {weight} is not finite after the last step; try a smaller learning rate (lr)"
+            )
 
 
 def _loss_curve(history: Sequence[dict]) -> list[dict]:
