@@ -18,6 +18,9 @@ from typing import Any, NoReturn
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Out of memory in PyTorch's plain RuntimeErrors: its CPU allocator, CUDA outside its allocator, cuBLAS.
 NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+# What cuDNN says where it fails for any reason (PyTorch 2.11): no memory is one, if next to none is left.
+CUDNN_FAILED = ("mha_graph.execute", "CUDNN_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_INTERNAL_ERROR")
+NEXT_TO_NONE = 1 << 30  # bytes of a GPU's memory: cuDNN's workspace and kernels take some hundred megabytes
 DEBUG_VARIABLE = "TEXT2SQL_DEBUG"
 
 
@@ -147,8 +150,18 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {message} (set {DEBUG_VARIABLE}=1 for the traceback)"
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` is out of memory, on the GPU or the host."""
+def is_out_of_memory(error: BaseException, free: int | None = None) -> bool:
+    """Whether `error` is out of memory, on the GPU or the host.
+
+    `free`: the bytes of the GPU's memory that no process has, asked for where it is None.
+    """
     import torch
 
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(text in str(error) for text in NO_MEMORY)
+    text = str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in text for sign in NO_MEMORY):
+        return True
+    if not any(sign in text for sign in CUDNN_FAILED):
+        return False
+    if free is None:
+        free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else NEXT_TO_NONE
+    return free < NEXT_TO_NONE

@@ -158,9 +158,10 @@ def _notes(curve: Mapping[str, Any]) -> list[str]:
         "Seeds: how many, and the least and the greatest gain on Spider and change on MMLU among them.",
         "A / B / C / D: percent of MMLU's questions that got each letter. As Base: percent of its choices that are the "
         "base's own.",
-        "Minutes: of training (none for the base; that of the adapter for a strength), Spider's answers and MMLU's; "
-        "where a run was killed, of what it had left to answer. "
-        "GB: the greatest peak of memory among them.",
+        "Minutes: of training (none for the base; that of the adapter for a strength), Spider's answers, MMLU's (in "
+        "all orders for a point that was asked them) and those in chat; where a run was killed, of what it had left to "
+        "answer; where several processes shared a GPU, with the others beside it. GB: the greatest peak of memory "
+        "among them.",
         "Front: no other point gains more on Spider without losing more on MMLU, by the estimates alone. The gate "
         f"wants a gain of at least {gate['min_spider_gain_pts']:g} and a loss of at most "
         f"{gate['max_mmlu_loss_pts']:g} points.",

@@ -33,10 +33,15 @@ class Mark:
 
 
 class _Plot:
-    """Axes over all that is drawn, the gate's lines and the base at (0, 0) among it."""
+    """Axes over the gate's lines, the base at (0, 0) and the points asked as it is.
+
+    A point whose prompt differs may lie far off, since the base is not asked that way: it is drawn at the edge then.
+    """
 
     def __init__(self, curve: Mapping[str, Any]) -> None:
-        differences = [run["against_base"] for point in curve["points"] for run in point["runs"]]
+        alike = [point for point in curve["points"] if not _asked_otherwise(point)]
+        found = alike if len(alike) > 1 else curve["points"]
+        differences = [run["against_base"] for point in found for run in point["runs"]]
         self.gate = (curve["gate"]["min_spider_gain_pts"], -curve["gate"]["max_mmlu_loss_pts"])
         self.x, self.y = (
             Axis.over([limit, 0.0, *_ends(found[measure] for found in differences)])
@@ -44,15 +49,22 @@ class _Plot:
         )
 
     def at(self, gain: float, change: float) -> tuple[float, float]:
-        """Return where points of gain and change lie, in pixels from the top left."""
-        return round(self.x.at(gain) / 100 * WIDTH, 1), round((1 - self.y.at(change) / 100) * HEIGHT, 1)
+        """Return where points of gain and change lie, in pixels from the top left; beyond the axes, at their edge."""
+        across, up = (min(max(share / 100, 0), 1) for share in (self.x.at(gain), self.y.at(change)))
+        return round(across * WIDTH, 1), round((1 - up) * HEIGHT, 1)
+
+    def is_beyond(self, gain: float, change: float) -> bool:
+        """Whether such a point lies beyond the axes."""
+        return not (self.x.low <= gain <= self.x.high and self.y.low <= change <= self.y.high)
 
     def mark(self, point: Mapping[str, Any]) -> Mark:
         first, *others = (self._differences(run) for run in point["runs"])
         gain, change = first
-        x, y = self.at(gain["difference_pts"], change["difference_pts"])
+        place = gain["difference_pts"], change["difference_pts"]
+        x, y = self.at(*place)
+        beyond = f" ({true_minus(points(place[0]))}; {true_minus(points(place[1]))})" if self.is_beyond(*place) else ""
         return Mark(
-            name=point["name"],
+            name=point["name"] + beyond,
             kind=point["kind"],
             x=x,
             y=y,
@@ -66,6 +78,10 @@ class _Plot:
         return run["against_base"][EXECUTION], run["against_base"][ACCURACY]
 
 
+def _asked_otherwise(point: Mapping[str, Any]) -> bool:
+    return any(key.startswith("prompt.") for key in point["changes"])
+
+
 def _ends(differences: Iterable[Mapping[str, Any]]) -> list[float]:
     return [found[end] for found in differences for end in ("low_pts", "difference_pts", "high_pts")]
 
@@ -74,7 +90,8 @@ def figure(curve: Mapping[str, Any]) -> str:
     """Return the figure of a curve as one SVG file's text.
 
     Each point has its 95 % intervals on both axes and small dots for further seeds; a dashed line is the Pareto front,
-    dotted ones the gate's limits; thin lines join the base, an adapter and what is scaled of it.
+    dotted ones the gate's limits; thin lines join the base, an adapter and what is scaled of it. A point whose prompt
+    differs is drawn at the edge where it lies beyond the others, with its figures.
     """
     plot = _Plot(curve)
     marks = {point["name"]: plot.mark(point) for point in curve["points"]}
