@@ -48,7 +48,5 @@ def test_what_the_output_cannot_show_is_escaped(encoding, printed, said, reposit
 
 @pytest.mark.parametrize(("free", "memory"), [(200 << 20, True), (8 << 30, False)])
 def test_cudnn_fails_for_lack_of_memory_only_where_there_is_next_to_none(free, memory):
-    message = (
-        "Expected mha_graph.execute(handle, variant_pack, workspace_ptr.get()).is_good() to be true"
-    )
+    message = "Expected mha_graph.execute(handle, variant_pack, workspace_ptr.get()).is_good() to be true"
     assert is_out_of_memory(RuntimeError(message), free) is memory

@@ -1,4 +1,4 @@
-"""The tables of the result sets: README's short one, those of docs/results.md, and the findings."""
+"""The tables of the result sets: README's short one, those of docs/results.md, and the paper's claims."""
 
 import contextlib
 import re
@@ -19,9 +19,9 @@ from text2sql.core.files import read_json, write_json
 from text2sql.core.intervals import wilson_interval
 from text2sql.core.models import PAPER_MODELS, ModelTable
 from text2sql.report import paper, results_table
+from text2sql.report.claims import claims
 from text2sql.report.numbers import points
 from text2sql.report.read_sets import Spread, read_sets, verdict
-from text2sql.report.results_findings import mmlu_findings, model_2_findings
 
 MODELS, TUNED, NAMES = PAPER_MODELS.names, PAPER_MODELS.tuned, PAPER_MODELS.titles
 RESULTS = Path("results")
@@ -79,8 +79,9 @@ def sets(made_sets, tmp_path, monkeypatch):
     Path("README.md").write_text("before\n<!-- summary: made -->\n\nold\n\n<!-- end of summary -->\nafter\n")
     Path("docs/results.md").write_text(
         "top\n<!-- results: made -->\n\nold\n\n<!-- end of results -->\nbetween\n"
-        "<!-- findings: made -->\n<!-- end of findings -->\n<!-- details: made -->\n<!-- end of details -->\nend\n"
+        "<!-- details: made -->\n<!-- end of details -->\nend\n"
     )
+    Path("docs/paper.md").write_text("<!-- claims: made -->\n<!-- end of claims -->\n")
     return made
 
 
@@ -254,22 +255,34 @@ def test_the_tables_fit_into_a_terminal(sets):
     assert "over the 120 questions" in text and "36 and 120 questions" in text and "on 2 CPU cores" in text
 
 
-def test_findings_count_outputs_that_differ_and_what_remains_of_the_loss(sets):
-    read = read_sets(RESULTS)
+def claim(text: str, start: str) -> list[list[str]]:
+    """Return the rows of the claim that starts so."""
+    (found,) = [part for part in f"\n\n{text}".split("\n\n**") if part.startswith(start)]
+    return rows_of(found)[2:]
+
+
+def test_the_papers_claims_stand_beside_what_the_sets_show(sets):
+    text = claims(read_sets(RESULTS))
     made = sets["a-ddl"]
     differ = sum(ours["raw"] != theirs["raw"] for ours, theirs in zip(made.predictions["m2"], made.predictions["base"]))
-    text = model_2_findings(read)
-    assert f"a-ddl (rate 2e-8, epochs 0.25): {differ} of 120 outputs differ ({100 * differ / 120:.2f} %); " in text
-    assert "6.00 %" in text and ": not distinguishable.\n" in text
-    text = mmlu_findings(read)
-    (line,) = [line for line in text.splitlines() if line.startswith("- z-none, Model 1")]
-    for part, folder, total in zip(line.partition(": ")[2].split("; "), ("", "mmlu_all"), (36, 120)):
+    (row,) = [row for row in claim(text, "Three epochs at a rate of 2e-8 help too: +2.51") if row[0] == "a-ddl"]
+    assert row[1:3] == ["2e-8, 0.25", f"{differ} of 120 ({100 * differ / 120:.2f} %)"]
+    rows = [
+        row for row in claim(text, "Both tuned models lose on MMLU: -2.00 points") if row[:2] == ["z-none", "Model 1"]
+    ]
+    for row, folder, total in zip(rows, ("", "mmlu_all"), ("36", "120"), strict=True):
         flat = read_numbers(RESULTS / "z-none" / folder / "metrics/compare.json", PAPER_MODELS)
-        assert f"{total} questions: {points(-flat['mmlu_loss_pts_m1'])} points" in part
+        assert row[2:4] == [total, points(-flat["mmlu_loss_pts_m1"])]
+    flat = read_numbers(RESULTS / "a-ddl/metrics/compare.json", PAPER_MODELS)
+    (row,) = [row for row in claim(text, "Fine-tuning helps on Spider: +3.77") if row[0] == "a-ddl"]
+    assert row[1:3] == ["ddl", points(flat["spider_gain_pts_m1"])] and row[5] == "1"
+    schemas = [row[1] for row in claim(text, "The schema was left out")]
+    assert sorted(schemas) == ["ddl", "none"]
     add_seed(RESULTS / "a-ddl", 1, spider=0, mmlu=5)
-    (line,) = [line for line in mmlu_findings(read_sets(RESULTS)).splitlines() if line.startswith("- a-ddl, Model 1")]
-    loss = -read_numbers(RESULTS / "a-ddl/metrics/compare.json", PAPER_MODELS)["mmlu_loss_pts_m1"]
-    assert f"; 2 seeds {points(loss)} to {points(loss + 500 / 36)}): not distinguishable" in line
+    rows = claim(claims(read_sets(RESULTS)), "Both tuned models lose on MMLU")
+    (row,) = [row for row in rows if row[:3] == ["a-ddl", "Model 1", "36"]]
+    loss = -flat["mmlu_loss_pts_m1"]
+    assert row[6] == f"2: {points(loss)} to {points(loss + 500 / 36)}" and row[-1] == "not distinguishable"
 
 
 def test_details_count_by_hardness_and_cause(sets):
@@ -290,23 +303,26 @@ def test_details_count_by_hardness_and_cause(sets):
 
 
 def test_table_writes_and_checks_the_files(sets, capsys):
-    with pytest.raises(RunError, match=r"README.md and docs/results.md: is not current; `.* table --write`"):
+    with pytest.raises(
+        RunError, match=r"README.md, docs/results.md and docs/paper.md: is not current; `.* table --write`"
+    ):
         main(["table", "--check"])
     assert "old" in Path("README.md").read_text()
     main(["table", "--write"])
-    assert capsys.readouterr().out == "README.md and docs/results.md: updated\n"
+    assert capsys.readouterr().out == "README.md, docs/results.md and docs/paper.md: updated\n"
     short, text = Path("README.md").read_text(), Path("docs/results.md").read_text()
     assert short.startswith("before\n<!-- summary: made -->\n\n| Set") and "old" not in short + text
     assert short.endswith("\n<!-- end of summary -->\nafter\n")
     assert text.startswith("top\n<!-- results: made -->\n\n| Set")
     assert text.endswith("\n<!-- end of details -->\nend\n")
-    assert "<!-- end of results -->\nbetween\n<!-- findings: made -->\n\n**What" in text
+    assert "<!-- claims: made -->\n\n**Fine-tuning helps" in Path("docs/paper.md").read_text()
     assert "<!-- details: made -->\n\n**By hardness**" in text
     assert main(["table", "--check"]) == 0
     capsys.readouterr()
     main(["table"])
     printed = capsys.readouterr().out
-    assert all(line in f"{short}{text}" for line in printed.splitlines())
+    text_of_all = "".join(Path(name).read_text() for name in ("README.md", "docs/results.md", "docs/paper.md"))
+    assert all(line in text_of_all for line in printed.splitlines())
     Path("docs/results.md").write_text(text.replace("<!-- end of results -->", ""))
     with pytest.raises(UserError, match=r"docs/results.md: wanted one block from <!-- results: "):
         main(["table", "--write"])
@@ -321,13 +337,13 @@ def test_a_set_has_a_row_for_each_of_its_own_models(tmp_path):
     assert table.cell("four", "Third", "Spider") == share(right)
     seconds = made.timings["train_m3"]["seconds"]
     assert Table(results_table.training_table(read)).cell("four", "Third", "Minutes") == f"{seconds / 60:.1f}"
-    assert "- four, Third: 36 questions: " in mmlu_findings(read)
+    assert any(row[:3] == ["four", "Third", "36"] for row in rows_of(claims(read)))
 
 
 def test_without_sets_only_the_paper_is_there(tmp_path):
     blocks = results_table.blocks(read_sets(tmp_path / "results"))
     short, docs = blocks[results_table.README], blocks[results_table.DOCS]
-    assert len(rows_of(docs["results"])) == 5 and docs["findings"] == "No set is there yet."
+    assert len(rows_of(docs["results"])) == 5 and blocks[results_table.PAPER] == {"claims": "No set is there yet."}
     assert len(rows_of(short["summary"])) == 3
     for text in (short["summary"], docs["results"]):
         assert f"{100 * paper.SPIDER_SUCCESSES['m1'] / 1034:.2f}" in text

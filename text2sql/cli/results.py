@@ -7,7 +7,7 @@ text2sql results export NAME --seed-run   Model 1 with another train.seed, to re
 text2sql results adapter NAME             Model 1's adapter in bfloat16, to adapters/NAME/, for `text2sql ask`
 text2sql results html NAME --spider PATH  the set's HTML report, made again from its files and your copy of Spider
 text2sql results check                    hold every set against its own lock and its recipe
-text2sql results table [--write|--check]  the tables and findings: print, update, exit 1 if old
+text2sql results table [--write|--check]  the tables of README and docs: print, update, exit 1 if old
 """
 
 import argparse
@@ -52,7 +52,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     for action in (exporting, adapter):
         action.add_argument("--replace", action="store_true", help="in place of what is there")
     actions.add_parser("check", help="hold every set against its own lock and its recipe")
-    table = actions.add_parser("table", help="the tables and findings of README.md and docs/results.md")
+    table = actions.add_parser("table", help="the tables of README.md, docs/results.md and docs/paper.md")
     mode = table.add_mutually_exclusive_group()
     mode.add_argument("--write", action="store_true", help="update the files")
     mode.add_argument("--check", action="store_true", help="exit 1 where a file is not current")
@@ -88,4 +88,4 @@ def _table(write: bool, check: bool) -> None:
     old = " and ".join(map(str, update(sets, write)))
     if check and old:
         raise RunError(f"{old}: is not current; `text2sql results table --write` updates it")
-    print(f"{old}: updated" if old else "README.md and docs/results.md: current")
+    print(f"{old}: updated" if old else "README.md, docs/results.md and docs/paper.md: current")

@@ -1,6 +1,6 @@
-"""The tables of the result sets under `results/`, and the blocks of README.md and docs/results.md that hold them.
+"""The tables of the result sets under `results/`, and the blocks of README.md and docs/ that hold them.
 
-README has one row a set; docs/results.md everything.
+README has one row a set; docs/results.md everything; docs/paper.md the paper's claims beside them.
 
 Every figure comes from a set's metrics or timings; nothing is typed in. The paper's stand beside them.
 """
@@ -16,16 +16,16 @@ from text2sql.core.intervals import wilson_interval
 from text2sql.core.models import PAPER_MODELS
 from text2sql.report import paper
 from text2sql.report.blocks import update_blocks
+from text2sql.report.claims import claims
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, points, words
 from text2sql.report.read_sets import SEEDED, ResultSet, Spread, spreads, verdict
 from text2sql.report.result_sets import MMLU_ALL
-from text2sql.report.results_findings import mmlu_findings, model_2_findings
 from text2sql.report.sentences import floor_lines
 from text2sql.scoring.failures import CAUSES
 from text2sql.scoring.hardness import HARDNESS_LEVELS
 
-README, DOCS = Path("README.md"), Path("docs/results.md")
+README, DOCS, PAPER = Path("README.md"), Path("docs/results.md"), Path("docs/paper.md")
 LEFT_OUT = "wta_1"  # the database of Spider's dev split with the largest tables by far
 
 
@@ -35,16 +35,17 @@ def blocks(sets: Sequence[ResultSet]) -> dict[Path, dict[str, str]]:
         nothing = "No set is there yet."
         return {
             README: {"summary": summary_table(sets)},
-            DOCS: {"results": spider_table(sets), "findings": nothing, "details": nothing},
+            DOCS: {"results": spider_table(sets), "details": nothing},
+            PAPER: {"claims": nothing},
         }
     tables = [spider_table(sets), mmlu_table(sets), training_table(sets), bullets(_notes(sets))]
     return {
         README: {"summary": f"{summary_table(sets)}\n\n{bullets(_summary_notes(sets))}"},
         DOCS: {
             "results": "\n\n".join(tables),
-            "findings": f"{model_2_findings(sets)}\n\n{mmlu_findings(sets)}",
             "details": f"{hardness_table(sets)}\n\n{causes_table(sets)}",
         },
+        PAPER: {"claims": claims(sets)},
     }
 
 
