@@ -304,12 +304,12 @@ def test_details_count_by_hardness_and_cause(sets):
 
 def test_table_writes_and_checks_the_files(sets, capsys):
     with pytest.raises(
-        RunError, match=r"README.md, docs/results.md and docs/paper.md: is not current; `.* table --write`"
+        RunError, match=r"README.md, docs/results.md, docs/paper.md: is not current; `.* table --write`"
     ):
         main(["table", "--check"])
     assert "old" in Path("README.md").read_text()
     main(["table", "--write"])
-    assert capsys.readouterr().out == "README.md, docs/results.md and docs/paper.md: updated\n"
+    assert capsys.readouterr().out == "README.md, docs/results.md, docs/paper.md: updated\n"
     short, text = Path("README.md").read_text(), Path("docs/results.md").read_text()
     assert short.startswith("before\n<!-- summary: made -->\n\n| Set") and "old" not in short + text
     assert short.endswith("\n<!-- end of summary -->\nafter\n")
@@ -357,4 +357,4 @@ def test_the_committed_tables_are_those_of_the_committed_sets(repository):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "README.md and docs/results.md: current\n"
+    assert done.stdout == "README.md, docs/results.md and docs/paper.md: current\n"

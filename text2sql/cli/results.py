@@ -85,7 +85,7 @@ def _table(write: bool, check: bool) -> None:
     if not (write or check):
         print("\n\n".join(block for found in blocks(sets).values() for block in found.values()))
         return
-    old = " and ".join(map(str, update(sets, write)))
+    old = ", ".join(map(str, update(sets, write)))
     if check and old:
         raise RunError(f"{old}: is not current; `text2sql results table --write` updates it")
     print(f"{old}: updated" if old else "README.md, docs/results.md and docs/paper.md: current")
