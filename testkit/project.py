@@ -19,6 +19,7 @@ COPIED = (
     "data/sample",
     "dvc.yaml",
     "hub",
+    "metrics/also",
     "models/README.md",
     "models/base",
     "params.yaml",
