@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
     write_jsonl(VERDICTS / f"also/{asked}/{name}.jsonl", (verdict.to_dict() for verdict in verdicts))
     metrics = summarise(verdicts, golds, asked_in_halves(predictions)) | strength_of(predictions)
     write_json(METRICS / f"also/{asked}/{name}.json", metrics)
-    stopwatch.write(TIMINGS / f"eval_also_{asked}_{name}.json", "eval_also", name, len(verdicts))
+    stopwatch.write(TIMINGS / f"eval_also_{asked}_{name}.json", f"eval_also@{asked}", name, len(verdicts))
     right = sum(verdict.execution_accuracy for verdict in verdicts)
     print(f"eval_also {asked} {name}: {right} of {len(verdicts)} right")
 

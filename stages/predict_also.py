@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
     tokens = sum(prediction["new_tokens"] for prediction in predictions)
     loaded = as_measured(params.model, model.model)
     timing = TIMINGS / f"predict_also_{asked}_{name}.json"
-    stopwatch.write(timing, "predict_also", name, len(predictions), tokens, loaded)
+    stopwatch.write(timing, f"predict_also@{asked}", name, len(predictions), tokens, loaded)
     journal.remove()
 
 

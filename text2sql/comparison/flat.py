@@ -10,6 +10,7 @@ from pathlib import Path
 
 from text2sql.comparison.result import (
     ACCURACY,
+    BY_SET,
     CHAT,
     OFFICIAL,
     ROTATED,
@@ -54,7 +55,7 @@ def flatten(comparison: Comparison) -> dict[str, float]:
             f"agreement_identical_verdicts_{pair}": agreement.spider_verdicts,
             f"agreement_identical_choices_{pair}": agreement.mmlu_choices,
         }
-    flat |= _where_asked(comparison)
+    flat |= _where_asked(comparison) | _further_sets(comparison)
     return {key: value for key, value in flat.items() if value is not None}
 
 
@@ -76,6 +77,32 @@ def _where_asked(comparison: Comparison) -> dict[str, float]:
                 f"{row.task}_p_holm_{pair}": row.p_holm,
             }
     return flat
+
+
+def _further_sets(comparison: Comparison) -> dict[str, float]:
+    """Return the numbers of further evaluation sets: a set's name has no underscore, so that no two keys are one."""
+    flat: dict[str, float] = {}
+    for name, by_model in comparison.also.items():
+        for model, metrics in by_model.items():
+            flat |= {f"also_{name}_{measure}_{model}": metrics[measure] for measure in SPIDER_MEASURES}
+    for row in comparison.rows:
+        if row.family == BY_SET:
+            pair = comparison.models.pair_name(row.model, row.against)
+            flat |= _points_of(f"also_{row.scope}_gain", pair, row)
+    for found in comparison.carried:
+        flat |= _points_of(f"also_{found.evaluation_set}_against_dev", found.model, found)
+        if found.flips is not None:
+            flat[f"also_{found.evaluation_set}_flips_{found.model}"] = round(found.flips, 6)
+    return flat
+
+
+def _points_of(what: str, whose: str, found: Difference) -> dict[str, float]:
+    return {
+        f"{what}_pts_{whose}": found.difference_pts,
+        f"{what}_pts_low_{whose}": found.low_pts,
+        f"{what}_pts_high_{whose}": found.high_pts,
+        f"{what}_p_holm_{whose}": found.p_holm,
+    }
 
 
 def read_numbers(path: str | Path, models: ModelTable) -> dict[str, float]:

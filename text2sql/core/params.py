@@ -296,8 +296,10 @@ class Params(Section):
     @field_validator("prompt")
     @classmethod
     def _sets_ask_something_else(cls, value: PromptParams, info: ValidationInfo) -> PromptParams:
-        data = info.data.get("data")  # None where it is wrong itself
-        for name, entry in data.also.items() if data else ():
+        if "data" not in info.data:  # it is wrong itself
+            return value
+        data: DataParams = info.data["data"]
+        for name, entry in data.also.items():
             place = f"data.also.{name}"
             if entry.table_order and value.schema_ in ("none", "name"):
                 raise ValueError(f"schema: {value.schema_} shows no tables, which {place}.table_order would reorder")

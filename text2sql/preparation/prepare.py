@@ -92,7 +92,7 @@ def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], 
         say(f"Spider from {path}: extracting {len(used)} databases")
         databases = out / "databases"
         for db_id in used:
-            brought = source.extractdatabase_file(db_id, database_file(databases, db_id))
+            brought = source.extract_database(db_id, database_file(databases, db_id))
             if brought:
                 lacking = ", ".join(brought)
                 say(f"Spider from {path}: database {db_id} needs its application's {lacking}, which SQLite lacks")

@@ -30,9 +30,9 @@ def read_predictions(
     The file holds one query a line, one JSON object or JSON text a line, a JSON array of objects or texts, or BIRD's
     dictionary from an example's index to its query, each with or without a byte order mark, compressed by gzip or not.
     Of an object, `field` is read: `sql`, or `raw` for the answer that it was taken from. `stage` is the stage of ours
-    that wrote the file, if any, and `split` that of the examples: all lines are objects then, and have `OWN_FIELDS`. Raises UserError where the file
-    cannot be read, has another number of predictions than there are examples, or says itself that one belongs to
-    another example.
+    that wrote the file, if any, and `split` the file of its examples: all lines are objects then, and have
+    `OWN_FIELDS`. Raises UserError where the file cannot be read, has another number of predictions than there are
+    examples, or says itself that one belongs to another example.
     """
     if stage:
         values = [(f"line {number}", value) for number, value in enumerate(read_jsonl(path, OWN_FIELDS), start=1)]
