@@ -19,7 +19,6 @@ COPIED = (
     "data/sample",
     "dvc.yaml",
     "hub",
-    "metrics/also",
     "models/README.md",
     "models/base",
     "params.yaml",

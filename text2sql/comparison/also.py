@@ -6,16 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from text2sql.comparison import significance as statistics
-from text2sql.comparison.result import EXECUTION, OFFICIAL, SPIDER_MEASURES, Carried
+from text2sql.comparison.result import EXECUTION, SPIDER_MEASURES, Carried
 from text2sql.core.errors import UserError
-
-
-@dataclass(frozen=True)
-class SetResults:
-    """What one model left on one set: its metrics, and verdict lines in the form of the file's own."""
-
-    metrics: Mapping[str, Any]
-    verdicts: Iterable[Mapping[str, Any]]
+from text2sql.core.intervals import wilson_interval
 
 
 @dataclass(frozen=True)
@@ -24,32 +17,34 @@ class SetVerdicts:
 
     keys: list[tuple[int, str]]
     right: dict[str, list[bool]]
-    metrics: Mapping[str, Any]
 
     @classmethod
-    def collect(cls, model: str, name: str, results: SetResults) -> "SetVerdicts":
-        """Return the verdicts of `results`. Raises UserError where lines and metrics do not agree, or are none."""
-        found = cls([], {measure: [] for measure in SPIDER_MEASURES}, results.metrics)
-        for line in results.verdicts:
+    def collect(cls, lines: Iterable[Mapping[str, Any]]) -> "SetVerdicts":
+        """Return the verdicts of `lines`, those of data/verdicts/also/<set>/<model>.jsonl."""
+        found = cls([], {measure: [] for measure in SPIDER_MEASURES})
+        for line in lines:
             found.keys.append((line["index"], line["db_id"]))
             for measure in SPIDER_MEASURES:
                 found.right[measure].append(line[measure])
-        for what, counted, wanted in (
-            ("total", len(found.keys), results.metrics["total"]),
-            ("successes", sum(found.right[EXECUTION]), results.metrics["successes"]),
-            ("official successes", sum(found.right[OFFICIAL]), results.metrics["official_successes"]),
-        ):
-            if counted != wanted:
-                raise UserError(
-                    f"{name}: {model}: its verdicts give {what} {counted}, its metrics {wanted}; run eval_also again"
-                )
-        if not found.keys:
-            raise UserError(f"{name}: {model}: no question was scored; there is nothing to compare")
+        return found
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Both accuracies with their intervals, and how many are right of how many, as in metrics/also/."""
+        total = len(self.keys)
+        found: dict[str, Any] = {"total": total, "successes": sum(self.right[EXECUTION])}
+        for measure, right in self.right.items():
+            low, high = wilson_interval(sum(right), total)
+            shares = {measure: sum(right) / total, f"{measure}_low": low, f"{measure}_high": high}
+            found |= {name: round(share, 6) for name, share in shares.items()}
         return found
 
 
 def require_same_sets(sets: Mapping[str, Mapping[str, SetVerdicts]]) -> None:
     """Raise UserError unless all models that were asked a set were asked the same questions; `sets` is by model."""
+    empty = [f"{name}: {model}" for model, found in sets.items() for name in found if not found[name].keys]
+    if empty:
+        raise UserError(f"{empty[0]}: no question was scored; there is nothing to compare")
     first: dict[str, tuple[str, SetVerdicts]] = {}
     for model, found in sets.items():
         for name, verdicts in found.items():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from text2sql.comparison import significance as statistics
-from text2sql.comparison.also import SetResults, SetVerdicts, carried, require_same_sets
+from text2sql.comparison.also import SetVerdicts, carried, require_same_sets
 from text2sql.comparison.chat import ChatVerdicts, require_same_questions
 from text2sql.comparison.result import (
     ACCURACY,
@@ -48,7 +48,7 @@ class ModelResults:
     """What the evaluation of one model left: two metrics dictionaries, and lines in the form of the files' own.
 
     chat_verdicts: None for a model that was not asked MMLU in chat.
-    also: {further evaluation set that the model was asked: what it left}.
+    also: {further evaluation set that the model was asked: its verdicts}.
     """
 
     spider_metrics: Mapping[str, Any]
@@ -57,7 +57,7 @@ class ModelResults:
     mmlu_verdicts: Iterable[Mapping[str, Any]]
     predictions: Iterable[Mapping[str, Any]]
     chat_verdicts: Iterable[Mapping[str, Any]] | None = None
-    also: Mapping[str, SetResults] = field(default_factory=dict)
+    also: Mapping[str, Iterable[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def compare(results: Mapping[str, ModelResults], bootstrap: statistics.Bootstrap
         on_set = _Measure("spider", EXECUTION, "set", name, BY_SET)
         asked = [pair for pair in models.pairs if all(name in sets[model] for model in pair)]
         rows += [_compare_pair(on_set, pair, answers, bootstrap) for pair in asked]
-    on_dev = {model: SetVerdicts(found.spider_keys, found.spider, {}) for model, found in answers.items()}
+    on_dev = {model: SetVerdicts(found.spider_keys, found.spider) for model, found in answers.items()}
     further = carried(sets, on_dev, bootstrap)
     return Comparison(
         models=models,
@@ -170,7 +170,7 @@ def _counted(number: int, what: str) -> str:
 def _collect(model: str, results: ModelResults) -> _Answers:
     chat = None if results.chat_verdicts is None else ChatVerdicts.collect(results.chat_verdicts)
     answers = _Answers([], {measure: [] for measure in SPIDER_MEASURES}, [], [], [], [], [], [], chat, {})
-    answers.also.update({name: SetVerdicts.collect(model, name, found) for name, found in results.also.items()})
+    answers.also.update({name: SetVerdicts.collect(found) for name, found in results.also.items()})
     for line in results.spider_verdicts:
         answers.spider_keys.append((line["index"], line["db_id"]))
         for measure in SPIDER_MEASURES:

@@ -5,13 +5,16 @@ Points of gain count up on Spider, points of loss count up on MMLU. A smallest d
 has no key.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from text2sql.comparison.result import (
     ACCURACY,
     BY_SET,
     CHAT,
+    EXECUTION,
     OFFICIAL,
     ROTATED,
     SPIDER_MEASURES,
@@ -24,6 +27,15 @@ from text2sql.comparison.result import (
 from text2sql.core.errors import UserError
 from text2sql.core.files import read_json
 from text2sql.core.models import ModelTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarriedNumbers(Difference):
+    """What metrics/compare.json has of one model on one further evaluation set, against itself on the dev split."""
+
+    accuracy: float
+    flips: float | None
+
 
 _ENDS = ("", "_low", "_high")
 
@@ -103,6 +115,25 @@ def _points_of(what: str, whose: str, found: Difference) -> dict[str, float]:
         f"{what}_pts_high_{whose}": found.high_pts,
         f"{what}_p_holm_{whose}": found.p_holm,
     }
+
+
+def read_carried(path: str | Path, models: ModelTable, sets: Iterable[str]) -> dict[tuple[str, str], CarriedNumbers]:
+    """Return {(further evaluation set, model): how far the model's score carries to it} of those that were asked."""
+    flat = read_numbers(path, models)
+    found = {}
+    for name, model in itertools.product(sets, models.names):
+        start = f"also_{name}_against_dev"
+        if f"{start}_pts_{model}" in flat:
+            found[name, model] = CarriedNumbers(
+                accuracy=flat[f"also_{name}_{EXECUTION}_{model}"],
+                flips=flat.get(f"also_{name}_flips_{model}"),
+                difference_pts=flat[f"{start}_pts_{model}"],
+                low_pts=flat[f"{start}_pts_low_{model}"],
+                high_pts=flat[f"{start}_pts_high_{model}"],
+                p_holm=flat[f"{start}_p_holm_{model}"],
+                smallest_detectable_pts=None,
+            )
+    return found
 
 
 def read_numbers(path: str | Path, models: ModelTable) -> dict[str, float]:

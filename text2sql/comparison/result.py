@@ -161,7 +161,7 @@ class Comparison:
     letters: {model: {letter: the share of MMLU's questions for which it was chosen}}.
     chat: {model that was asked MMLU in chat: what `scoring.mmlu_chat.summarise` returns, and
         `log_likelihood_accuracy`, that of its choices by log-likelihood for the same questions}.
-    also: {further evaluation set: {model: the content of metrics/also/<set>/<model>.json}}.
+    also: {further evaluation set: {model: what `comparison.also.SetVerdicts.metrics` returns}}.
     carried: each of them against Spider's dev split.
     """
 

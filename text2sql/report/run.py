@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from text2sql.comparison.also import SetResults
 from text2sql.comparison.compare import ModelResults, compare
 from text2sql.comparison.gate import TradeOff, trade_off
 from text2sql.comparison.result import Comparison
@@ -42,10 +41,6 @@ SPIDER_METRICS = {
     "total": int, "by_hardness": dict, "causes": dict, "causes_by_hardness": dict, "sqlite_version": str,
 }  # fmt: skip
 SET_VERDICT = {"index": int, "db_id": str, "execution_accuracy": bool, "official_execution_accuracy": bool}
-SET_METRICS = {
-    "execution_accuracy": float, "official_execution_accuracy": float, "successes": int, "official_successes": int,
-    "total": int,
-}  # fmt: skip
 MMLU_METRICS = {"accuracy": float, "correct": int, "total": int, "by_category": dict, "by_subject": dict}
 TRAINING = {"final_loss": float, "steps": int, "examples": int, "trainable_parameters": int}
 TIMING = {"stage": str, "seconds": float, "versions": dict}
@@ -99,7 +94,6 @@ class Run:
         """
         found = self.comparison
         by_task = {"training": self.training, "Spider": found.spider, "MMLU": found.mmlu, "MMLU in chat": found.chat}
-        by_task |= {name: metrics for name, metrics in found.also.items()}
         return [
             *also_lines(found, self.params.data.also),
             *rotation_lines(found),
@@ -148,8 +142,9 @@ def _example_prompt(predictions: Path) -> str | None:
 
 
 def _read_results(model: str, spider_verdicts: Path, params: Params) -> ModelResults:
-    # A set keeps no answers in chat. Those of a model that is no longer asked may still lie here.
+    # A result set keeps neither. Those of a model that is no longer asked may still lie here.
     chat = paths.VERDICTS / f"mmlu_chat/{model}.jsonl"
+    sets = {name: paths.VERDICTS / f"also/{name}/{model}.jsonl" for name in params.data.also}
     return ModelResults(
         spider_metrics=read_object(paths.METRICS / f"spider/{model}.json", SPIDER_METRICS),
         mmlu_metrics=read_object(paths.METRICS / f"mmlu/{model}.json", MMLU_METRICS),
@@ -157,17 +152,8 @@ def _read_results(model: str, spider_verdicts: Path, params: Params) -> ModelRes
         mmlu_verdicts=iter_jsonl(paths.VERDICTS / f"mmlu/{model}.jsonl", CHOICE),
         predictions=iter_jsonl(paths.PREDICTIONS / f"{model}.jsonl", PREDICTION),
         chat_verdicts=iter_jsonl(chat, CHAT) if model in params.mmlu.chat and chat.exists() else None,
-        also={name: found for name in params.data.also if (found := _read_set_results(name, model)) is not None},
+        also={name: iter_jsonl(path, SET_VERDICT) for name, path in sets.items() if path.exists()},
     )
-
-
-def _read_set_results(name: str, model: str) -> SetResults | None:
-    """Return what a model left on a further evaluation set, or None where nothing lies here, as in a set's copy."""
-    verdicts = paths.VERDICTS / f"also/{name}/{model}.jsonl"
-    if not verdicts.exists():
-        return None
-    metrics = read_object(paths.METRICS / f"also/{name}/{model}.json", SET_METRICS)
-    return SetResults(metrics, iter_jsonl(verdicts, SET_VERDICT))
 
 
 def read_timings(folder: Path, models: ModelTable) -> dict[str, dict[str, Any]]:
