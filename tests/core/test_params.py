@@ -343,7 +343,7 @@ def test_any_mapping_gives_params_or_a_message(good_params, data, value):
     place = params
     while True:
         key = data.draw(st.sampled_from(sorted(place)) | st.text(max_size=4) | st.integers(0, 1))
-        if not isinstance(place.get(key), dict) or data.draw(st.booleans()):
+        if not (isinstance(place.get(key), dict) and place[key]) or data.draw(st.booleans()):
             break
         place = place[key]
     if data.draw(st.integers(0, 3)) == 0:
