@@ -113,6 +113,12 @@ def test_its_run_is_kept_beside_the_set_whose_adapters_it_asked(project, finishe
     assert "whole" in further.run(*results, "check").stdout
     shown = further.run(*results, "table").stdout
     assert re.search(r"\| micro +\| syn \(data/raw/syn, tables reversed\) +\| Model 1 ", shown)
+    # A recipe that names the sets itself makes a set that has them.
+    (further.folder / "recipes/whole.yaml").write_bytes((further.folder / "params.yaml").read_bytes())
+    further.run(*results, "export", "whole")
+    assert (further.folder / "results/whole/predictions/also/syn/m1.jsonl.gz").is_file()
+    assert "results/whole: whole, and its recipe's" in further.run(*results, "check").stdout
+    assert re.search(r"\| whole +\| syn \(data/raw/syn, tables reversed\) +\|", further.run(*results, "table").stdout)
     # Of other verdicts on the dev split it is no part of the set.
     lock = folder / "dvc.lock"
     lock.write_text(re.sub(r"(verdicts/spider/m1.jsonl\n.*\n +md5: )\w+", r"\g<1>" + "0" * 32, lock.read_text()))

@@ -30,7 +30,8 @@ class ResultSet:
     metrics: {"spider", "mmlu" and, where it was run, "mmlu_all": {model: the content of its metrics file}}.
     compared: what metrics/compare.json says; compared_all: of the run on all of MMLU, or None.
     seeds: {another train.seed: metrics as above, of Model 1 alone}.
-    sets, carried: the further evaluation sets of the run in also/, and by set and model how far the scores carry.
+    sets, carried: the further evaluation sets of the run in also/, else of its own, and by set and model how far
+        the scores carry.
     """
 
     name: str
@@ -84,8 +85,9 @@ def read_sets(results: Path) -> list[ResultSet]:
 def _read_set(folder: Path) -> ResultSet:
     params = load_params(folder / "params.yaml", older=True)
     models = params.model_table
-    second, further = folder / MMLU_ALL, folder / ALSO
-    sets = load_params(further / "params.yaml").data.also if further.is_dir() else {}
+    second = folder / MMLU_ALL
+    further = folder / ALSO if (folder / ALSO).is_dir() else folder
+    sets = load_params(further / "params.yaml", older=True).data.also
     return ResultSet(
         name=folder.name,
         models=models,
