@@ -122,7 +122,7 @@ OF_STAGE = {
         "code": (append("text2sql/evaluation/spider.py"), "text2sql/evaluation"),
         "the adapter": (append("models/m1/adapter_config.json"), "models/m1"),
         "questions": (append("data/also/syn/dev.jsonl"), "data/also/syn"),
-        "the set's order": (param("data", "also", {"syn": {"spider": "a", "table_order": "reversed"}}), "data.also.syn"),
+        "the set itself": (param("data", "also", {"syn": {"spider": "data/sample/mmlu"}}), "data.also.syn"),
         "the order of tables": (param("prompt", "table_order", "reversed"), "prompt.table_order"),
     },
     "eval_mmlu_chat@m1": {
