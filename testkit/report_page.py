@@ -43,6 +43,6 @@ def page(made: synthetic.Results, **changes: Any) -> str:
     """Return the HTML report on `made`; `changes` replace fields of its run, `params` with a mapping to be shown."""
     shown = changes.pop("params", None)
     if shown is not None:
-        compare_params = load_params(synthetic.PARAMS).compare
-        changes["params"] = SimpleNamespace(model_dump=lambda by_alias: shown, compare=compare_params)
+        params = load_params(synthetic.PARAMS)
+        changes["params"] = SimpleNamespace(model_dump=lambda by_alias: shown, compare=params.compare, data=params.data)
     return html(run_of(made, **changes))

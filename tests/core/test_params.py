@@ -44,8 +44,8 @@ def test_the_committed_params_and_all_recipes_are_valid(repository):
 
 def test_params_of_before_ask_as_it_was_asked_then(repository, tmp_path):
     text = (repository / "params.yaml").read_text()
-    older = re.sub(r"(?m)^  (rotations|chat|chat_limit|table_order): .*\n", "", text)
-    assert len(text.splitlines()) - len(older.splitlines()) == 4
+    older = re.sub(r"(?m)^  (rotations|chat|chat_limit|table_order|also): .*\n", "", text)
+    assert len(text.splitlines()) - len(older.splitlines()) == 5
     path = tmp_path / "params.yaml"
     path.write_text(older)
     assert load_params(path) == load_params(repository / "params.yaml")
@@ -82,6 +82,52 @@ def test_the_chat_templates_variables_and_the_projections_of_an_architecture_are
     assert template == {"enable_thinking": False, "date_string": "26 Jul 2024"}
     for written in ("auto", "[auto]"):
         assert load_params(changed("train.target_modules", written)).train.lora.target_modules == ["auto"]
+
+
+def test_further_evaluation_sets_are_data_or_orders_and_take_the_rest_from_what_all_are_asked(changed):
+    params = load_params(
+        changed(
+            "data.also",
+            "{syn: {spider: data/raw/syn}, dk: {spider: dk, failing_gold: skip}, "
+            "turned: {spider: data/sample/spider, table_order: reversed}}",
+        )
+    )
+    assert list(params.data.also) == ["syn", "dk", "turned"]
+    assert [params.order_in(name) for name in params.data.also] == ["given", "given", "reversed"]
+    assert [params.failing_gold_in(name) for name in params.data.also] == ["refuse", "skip", "refuse"]
+
+
+SETS = "takes a mapping of further evaluation sets, each {spider: FOLDER}, or {} for none"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("3", f"data.also: got 3 (int), {SETS}"),
+        ("[syn]", f"data.also: got ['syn'] (list), {SETS}"),
+        ("{syn: data/raw/syn}", "data.also: syn: got 'data/raw/syn' (str), takes a mapping such as {spider: FOLDER}"),
+        ("{syn: {}}", "data.also.syn.spider: missing"),
+        ("{syn: {folder: a, spider: b}}", "data.also.syn.folder: unknown key; the keys here are spider, table_order,"),
+        ("{a_b: {spider: a}}", "data.also: got the name 'a_b' (str), takes small letters and digits, and not `all`"),
+        ("{all: {spider: a}}", "data.also: got the name 'all' (str), takes small letters and digits"),
+        ("{no: {spider: a, table_order: sorted}}", "data.also.no.table_order: got 'sorted' (str), takes "),
+        (
+            "{syn: {spider: data/sample/spider}}",
+            "prompt: data.also.syn asks what the dev split asks",
+        ),
+    ],
+)
+def test_sets_that_are_none_are_refused(changed, value, message):
+    with pytest.raises(UserError) as error:
+        load_params(changed("data.also", value))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_an_order_of_tables_that_the_prompt_does_not_show_is_refused(changed):
+    path = changed("data.also", "{turned: {spider: hub, table_order: reversed}}")
+    path.write_text(path.read_text().replace("schema: tables", "schema: name"))
+    with pytest.raises(UserError, match="prompt: schema: name shows no tables, which data.also.turned.table_order"):
+        load_params(path)
 
 
 def test_a_further_model_is_an_entry_and_a_section(repository, tmp_path):
@@ -343,7 +389,7 @@ def test_any_mapping_gives_params_or_a_message(good_params, data, value):
     place = params
     while True:
         key = data.draw(st.sampled_from(sorted(place)) | st.text(max_size=4) | st.integers(0, 1))
-        if not isinstance(place.get(key), dict) or data.draw(st.booleans()):
+        if not (isinstance(place.get(key), dict) and place[key]) or data.draw(st.booleans()):
             break
         place = place[key]
     if data.draw(st.integers(0, 3)) == 0:

@@ -198,7 +198,8 @@ def test_four_models_have_their_rows_and_the_paper_prints_nothing_of_the_fourth(
     params = load_params(synthetic.PARAMS)
     recipes = {"m1": params.train, "m2": params.train, "m3": params.train.model_copy(update={"lr": 0.003})}
     run = report_page.run_of(
-        made, params=SimpleNamespace(train_for=recipes.get, model=params.model, compare=params.compare)
+        made,
+        params=SimpleNamespace(train_for=recipes.get, model=params.model, compare=params.compare, data=params.data),
     )
     text = report.markdown(run)
     assert text.startswith("# Start, First, Second and Third\n")

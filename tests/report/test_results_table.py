@@ -79,6 +79,7 @@ def sets(made_sets, tmp_path, monkeypatch):
     Path("README.md").write_text("before\n<!-- summary: made -->\n\nold\n\n<!-- end of summary -->\nafter\n")
     Path("docs/results.md").write_text(
         "top\n<!-- results: made -->\n\nold\n\n<!-- end of results -->\nbetween\n"
+        "<!-- carried: made -->\n<!-- end of carried -->\n"
         "<!-- details: made -->\n<!-- end of details -->\nend\n"
     )
     Path("docs/paper.md").write_text("<!-- claims: made -->\n<!-- end of claims -->\n")

@@ -542,10 +542,24 @@ mistake(
     "shots-no-question", PREDICT, together(few, write(SHOTS, [{"db_id": "a"}] * 3)), f"{SHOTS}, example 0", "'question'"
 )
 
+# ---------------------------------------------------------------- further evaluation sets
+
+syn = param("data", "also", "{syn: {spider: data/raw/syn}}")
+mistake("also-none", "stages.prepare_also syn", None, "data.also: names no further evaluation set")
+mistake("also-no-folder", "stages.prepare_also syn", syn, "data.also.syn.spider: found no data/raw/syn", "wanted `hub`")
+mistake("also-no-dev", "stages.prepare_also syn", together(syn, write("data/raw/syn/a.json", [])),
+        "data/raw/syn: ", "dev.json")  # fmt: skip
+mistake("also-no-database", "stages.prepare_also syn",
+        together(syn, write("data/raw/syn/dev.json", [{"db_id": "zoo", "question": "Who?", "query": "SELECT 1"}])),
+        "data.also.syn.spider: data/raw/syn", "name 1 databases that are neither there", "zoo", "wanted database/")  # fmt: skip
+mistake("also-not-prepared", "stages.eval_also syn m1", syn, "data/also/syn/dev.jsonl: no such file")
+
 # ---------------------------------------------------------------- adapters and bases (these alone load torch)
 
 CONFIG, WEIGHTS = "models/m1/adapter_config.json", "models/m1/adapter_model.safetensors"
 mistake("adapter-missing", PREDICT, remove("models/m1"), "models/m1: no such folder", "wanted an adapter")
+mistake("adapter-missing-for-a-set", "stages.predict_also syn m1", together(syn, remove("models/m1")),
+        "models/m1: no such folder", "wanted an adapter")  # fmt: skip
 mistake("adapter-no-config", PREDICT, remove(CONFIG), "models/m1: has no adapter_config.json", "wanted an adapter")
 mistake("adapter-pickle-only", PREDICT, lambda folder: (folder / WEIGHTS).rename(folder / "models/m1/adapter_model.bin"),
         "models/m1: has no adapter_model.safetensors", "wanted an adapter")  # fmt: skip

@@ -13,8 +13,9 @@ def stages(repository, tmp_path_factory):
     """All stages, those that are off by default too."""
     params = tmp_path_factory.mktemp("params") / "params.yaml"
     text = (repository / "params.yaml").read_text()
-    assert "  chat: []" in text
-    params.write_text(text.replace("  chat: []", "  chat: [base, m1]"))
+    assert "  chat: []" in text and "  also: {}" in text
+    sets = "{syn: {spider: data/raw/syn}, turned: {spider: hub, table_order: reversed}}"
+    params.write_text(text.replace("  chat: []", "  chat: [base, m1]").replace("  also: {}", f"  also: {sets}"))
     return read_stages(repository / "dvc.yaml", params)
 
 
@@ -45,7 +46,7 @@ def holds_code(path) -> bool:
 
 
 def test_each_stage_depends_on_all_code_that_it_imports(stages, imports, repository):
-    assert len(stages) >= 15
+    assert len(stages) >= 29
     assert {name: missing(stage, imports, repository) for name, stage in stages.items()} == dict.fromkeys(stages, [])
 
 
@@ -63,9 +64,12 @@ def test_templates_are_resolved_as_dvc_resolves_them(stages):
     assert "data/few_shot.json" in stages["train_m2"].deps
     assert "data/predictions/base.jsonl" in stages["eval_spider@base"].deps
     assert "models/base" in stages["eval_mmlu_chat@base"].deps and "eval_mmlu_chat@m2" not in stages
+    assert {"hub", "data/prepared/databases"} <= set(stages["prepare_also@turned"].deps)
+    assert {"data/also/syn", "models/m2"} <= set(stages["predict_also@syn-m2"].deps)
+    assert "data.also.syn" in stages["eval_also@syn-base"].params
     assert not any("$" in dep for stage in stages.values() for dep in stage.deps)
 
 
 def test_what_is_off_by_default_is_no_stage(repository):
     names = read_stages(repository / "dvc.yaml", repository / "params.yaml")
-    assert not any(name.startswith("eval_mmlu_chat") for name in names)
+    assert not any(name.startswith("eval_mmlu_chat") or "also" in name for name in names)

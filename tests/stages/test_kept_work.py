@@ -34,7 +34,8 @@ def project(finished_project, micro_model, tmp_path, monkeypatch):
 def unchanged(finished_project, micro_model, tmp_path_factory):
     """Such a copy for many tests, the content of its files, and the keys of its stages."""
     project = on_its_own_base(finished_project, micro_model, tmp_path_factory.mktemp("unchanged"))
-    project.set_params({"mmlu": {"chat": ["m1"]}})
+    project.set_params({"mmlu": {"chat": ["m1"]}, "data": {"also": {"syn": {"spider": "data/raw/syn"}}}})
+    shutil.copytree(project.folder / "data/prepared/spider", project.folder / "data/also/syn")
     parent = project.folder.parent
     files = {
         path: path.read_bytes()
@@ -116,6 +117,13 @@ OF_STAGE = {
         "worked examples": (param("mmlu", "shots", 2), "mmlu.shots"),
         "the adapter's strength": (param("model", "strength", 0.5), "model.strength"),
         "rotations": (param("mmlu", "rotations", 4), "mmlu.rotations"),
+    },
+    "predict_also@syn-m1": {
+        "code": (append("text2sql/evaluation/spider.py"), "text2sql/evaluation"),
+        "the adapter": (append("models/m1/adapter_config.json"), "models/m1"),
+        "questions": (append("data/also/syn/dev.jsonl"), "data/also/syn"),
+        "the set itself": (param("data", "also", {"syn": {"spider": "data/sample/mmlu"}}), "data.also.syn"),
+        "the order of tables": (param("prompt", "table_order", "reversed"), "prompt.table_order"),
     },
     "eval_mmlu_chat@m1": {
         "code": (append("text2sql/evaluation/mmlu_chat.py"), "text2sql/evaluation"),

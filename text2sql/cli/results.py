@@ -2,6 +2,7 @@
 
 text2sql results export NAME              copy the last `dvc repro` to results/NAME/
 text2sql results export NAME --mmlu-all   the same adapters on all of MMLU, to results/NAME/mmlu_all/
+text2sql results export NAME --also       the same adapters on further evaluation sets, to results/NAME/also/
 text2sql results export NAME --seed-run   Model 1 with another train.seed, to results/NAME/seeds/<seed>/; with
                                           --mmlu-all that adapter on all of MMLU, to results/NAME/seeds/<seed>/mmlu_all/
 text2sql results adapter NAME             Model 1's adapter in bfloat16, to adapters/NAME/, for `text2sql ask`
@@ -14,7 +15,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.core.errors import ArgumentParser, RunError
+from text2sql.core.errors import ArgumentParser, RunError, UserError
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,6 +43,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     exporting = actions.add_parser("export", help="copy the last run to results/NAME/")
     exporting.add_argument("--mmlu-all", action="store_true", help="to results/NAME/mmlu_all/: MMLU's part alone")
+    exporting.add_argument("--also", action="store_true", help="to results/NAME/also/: the sets of data.also alone")
     exporting.add_argument("--seed-run", action="store_true", help="to results/NAME/seeds/<seed>/: Model 1 alone")
     adapter = actions.add_parser("adapter", help="keep Model 1's adapter in bfloat16, in adapters/NAME/")
     page = actions.add_parser("html", help="make the HTML report of a set")
@@ -60,9 +62,11 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _export(options: argparse.Namespace) -> None:
+    if options.also and (options.mmlu_all or options.seed_run):
+        raise UserError("--also: is a run of its own, beside --mmlu-all and --seed-run")
     from text2sql.report.result_sets import export
 
-    target = export(options.name, options.mmlu_all, options.seed_run, options.replace)
+    target = export(options.name, options.mmlu_all, options.seed_run, options.replace, options.also)
     files = [path for path in target.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
     print(f"{target}: {len(files)} files, {size:.1f} MB; now: text2sql results table --write")

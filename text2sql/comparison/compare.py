@@ -2,18 +2,21 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from text2sql.comparison import significance as statistics
+from text2sql.comparison.also import SetVerdicts, carried, require_same_sets
 from text2sql.comparison.chat import ChatVerdicts, require_same_questions
 from text2sql.comparison.result import (
     ACCURACY,
     ALL,
     BY_CATEGORY,
     BY_ROTATION,
+    BY_SET,
     BY_SUBJECT,
+    CARRIED,
     CHAT,
     EXECUTION,
     HEADLINE,
@@ -22,6 +25,7 @@ from text2sql.comparison.result import (
     ROTATED,
     SPIDER_MEASURES,
     Agreement,
+    Carried,
     Comparison,
     PairComparison,
 )
@@ -35,14 +39,8 @@ _FAMILIES = {
     BY_SUBJECT: "MMLU by subject",
     BY_ROTATION: "MMLU over the rotations of its options",
     IN_CHAT: "MMLU in chat",
+    BY_SET: "further evaluation sets",
 }
-
-
-class Bootstrap(Protocol):
-    """What the section `compare` of the params says of the bootstrap."""
-
-    bootstrap_samples: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ class ModelResults:
     """What the evaluation of one model left: two metrics dictionaries, and lines in the form of the files' own.
 
     chat_verdicts: None for a model that was not asked MMLU in chat.
+    also: {further evaluation set that the model was asked: its verdicts}.
     """
 
     spider_metrics: Mapping[str, Any]
@@ -58,6 +57,7 @@ class ModelResults:
     mmlu_verdicts: Iterable[Mapping[str, Any]]
     predictions: Iterable[Mapping[str, Any]]
     chat_verdicts: Iterable[Mapping[str, Any]] | None = None
+    also: Mapping[str, Iterable[Mapping[str, Any]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class _Answers:
     rotations_right: list[int]  # empty where the options were not rotated
     outputs: list[str]
     chat: ChatVerdicts | None
+    also: dict[str, SetVerdicts]
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class _Measure:
         if self.task == IN_CHAT:
             assert answers.chat is not None
             return answers.chat.right
+        if self.family == BY_SET:
+            return answers.also[self.scope].right[self.measure]
         column = answers.mmlu if self.task == "mmlu" else answers.spider[self.measure]
         return column if self.places is None else [column[place] for place in self.places]
 
@@ -97,7 +100,7 @@ class _Measure:
 _IN_CHAT = _Measure(IN_CHAT, CHAT, "overall", ALL, IN_CHAT)
 
 
-def compare(results: Mapping[str, ModelResults], bootstrap: Bootstrap, models: ModelTable) -> Comparison:
+def compare(results: Mapping[str, ModelResults], bootstrap: statistics.Bootstrap, models: ModelTable) -> Comparison:
     """Return the comparison of `models`, each of which has its `results`.
 
     Raises UserError where the models were not evaluated on the same questions, or lines and metrics do not agree.
@@ -115,18 +118,31 @@ def compare(results: Mapping[str, ModelResults], bootstrap: Bootstrap, models: M
     chats = {model: found.chat for model, found in answers.items() if found.chat is not None}
     require_same_questions(chats)
     rows += [_compare_pair(_IN_CHAT, pair, answers, bootstrap) for pair in models.pairs if chats.keys() >= set(pair)]
+    sets = {model: found.also for model, found in answers.items()}
+    require_same_sets(sets)
+    for name in dict.fromkeys(name for found in sets.values() for name in found):
+        on_set = _Measure("spider", EXECUTION, "set", name, BY_SET)
+        asked = [pair for pair in models.pairs if all(name in sets[model] for model in pair)]
+        rows += [_compare_pair(on_set, pair, answers, bootstrap) for pair in asked]
+    on_dev = {model: SetVerdicts(found.spider_keys, found.spider) for model, found in answers.items()}
+    further = carried(sets, on_dev, bootstrap)
     return Comparison(
         models=models,
         spider={model: results[model].spider_metrics for model in models.names},
         mmlu={model: results[model].mmlu_metrics for model in models.names},
         rows=_adjusted(rows),
-        families=_families(rows),
+        families=_families(rows) | _family_of_carried(further),
         agreement={(model, against): _agreement(answers[model], answers[against]) for model, against in models.pairs},
         letters={model: letter_shares(found.choices) for model, found in answers.items()},
         chat={
             model: {**found.summary, **found.by_log_likelihood(dict(zip(base.mmlu_keys, answers[model].mmlu)))}
             for model, found in chats.items()
         },
+        also={
+            name: {model: found[name].metrics for model, found in sets.items() if name in found}
+            for name in dict.fromkeys(name for found in sets.values() for name in found)
+        },
+        carried=further,
     )
 
 
@@ -135,10 +151,16 @@ def _families(rows: Iterable[PairComparison]) -> dict[str, str]:
     found = {}
     for family, description in _FAMILIES.items():
         pairs = [(row.model, row.against) for row in rows if row.family == family]
-        if pairs or family not in (BY_ROTATION, IN_CHAT):
+        if pairs or family not in (BY_ROTATION, IN_CHAT, BY_SET):
             comparisons, of = _counted(len(pairs), "comparison"), _counted(len(set(pairs)), "pair")
             found[family] = f"{description}: {comparisons} ({of} of models)"
     return found
+
+
+def _family_of_carried(found: Sequence[Carried]) -> dict[str, str]:
+    return (
+        {CARRIED: f"each model on them against itself on Spider: {_counted(len(found), 'comparison')}"} if found else {}
+    )
 
 
 def _counted(number: int, what: str) -> str:
@@ -147,7 +169,8 @@ def _counted(number: int, what: str) -> str:
 
 def _collect(model: str, results: ModelResults) -> _Answers:
     chat = None if results.chat_verdicts is None else ChatVerdicts.collect(results.chat_verdicts)
-    answers = _Answers([], {measure: [] for measure in SPIDER_MEASURES}, [], [], [], [], [], [], chat)
+    answers = _Answers([], {measure: [] for measure in SPIDER_MEASURES}, [], [], [], [], [], [], chat, {})
+    answers.also.update({name: SetVerdicts.collect(found) for name, found in results.also.items()})
     for line in results.spider_verdicts:
         answers.spider_keys.append((line["index"], line["db_id"]))
         for measure in SPIDER_MEASURES:
@@ -203,7 +226,7 @@ def _measures(answers: _Answers) -> list[_Measure]:
 
 
 def _compare_pair(
-    measure: _Measure, pair: tuple[str, str], answers: Mapping[str, _Answers], bootstrap: Bootstrap
+    measure: _Measure, pair: tuple[str, str], answers: Mapping[str, _Answers], bootstrap: statistics.Bootstrap
 ) -> PairComparison:
     """Return one row, whose p is not adjusted yet."""
     model, against = pair
@@ -224,9 +247,9 @@ def _compare_pair(
         total=total,
         accuracy=round(sum(right) / total, 6),
         accuracy_against=round(sum(right_against) / total, 6),
-        difference_pts=_points((gained - lost) / total),
-        low_pts=_points(low),
-        high_pts=_points(high),
+        difference_pts=statistics.in_points((gained - lost) / total),
+        low_pts=statistics.in_points(low),
+        high_pts=statistics.in_points(high),
         gained=gained,
         lost=lost,
         both_right=sum(right) - gained,
@@ -237,7 +260,9 @@ def _compare_pair(
     )
 
 
-def _compare_rotations(pair: tuple[str, str], answers: Mapping[str, _Answers], bootstrap: Bootstrap) -> PairComparison:
+def _compare_rotations(
+    pair: tuple[str, str], answers: Mapping[str, _Answers], bootstrap: statistics.Bootstrap
+) -> PairComparison:
     """Return the row of MMLU over all rotations, by clusters of one question each; its p is not adjusted yet."""
     model, against = pair
     right, right_against = answers[model].rotations_right, answers[against].rotations_right
@@ -257,9 +282,9 @@ def _compare_rotations(pair: tuple[str, str], answers: Mapping[str, _Answers], b
         total=total,
         accuracy=round(sum(right) / (total * size), 6),
         accuracy_against=round(sum(right_against) / (total * size), 6),
-        difference_pts=_points((sum(right) - sum(right_against)) / (total * size)),
-        low_pts=_points(low),
-        high_pts=_points(high),
+        difference_pts=statistics.in_points((sum(right) - sum(right_against)) / (total * size)),
+        low_pts=statistics.in_points(low),
+        high_pts=statistics.in_points(high),
         gained=sum(count for value, count in differences.items() if value > 0),
         lost=sum(count for value, count in differences.items() if value < 0),
         both_right=differences[0] - never,
@@ -270,10 +295,6 @@ def _compare_rotations(pair: tuple[str, str], answers: Mapping[str, _Answers], b
     )
 
 
-def _points(share: float) -> float:
-    return round(100 * share, 4) + 0.0  # never -0.0
-
-
 def _adjusted(rows: list[PairComparison]) -> tuple[PairComparison, ...]:
     """Return `rows` with their p adjusted within each family."""
     adjusted: dict[int, float] = {}
@@ -282,12 +303,9 @@ def _adjusted(rows: list[PairComparison]) -> tuple[PairComparison, ...]:
         adjusted |= zip(places, statistics.holm([rows[place].p for place in places]))
     # Rounded before any verdict is taken, so that metrics/compare.json leads to the same one.
     return tuple(
-        dataclasses.replace(row, p=_rounded(row.p), p_holm=_rounded(adjusted[place])) for place, row in enumerate(rows)
+        dataclasses.replace(row, p=statistics.rounded_p(row.p), p_holm=statistics.rounded_p(adjusted[place]))
+        for place, row in enumerate(rows)
     )
-
-
-def _rounded(p: float) -> float:
-    return float(f"{p:.4g}")
 
 
 def _agreement(answers: _Answers, against: _Answers) -> Agreement:

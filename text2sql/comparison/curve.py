@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from text2sql.comparison import significance
-from text2sql.comparison.compare import Bootstrap
 from text2sql.comparison.result import ACCURACY, CHAT, ROTATED, SPIDER_MEASURES
+from text2sql.comparison.significance import Bootstrap
 from text2sql.core.errors import UserError
 from text2sql.data.mmlu import LETTERS, ROTATIONS
 

@@ -5,12 +5,16 @@ Points of gain count up on Spider, points of loss count up on MMLU. A smallest d
 has no key.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from text2sql.comparison.result import (
     ACCURACY,
+    BY_SET,
     CHAT,
+    EXECUTION,
     OFFICIAL,
     ROTATED,
     SPIDER_MEASURES,
@@ -23,6 +27,15 @@ from text2sql.comparison.result import (
 from text2sql.core.errors import UserError
 from text2sql.core.files import read_json
 from text2sql.core.models import ModelTable
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarriedNumbers(Difference):
+    """What metrics/compare.json has of one model on one further evaluation set, against itself on the dev split."""
+
+    accuracy: float
+    flips: float | None
+
 
 _ENDS = ("", "_low", "_high")
 
@@ -54,7 +67,7 @@ def flatten(comparison: Comparison) -> dict[str, float]:
             f"agreement_identical_verdicts_{pair}": agreement.spider_verdicts,
             f"agreement_identical_choices_{pair}": agreement.mmlu_choices,
         }
-    flat |= _where_asked(comparison)
+    flat |= _where_asked(comparison) | _further_sets(comparison)
     return {key: value for key, value in flat.items() if value is not None}
 
 
@@ -76,6 +89,51 @@ def _where_asked(comparison: Comparison) -> dict[str, float]:
                 f"{row.task}_p_holm_{pair}": row.p_holm,
             }
     return flat
+
+
+def _further_sets(comparison: Comparison) -> dict[str, float]:
+    """Return the numbers of further evaluation sets: a set's name has no underscore, so that no two keys are one."""
+    flat: dict[str, float] = {}
+    for name, by_model in comparison.also.items():
+        for model, metrics in by_model.items():
+            flat |= {f"also_{name}_{measure}_{model}": metrics[measure] for measure in SPIDER_MEASURES}
+    for row in comparison.rows:
+        if row.family == BY_SET:
+            pair = comparison.models.pair_name(row.model, row.against)
+            flat |= _points_of(f"also_{row.scope}_gain", pair, row)
+    for found in comparison.carried:
+        flat |= _points_of(f"also_{found.evaluation_set}_against_dev", found.model, found)
+        if found.flips is not None:
+            flat[f"also_{found.evaluation_set}_flips_{found.model}"] = round(found.flips, 6)
+    return flat
+
+
+def _points_of(what: str, whose: str, found: Difference) -> dict[str, float]:
+    return {
+        f"{what}_pts_{whose}": found.difference_pts,
+        f"{what}_pts_low_{whose}": found.low_pts,
+        f"{what}_pts_high_{whose}": found.high_pts,
+        f"{what}_p_holm_{whose}": found.p_holm,
+    }
+
+
+def read_carried(path: str | Path, models: ModelTable, sets: Iterable[str]) -> dict[tuple[str, str], CarriedNumbers]:
+    """Return {(further evaluation set, model): how far the model's score carries to it} of those that were asked."""
+    flat = read_numbers(path, models)
+    found = {}
+    for name, model in itertools.product(sets, models.names):
+        start = f"also_{name}_against_dev"
+        if f"{start}_pts_{model}" in flat:
+            found[name, model] = CarriedNumbers(
+                accuracy=flat[f"also_{name}_{EXECUTION}_{model}"],
+                flips=flat.get(f"also_{name}_flips_{model}"),
+                difference_pts=flat[f"{start}_pts_{model}"],
+                low_pts=flat[f"{start}_pts_low_{model}"],
+                high_pts=flat[f"{start}_pts_high_{model}"],
+                p_holm=flat[f"{start}_p_holm_{model}"],
+                smallest_detectable_pts=None,
+            )
+    return found
 
 
 def read_numbers(path: str | Path, models: ModelTable) -> dict[str, float]:

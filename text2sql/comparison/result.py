@@ -18,6 +18,7 @@ ROTATED, CHAT = "rotated_accuracy", "chat_accuracy"
 SPIDER_MEASURES = (EXECUTION, OFFICIAL)
 HEADLINE, BY_CATEGORY, BY_SUBJECT = "headline", "mmlu_categories", "mmlu_subjects"
 BY_ROTATION, IN_CHAT = "mmlu_rotations", "mmlu_chat"
+BY_SET, CARRIED = "also", "also_against_dev"  # further evaluation sets: models on one, and one model against dev
 ALL = "all"  # the scope of an overall comparison
 
 
@@ -58,7 +59,7 @@ class PairComparison(Difference):
 
     task, measure: "spider" with "execution_accuracy" or "official_execution_accuracy", "mmlu" with "accuracy",
         "mmlu_rotated" with "rotated_accuracy", "mmlu_chat" with "chat_accuracy".
-    level, scope: "overall" and "all", "category" or "subject" and its name.
+    level, scope: "overall" and "all"; "category", "subject" or "set" and its name.
     family: the key in `Comparison.families` of the comparisons that p is adjusted for.
     accuracy, accuracy_against: shares from 0 to 1.
     gained, lost, both_right, both_wrong: questions that `model` alone, `against` alone, both or neither answer; of
@@ -81,6 +82,32 @@ class PairComparison(Difference):
     both_right: int
     both_wrong: int
     p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried(Difference):
+    """How far a score carries: one model on a further evaluation set, less the same model on Spider's dev split.
+
+    total, accuracy, accuracy_on_dev: of the set's questions, and shares from 0 to 1 by execution accuracy.
+    paired: whether the set has as many questions as the dev split, about the same databases in the same order. The
+        interval and p are then those of pairs (McNemar's), else of two sets of questions (Fisher's exact test).
+    gained, lost: questions right on the set alone, and on the dev split alone; None unless paired.
+    """
+
+    evaluation_set: str
+    model: str
+    total: int
+    accuracy: float
+    accuracy_on_dev: float
+    paired: bool
+    gained: int | None
+    lost: int | None
+    p: float
+
+    @property
+    def flips(self) -> float | None:
+        """The share of verdicts that are another on the set, from 0 to 1; None unless paired."""
+        return None if self.gained is None or self.lost is None else (self.gained + self.lost) / self.total
 
 
 @dataclass(frozen=True)
@@ -134,6 +161,8 @@ class Comparison:
     letters: {model: {letter: the share of MMLU's questions for which it was chosen}}.
     chat: {model that was asked MMLU in chat: what `scoring.mmlu_chat.summarise` returns, and
         `log_likelihood_accuracy`, that of its choices by log-likelihood for the same questions}.
+    also: {further evaluation set: {model: what `comparison.also.SetVerdicts.metrics` returns}}.
+    carried: each of them against Spider's dev split.
     """
 
     models: ModelTable
@@ -144,11 +173,13 @@ class Comparison:
     agreement: Mapping[tuple[str, str], Agreement]
     letters: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     chat: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    also: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    carried: tuple[Carried, ...] = ()
 
     def row(self, model: str, against: str, measure: str, scope: str = ALL) -> PairComparison:
         """Return the one row of this pair, measure and scope. Raises KeyError if it was not compared.
 
-        A subject and a category never share a name, so that `scope` tells them apart.
+        A subject and a category never share a name, and sets are not asked MMLU, so that `scope` tells them apart.
         """
         for row in self.rows:
             if (row.model, row.against, row.measure, row.scope) == (model, against, measure, scope):
@@ -159,9 +190,14 @@ class Comparison:
         """Return the row of a tuned model and the base."""
         return self.row(model, self.models.base, measure, scope)
 
-    def has(self, model: str, measure: str) -> bool:
+    def has(self, model: str, measure: str, scope: str = ALL) -> bool:
         """Return whether a tuned model was compared with the base by `measure`."""
-        return any((row.model, row.against, row.measure) == (model, self.models.base, measure) for row in self.rows)
+        wanted = (model, self.models.base, measure, scope)
+        return any((row.model, row.against, row.measure, row.scope) == wanted for row in self.rows)
+
+    def carried_to(self, evaluation_set: str) -> dict[str, Carried]:
+        """Return {model: how far its score carries to a further set}."""
+        return {found.model: found for found in self.carried if found.evaluation_set == evaluation_set}
 
     @property
     def rotated(self) -> dict[str, Mapping[str, Any]]:

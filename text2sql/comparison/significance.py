@@ -8,11 +8,29 @@ difference (McNemar 1947). scipy and statsmodels are imported where they are use
 import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 
 LEVEL = 0.05
 POWER = 0.80
+
+
+class Bootstrap(Protocol):
+    """What the section `compare` of the params says of the bootstrap."""
+
+    bootstrap_samples: int
+    seed: int
+
+
+def in_points(share: float) -> float:
+    """Return a difference in shares as points, rounded to four digits."""
+    return round(100 * share, 4) + 0.0  # never -0.0
+
+
+def rounded_p(p: float) -> float:
+    """Return a p value to four significant digits."""
+    return float(f"{p:.4g}")
 
 
 def discordant(correct: Sequence[bool], against: Sequence[bool]) -> tuple[int, int]:
@@ -33,6 +51,20 @@ def paired_bootstrap_interval(gained: int, lost: int, total: int, samples: int, 
     draws = np.random.default_rng(seed).multinomial(total, shares, size=samples)
     low, high = np.percentile(draws[:, 0] - draws[:, 1], [2.5, 97.5])
     return float(low) / total, float(high) / total
+
+
+def unpaired_bootstrap_interval(
+    right: int, total: int, right_against: int, total_against: int, samples: int, seed: int
+) -> tuple[float, float]:
+    """Return the 95 % percentile interval of a difference in shares between two independent sets of questions.
+
+    Each set is drawn with replacement, in its own size: the numbers of right answers are binomial.
+    """
+    random = np.random.default_rng(seed)
+    ours = random.binomial(total, right / total, size=samples) / total
+    theirs = random.binomial(total_against, right_against / total_against, size=samples) / total_against
+    low, high = np.percentile(ours - theirs, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def clustered_bootstrap_interval(
@@ -78,6 +110,13 @@ def mcnemar_p(gained: int, lost: int) -> float:
     from scipy.stats import binomtest
 
     return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def fisher_p(right: int, total: int, right_against: int, total_against: int) -> float:
+    """Return the two-sided p of Fisher's exact test (1922): has one of two sets of questions the larger share right?"""
+    from scipy.stats import fisher_exact
+
+    return float(fisher_exact([[right, total - right], [right_against, total_against - right_against]]).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

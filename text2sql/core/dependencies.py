@@ -3,6 +3,7 @@
 The journals and checkpoints of a run that was cut are used again only where all of it is the same.
 """
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,23 +29,32 @@ class Stage:
 
 
 def read_stages(pipeline: str | Path = PIPELINE, params: str | Path = PARAMS) -> dict[str, Stage]:
-    """Return {name: stage} of a pipeline; one of several, by `foreach`, is named as DVC names it: `eval_mmlu@m1`.
+    """Return {name: stage} of a pipeline; one of several, by `foreach` or `matrix`, is named as DVC does:
+    `eval_mmlu@m1`, `eval_also@syn-m1`.
 
     Raises UserError where a file cannot be read or a template names nothing.
     """
     values = read_yaml(params)
     stages = {}
     for name, entry in read_yaml(pipeline).get("stages", {}).items():
-        if "foreach" not in entry:
+        if "matrix" in entry:
+            axes = {axis: list(_items(listed, values, name)) for axis, listed in entry["matrix"].items()}
+            for combination in itertools.product(*axes.values()):
+                stage = f"{name}@{'-'.join(combination)}"
+                stages[stage] = _resolved(stage, entry, {**values, "item": dict(zip(axes, combination))})
+        elif "foreach" in entry:
+            items = _items(entry["foreach"], values, name)
+            for key in items:
+                item = items[key] if isinstance(items, Mapping) else key
+                stages[f"{name}@{key}"] = _resolved(f"{name}@{key}", entry["do"], {**values, "key": key, "item": item})
+        else:
             stages[name] = _resolved(name, entry, values)
-            continue
-        items = entry["foreach"]
-        if isinstance(items, str):  # a list of params.yaml
-            items = _needed(values, _TEMPLATE.sub(r"\1", items).strip(), name)
-        for key in items:
-            item = items[key] if isinstance(items, Mapping) else key
-            stages[f"{name}@{key}"] = _resolved(f"{name}@{key}", entry["do"], {**values, "key": key, "item": item})
     return stages
+
+
+def _items(listed: Any, values: Mapping, stage: str) -> Any:
+    """Return what stages are repeated for: as dvc.yaml lists it, or a list or table of params.yaml that it names."""
+    return _needed(values, _TEMPLATE.sub(r"\1", listed).strip(), stage) if isinstance(listed, str) else listed
 
 
 def stage_dependencies(name: str, pipeline: str | Path = PIPELINE, params: str | Path = PARAMS) -> dict[str, Any]:

@@ -5,9 +5,10 @@ type or an impossible value is refused before anything slow starts.
 """
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -124,6 +125,31 @@ TemplateVariables = Annotated[
 ]
 
 
+# The tables of a schema as the prompt shows them: as the database has them, the other way round, or by chance.
+TableOrder = Literal["given", "reversed", "shuffled"]
+
+
+FailingGold = Literal["refuse", "skip", "wrong"]
+
+
+class AlsoSet(Section):
+    """A further evaluation set: the dev split of data in Spider's layout, its tables maybe in an order of its own."""
+
+    spider: Text  # a folder or zip, or `hub`, as in `data.spider`, whose databases it may use
+    table_order: Annotated[TableOrder | None, Field(description="given, reversed or shuffled")] = None
+    failing_gold: Annotated[FailingGold | None, Field(description="refuse, skip or wrong")] = None
+
+
+def _sets(value: Any) -> Any:
+    """Check what a further evaluation set is named, and that it is a mapping."""
+    for name, entry in value.items() if isinstance(value, dict) else ():
+        if not isinstance(name, str) or not re.fullmatch("[a-z][a-z0-9]*", name) or name == "all":
+            raise ValueError(f"got the name {shown(name)}, takes small letters and digits, and not `all`")
+        if not isinstance(entry, dict):
+            raise ValueError(f"{name}: got {shown(entry)}, takes a mapping such as {{spider: FOLDER}}")
+    return value
+
+
 class DataParams(Section):
     """Where the raw benchmarks lie, and how much of them is used."""
 
@@ -131,11 +157,12 @@ class DataParams(Section):
     mmlu: Text
     train_limit: Limit
     dev_limit: Limit
-    failing_gold: Literal["refuse", "skip", "wrong"]  # what becomes of examples whose gold query fails
-
-
-# The tables of a schema as the prompt shows them: as the database has them, the other way round, or by chance.
-TableOrder = Literal["given", "reversed", "shuffled"]
+    failing_gold: FailingGold  # what becomes of examples whose gold query fails
+    also: Annotated[
+        dict[str, AlsoSet],
+        BeforeValidator(_sets),
+        Field(description="a mapping of further evaluation sets, each {spider: FOLDER}, or {} for none"),
+    ] = {}
 
 
 class PromptParams(Section):
@@ -266,6 +293,20 @@ class Params(Section):
             raise ValueError(clash)
         return value
 
+    @field_validator("prompt")
+    @classmethod
+    def _sets_ask_something_else(cls, value: PromptParams, info: ValidationInfo) -> PromptParams:
+        if "data" not in info.data:  # it is wrong itself
+            return value
+        data: DataParams = info.data["data"]
+        for name, entry in data.also.items():
+            place = f"data.also.{name}"
+            if entry.table_order and value.schema_ in ("none", "name"):
+                raise ValueError(f"schema: {value.schema_} shows no tables, which {place}.table_order would reorder")
+            if entry.spider == data.spider and (entry.table_order or value.table_order) == value.table_order:
+                raise ValueError(f"{place} asks what the dev split asks: it takes other data or another table_order")
+        return value
+
     @field_validator("mmlu")
     @classmethod
     def _chat_names_models(cls, value: MmluParams, info: ValidationInfo) -> MmluParams:
@@ -281,6 +322,14 @@ class Params(Section):
     def model_table(self) -> ModelTable:
         """The models' names and titles, the base first."""
         return ModelTable({name: entry.title for name, entry in self.models.items()})
+
+    def failing_gold_in(self, evaluation_set: str) -> FailingGold:
+        """Return what becomes of examples of one of `data.also` whose gold query fails."""
+        return self.data.also[evaluation_set].failing_gold or self.data.failing_gold
+
+    def order_in(self, evaluation_set: str) -> TableOrder:
+        """Return the order of a schema's tables in the prompts of one of `data.also`."""
+        return self.data.also[evaluation_set].table_order or self.prompt.table_order
 
     def train_for(self, model: str) -> TrainParams:
         """Return the whole recipe of a tuned model. Raises UserError where `models` names no such tuned model."""
@@ -376,12 +425,12 @@ def _problem(problem: Mapping[str, Any], form: type[BaseModel]) -> str:
 def _section_at(form: type[BaseModel], location: Sequence) -> type[BaseModel] | None:
     section: Any = form
     for part in location:
-        fields = {field.alias or name: field for name, field in section.model_fields.items()}
-        field = fields.get(part)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return None
-        section = field.annotation
-    return section
+        if get_origin(section) is dict:
+            section = get_args(section)[1]
+        elif isinstance(section, type) and issubclass(section, BaseModel):
+            fields = {field.alias or name: field for name, field in section.model_fields.items()}
+            section = fields[part].annotation if part in fields else None
+    return section if isinstance(section, type) and issubclass(section, BaseModel) else None
 
 
 def _fields_at(form: type[BaseModel], location: Sequence) -> list[str]:

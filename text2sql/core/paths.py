@@ -9,9 +9,10 @@ DEV = PREPARED / "spider/dev.jsonl"
 SCHEMAS = PREPARED / "spider/schemas.json"
 DATABASES = PREPARED / "databases"
 QUESTIONS = PREPARED / "mmlu"
-PREDICTIONS = Path("data/predictions")
-VERDICTS = Path("data/verdicts")  # spider/ and mmlu/, a file a model
-TIMINGS = Path("data/timings")  # <stage>_<model>.json
+ALSO = Path("data/also")  # a folder a further evaluation set: dev.jsonl, schemas.json, databases/ of its own
+PREDICTIONS = Path("data/predictions")  # a file a model; also/, a folder a set
+VERDICTS = Path("data/verdicts")  # spider/, mmlu/ and mmlu_chat/, a file a model; also/, a folder a set
+TIMINGS = Path("data/timings")  # <stage>_<model>.json, <stage>_<set>_<model>.json
 METRICS = Path("metrics")
 MODELS = Path("models")  # a folder a tuned model
 

@@ -1,8 +1,8 @@
-"""The one argument of most stages: which model."""
+"""The arguments of most stages: which model, and which further evaluation set."""
 
 from collections.abc import Sequence
 
-from text2sql.core.errors import ArgumentParser
+from text2sql.core.errors import ArgumentParser, UserError
 from text2sql.core.params import Params, load_params
 
 
@@ -18,3 +18,38 @@ def model_and_params(description: str, arguments: Sequence[str], tuned_only: boo
     known = params.model_table.tuned if tuned_only else params.model_table.names
     parser.check_choice("model", name, known)
     return name, params
+
+
+def set_model_and_params(description: str, arguments: Sequence[str]) -> tuple[str, str, Params]:
+    """Return the further evaluation set and the model that a stage's arguments name, and the project's params.
+
+    Raises UserError where params.yaml is not right, or names no such set or model.
+    """
+    parser = ArgumentParser(description=description)
+    _add_set(parser)
+    parser.add_argument("model", help="a name of `models` in params.yaml")
+    found = parser.parse_args(arguments)
+    params = load_params()
+    _check_set(parser, found.set, params)
+    parser.check_choice("model", found.model, params.model_table.names)
+    return found.set, found.model, params
+
+
+def set_and_params(description: str, arguments: Sequence[str]) -> tuple[str, Params]:
+    """Return the further evaluation set that a stage's arguments name, and the project's params. Raises as above."""
+    parser = ArgumentParser(description=description)
+    _add_set(parser)
+    name = parser.parse_args(arguments).set
+    params = load_params()
+    _check_set(parser, name, params)
+    return name, params
+
+
+def _add_set(parser: ArgumentParser) -> None:
+    parser.add_argument("set", help="a name of `data.also` in params.yaml")
+
+
+def _check_set(parser: ArgumentParser, name: str, params: Params) -> None:
+    if not params.data.also:
+        raise UserError("data.also: names no further evaluation set: docs/carrying.md")
+    parser.check_choice("set", name, tuple(params.data.also))

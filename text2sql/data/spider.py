@@ -2,7 +2,8 @@
 
 The official layout (Yu et al., 2018): `train_spider.json`, `dev.json`, `tables.json` and
 `database/<db_id>/<db_id>.sqlite`, in a folder or a zip, below one top folder or none. A database may also be given
-as text, `database/<db_id>/<db_id>.sql`, as in this project's own sample. `Spider-DK.json` may stand for `dev.json`.
+as text, `database/<db_id>/<db_id>.sql`, as in this project's own sample. `Spider-DK.json` may stand for `dev.json`, and
+Spider-Syn's field for `question`.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from text2sql.data.schema import kind_of
 # Spider-DK (Gan et al., 2021) is a file of its own, which needs Spider's databases beside its own three.
 SPLIT_FILES = {"train": "train_spider.json", "dev": "dev.json", "dk": "Spider-DK.json"}
 Split = Literal["train", "dev", "dk"]
+_SYN_QUESTION = "SpiderSynQuestion"  # Spider-Syn (Gan et al., 2021) has it beside `SpiderQuestion`, the original
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ def open_spider(path: str | Path) -> Iterator[SpiderSource]:
 
 
 def _example(index: int, record: dict, shown: str) -> Example:
+    if "question" not in record and _SYN_QUESTION in record:
+        record = {**record, "question": record[_SYN_QUESTION]}
     for field in ("db_id", "question", "query"):
         if field not in record:
             raise UserError(f"{shown}: has no field {field!r}; wanted db_id, question and query")

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from text2sql.data.spider import Example, SpiderSource, open_spider
 from text2sql.execution.executor import Executor, Limits
 from text2sql.preparation.hub import fetch_mmlu, fetch_spider, load_manifest
 from text2sql.scoring.golds import Gold, refuse_failing
-from text2sql.scoring.hardness import hardness_of_example
+from text2sql.scoring.hardness import HARDNESS_LEVELS, hardness_of_example
 
 HUB = "hub"
 
@@ -38,7 +39,8 @@ def prepare(
     """
     out = Path(out)
     try:
-        spider, mmlu = _spider_path(params, Path(raw), say), _mmlu_path(params, Path(raw), say)
+        spider = spider_path(params.data.spider, "data.spider", Path(raw), say)
+        mmlu = _mmlu_path(params, Path(raw), say)
         with atomic_directory(out) as folder:
             counts = _prepare_spider(params, folder, spider, say)
             counts["mmlu"] = _prepare_mmlu(params, folder, mmlu, say)
@@ -50,10 +52,11 @@ def prepare(
     return counts
 
 
-def _spider_path(params: Params, raw: Path, say: Callable[[str], Any]) -> Path:
-    if params.data.spider == HUB:
+def spider_path(value: str, key: str, raw: Path, say: Callable[[str], Any]) -> Path:
+    """Return the folder or zip that `value`, that of the param `key`, stands for; `hub` is downloaded to `raw`."""
+    if value == HUB:
         return fetch_spider(load_manifest(), raw, say)
-    return _existing(params.data.spider, "data.spider")
+    return _existing(value, key)
 
 
 def _mmlu_path(params: Params, raw: Path, say: Callable[[str], Any]) -> Path:
@@ -89,11 +92,11 @@ def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], 
         say(f"Spider from {path}: extracting {len(used)} databases")
         databases = out / "databases"
         for db_id in used:
-            brought = source.extract_database(db_id, _database(databases, db_id))
+            brought = source.extract_database(db_id, database_file(databases, db_id))
             if brought:
                 lacking = ", ".join(brought)
                 say(f"Spider from {path}: database {db_id} needs its application's {lacking}, which SQLite lacks")
-        schemas = {db_id: schema_from_sqlite(_database(databases, db_id), db_id) for db_id in used}
+        schemas = {db_id: schema_from_sqlite(database_file(databases, db_id), db_id) for db_id in used}
         without = sorted(set(train_databases) - available)
         if without:
             entries = source.tables_json()
@@ -105,7 +108,7 @@ def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], 
         write_json(spider / "schemas.json", {db_id: schemas[db_id].to_dict() for db_id in sorted(schemas)})
 
         say(f"Spider from {path}: running {dev_databases.total()} gold queries of the dev split")
-        dev = _Dev(source, params, databases)
+        dev = Dev(source, params, partial(database_file, databases))
         write_jsonl(spider / "dev.jsonl", dev.records())
         if params.data.failing_gold == "refuse":
             refuse_failing(dev.failed, "data.failing_gold:", f"{path}, dev ")
@@ -114,8 +117,7 @@ def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], 
         "train": train_databases.total(),
         "dev": dev_databases.total() - (len(dev.failed) if rule == "skip" else 0),
         **({} if rule == "refuse" else {"failing_gold": rule, "dev_failing_gold": len(dev.failed)}),
-        "dev_by_hardness": {level: dev.hardness[level] for level in ("easy", "medium", "hard", "extra")},
-        "dev_gold_without_rows": dev.without_rows,
+        **dev.counts(),
         "databases": len(used),
         "train_missing_database": sum(train_databases[db_id] for db_id in without),
         "train_missing_schema": sum(count for db_id, count in train_databases.items() if db_id not in schemas),
@@ -143,19 +145,19 @@ def _conversation(record: dict) -> dict:
     }
 
 
-class _Dev:
+class Dev:
     """Writes the dev split: runs each gold query, classifies each example's hardness, and counts both."""
 
-    def __init__(self, source: SpiderSource, params: Params, databases: Path) -> None:
+    def __init__(self, source: SpiderSource, params: Params, database_of: Callable[[str], Path]) -> None:
         self._source = source
         self._params = params
-        self._databases = databases
+        self._database_of = database_of
         self.hardness: Counter[str] = Counter()
         self.without_rows = 0
         self.failed: list[Gold] = []
 
     def records(self) -> Iterator[dict]:
-        queries = [(_database(self._databases, example.db_id), example.query) for example in self._examples()]
+        queries = [(self._database_of(example.db_id), example.query) for example in self._examples()]
         with Executor(Limits(**self._params.execution.model_dump())) as executor:
             for example, result in zip(self._examples(), executor.run_each(queries), strict=True):
                 place = f"{self._source.path}, dev example {example.index} (database {example.db_id})"
@@ -174,11 +176,19 @@ class _Dev:
                     "hardness": hardness,
                 }
 
+    def counts(self) -> dict[str, Any]:
+        """Return what was counted of the examples written."""
+        return {
+            "dev_by_hardness": {level: self.hardness[level] for level in HARDNESS_LEVELS},
+            "dev_gold_without_rows": self.without_rows,
+        }
+
     def _examples(self) -> Iterator[Example]:
         return self._source.iter_examples("dev", self._params.data.dev_limit)
 
 
-def _database(databases: Path, db_id: str) -> Path:
+def database_file(databases: Path, db_id: str) -> Path:
+    """Return where a folder of databases has that of `db_id`."""
     return databases / db_id / f"{db_id}.sqlite"
 
 

@@ -21,7 +21,7 @@ from text2sql.data.mmlu import CATEGORY_NAMES
 from text2sql.report import charts, numbers
 from text2sql.report.explorer import explorer_data, script_json, style_class
 from text2sql.report.run import Run
-from text2sql.report.sentences import CHANCE, sentences
+from text2sql.report.sentences import CARRIED_NOTE, CHANCE, sentences, set_in_words
 from text2sql.scoring.failures import CAUSE_GROUPS
 from text2sql.scoring.hardness import HARDNESS_LEVELS
 
@@ -69,6 +69,8 @@ def _of_run(run: Run) -> dict[str, Any]:
     explored = explorer_data(run.models, run.verdicts, run.schemas)
     return {
         "notes": run.notes,
+        "sets": {name: set_in_words(name, entry) for name, entry in run.params.data.also.items()},
+        "carried_note": CARRIED_NOTE,
         "trade_off": {found.model: found for found in run.trade_off},
         "cost": {found.model: found for found in costs(run.comparison, run.timings)},
         "loss": charts.loss_plot(run.loss_curves),

@@ -11,8 +11,13 @@ from pathlib import Path
 from text2sql.core.dependencies import value_at
 from text2sql.core.files import read_yaml
 
-# Stages that stand for an item each of a list in params.yaml: its key.
-LISTED = {"eval_mmlu_chat": "mmlu.chat"}
+# Stages that stand for an item each of a list or table in params.yaml: its key. Of several, it is the first.
+LISTED = {
+    "eval_mmlu_chat": "mmlu.chat",
+    "prepare_also": "data.also",
+    "predict_also": "data.also",
+    "eval_also": "data.also",
+}
 
 
 def read_stages(path: str | Path, own: bool = False) -> dict[str, dict]:
@@ -28,7 +33,7 @@ def listed(stages: Mapping[str, dict], params: Mapping) -> dict[str, dict]:
 
     def is_on(stage: str) -> bool:
         name, _, item = stage.partition("@")
-        return name not in LISTED or item in (value_at(params, LISTED[name]) or ())
+        return name not in LISTED or item.partition("-")[0] in (value_at(params, LISTED[name]) or ())
 
     return {stage: entry for stage, entry in stages.items() if is_on(stage)}
 

@@ -24,7 +24,7 @@ from text2sql.report import paper
 from text2sql.report.markdown_text import DASH, as_text, bullets, code_block, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, p_value, percent, points
 from text2sql.report.run import Run, machine
-from text2sql.report.sentences import CHANCE, gate_lines, listed, sentences
+from text2sql.report.sentences import CARRIED_NOTE, CHANCE, gate_lines, listed, sentences, set_in_words
 from text2sql.scoring.mmlu_chat import KINDS
 
 MEASURE_NAMES = {
@@ -72,6 +72,7 @@ def headline(run: Run) -> str:
             bullets(gate_lines(run.trade_off, run.models)),
             "## Spider (the paper's Table II)",
             table_2(comparison),
+            *also_tables(run),
             "## MMLU",
             mmlu_table(comparison),
             letters_table(comparison),
@@ -219,10 +220,29 @@ def chat_table(comparison: Comparison) -> list[str]:
     return ["### In chat", table([*headings, "Difference in points", "Adjusted p"], rows)] if rows else []
 
 
-def _against_base(comparison: Comparison, model: str, measure: str) -> list[str]:
-    if not comparison.has(model, measure):
+def also_tables(run: Run) -> list[str]:
+    """Return the section of further evaluation sets, where they were asked: a table a set, a row a model."""
+    comparison, sections = run.comparison, []
+    for name, by_model in comparison.also.items():
+        carried, rows = comparison.carried_to(name), []
+        for model, metrics in by_model.items():
+            found = carried[model]
+            row = [comparison.models.titles[model], f"{metrics['successes']} of {metrics['total']}"]
+            row += [accuracy(metrics, EXECUTION), accuracy(metrics, OFFICIAL)]
+            row += _against_base(comparison, model, EXECUTION, name)
+            row += [percent(found.accuracy_on_dev), difference(found), p_value(found.p_holm)]
+            rows.append([*row, DASH if found.flips is None else percent(found.flips)])
+        headings = ["", "Correct", "Execution accuracy", "Official execution accuracy"]
+        headings += [f"Against {comparison.models.titles[comparison.models.base]}", "Adjusted p"]
+        headings += ["On Spider", "Against itself there", "Adjusted p", "Verdicts that flip"]
+        sections += [f"### {as_text(set_in_words(name, run.params.data.also[name]))}", table(headings, rows)]
+    return ["## How far the scores carry", *sections, CARRIED_NOTE] if sections else []
+
+
+def _against_base(comparison: Comparison, model: str, measure: str, scope: str = ALL) -> list[str]:
+    if not comparison.has(model, measure, scope):
         return [DASH, DASH]
-    found = comparison.against_base(model, measure)
+    found = comparison.against_base(model, measure, scope)
     return [difference(found), p_value(found.p_holm)]
 
 

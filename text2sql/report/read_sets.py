@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from text2sql.comparison.flat import read_summary
+from text2sql.comparison.flat import CarriedNumbers, read_carried, read_summary
 from text2sql.comparison.result import Difference, Summary, Verdict
 from text2sql.core.files import read_json
 from text2sql.core.models import ModelTable
-from text2sql.core.params import Params, load_params
+from text2sql.core.params import AlsoSet, Params, load_params
 from text2sql.report.numbers import interval, points
-from text2sql.report.result_sets import MMLU_ALL, SEEDS, set_folders
+from text2sql.report.result_sets import ALSO, MMLU_ALL, SEEDS, set_folders
 
 SCHEMAS = ("none", "name", "tables", "ddl")
 SEEDED = "m1"  # the model that is trained again with other seeds
@@ -30,6 +30,8 @@ class ResultSet:
     metrics: {"spider", "mmlu" and, where it was run, "mmlu_all": {model: the content of its metrics file}}.
     compared: what metrics/compare.json says; compared_all: of the run on all of MMLU, or None.
     seeds: {another train.seed: metrics as above, of Model 1 alone}.
+    sets, carried: the further evaluation sets of the run in also/, else of its own, and by set and model how far
+        the scores carry.
     """
 
     name: str
@@ -40,6 +42,8 @@ class ResultSet:
     compared: Summary
     compared_all: Summary | None
     seeds: dict[int, dict[str, dict[str, dict]]]
+    sets: dict[str, AlsoSet]
+    carried: dict[tuple[str, str], CarriedNumbers]
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ def _read_set(folder: Path) -> ResultSet:
     params = load_params(folder / "params.yaml", older=True)
     models = params.model_table
     second = folder / MMLU_ALL
+    further = folder / ALSO if (folder / ALSO).is_dir() else folder
+    sets = load_params(further / "params.yaml", older=True).data.also
     return ResultSet(
         name=folder.name,
         models=models,
@@ -91,6 +97,8 @@ def _read_set(folder: Path) -> ResultSet:
         compared=read_summary(folder / "metrics/compare.json", models),
         compared_all=read_summary(second / "metrics/compare.json", models) if second.is_dir() else None,
         seeds={int(run.name): _read_metrics(run, (SEEDED,)) for run in sorted(folder.glob(f"{SEEDS}/*"))},
+        sets=sets,
+        carried=read_carried(further / "metrics/compare.json", models, sets) if sets else {},
     )
 
 

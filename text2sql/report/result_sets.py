@@ -4,6 +4,7 @@ A set is one whole run: params.yaml, dvc.lock, metrics/, timings/, report.md as 
 choices.csv.gz (each model's letter for each question of MMLU) compressed. Beside it may lie
 
     mmlu_all/               the same adapters on all of MMLU
+    also/                   the same adapters on further evaluation sets (`data.also`), with the predictions
     seeds/<seed>/           Model 1 trained again with another train.seed: its metrics alone
     seeds/<seed>/mmlu_all/  that adapter on all of MMLU
 
@@ -36,6 +37,7 @@ from text2sql.report.set_files import (
 
 RESULTS = Path("results")
 MMLU_ALL = "mmlu_all"
+ALSO = "also"
 SEEDS = "seeds"
 PREDICTIONS = "data/predictions"
 VERDICTS = "data/verdicts/mmlu"
@@ -61,6 +63,10 @@ class Kind:
 WHOLE = Kind(("metrics", "data/timings", PREDICTIONS, "reports/report.md"))
 # Of the second run of the same adapters only MMLU is new.
 MMLU_ALONE = Kind(("metrics/mmlu", "metrics/mmlu_chat", "metrics/compare.json", "data/timings", "reports/report.md"))
+# Of a run that asked further evaluation sets, what is new: they stand against the same verdicts on the dev split.
+ALSO_ALONE = Kind(
+    ("metrics/also", f"{PREDICTIONS}/also", "metrics/compare.json", "data/timings", "reports/report.md"), choices=False
+)
 SEED = Kind(
     ("metrics/train/m1.json", "metrics/spider/m1.json", "metrics/mmlu/m1.json"),
     ("prepare", "train_m1", "predict_spider@m1", "eval_spider@m1", "eval_mmlu@m1"),
@@ -73,7 +79,7 @@ def kind_of(inner: Path) -> Kind:
     """Return the kind of the folder `inner` of a set, named from the set's own: `.` is that itself."""
     if inner.parts[:1] == (SEEDS,):
         return SEED_MMLU if inner.name == MMLU_ALL else SEED
-    return MMLU_ALONE if inner.name == MMLU_ALL else WHOLE
+    return {MMLU_ALL: MMLU_ALONE, ALSO: ALSO_ALONE}.get(inner.name, WHOLE)
 
 
 def set_folders(results: Path) -> list[Path]:
@@ -83,14 +89,16 @@ def set_folders(results: Path) -> list[Path]:
 
 def inner_folders(whole: Path) -> list[Path]:
     """Return the folders of further runs within a set, named from it: those that others are held against first."""
-    patterns = (MMLU_ALL, f"{SEEDS}/*", f"{SEEDS}/*/{MMLU_ALL}")
+    patterns = (MMLU_ALL, ALSO, f"{SEEDS}/*", f"{SEEDS}/*/{MMLU_ALL}")
     return [path.relative_to(whole) for pattern in patterns for path in sorted(whole.glob(pattern)) if path.is_dir()]
 
 
 # ---------------------------------------------------------------- export
 
 
-def export(name: str, mmlu_all: bool = False, seed_run: bool = False, replace: bool = False) -> Path:
+def export(
+    name: str, mmlu_all: bool = False, seed_run: bool = False, replace: bool = False, also: bool = False
+) -> Path:
     """Copy the last run of the project in the current folder into `results/<name>/`; return the folder it is in.
 
     Runs within a set that is replaced stay where they belong to the new one too; else a printed line says that they
@@ -100,6 +108,7 @@ def export(name: str, mmlu_all: bool = False, seed_run: bool = False, replace: b
     whole = RESULTS / name
     inner = Path(SEEDS, str(load_params().train.seed)) if seed_run else Path()
     inner = inner / MMLU_ALL if mmlu_all else inner
+    inner = Path(ALSO) if also else inner
     target = whole / inner
     if target.exists() and not replace:
         raise UserError(f"{target}: is there already; --replace puts this run in its place")
@@ -263,6 +272,10 @@ def misfits(whole: Path, inner: Path, run: Path) -> Iterator[str]:
         beside = whole / inner.parent
         yield from differences(beside / "params.yaml", run / "params.yaml", (*PLACES, *MMLU_KEYS))
         yield from _other_adapters(beside, run, kind_of(inner))
+    if inner.name == ALSO:
+        yield from differences(whole / "params.yaml", run / "params.yaml", (*PLACES, "data.also"))
+        yield from _other_adapters(whole, run, kind_of(inner))
+        yield from _other_verdicts(whole, run)
     if inner.parts[:1] == (SEEDS,):
         beside = whole / MMLU_ALL if inner.name == MMLU_ALL else whole
         if not beside.is_dir():
@@ -280,6 +293,15 @@ def _other_adapters(beside: Path, run: Path, kind: Kind) -> Iterator[str]:
         adapter = f"models/{model}"
         if f"train_{model}" in (kind.stages or (f"train_{model}",)) and ours.get(adapter) != theirs.get(adapter):
             yield f"{adapter} is not the adapter of {beside}"
+
+
+def _other_verdicts(beside: Path, run: Path) -> Iterator[str]:
+    """Say each model whose verdicts on the dev split are others in `run` than in `beside`."""
+    ours, theirs = (lock.written(_stages(root)) for root in (beside, run))
+    for model in load_params(beside / "params.yaml", older=True).model_table.names:
+        path = f"data/verdicts/spider/{model}.jsonl"
+        if ours.get(path) != theirs.get(path):
+            yield f"{path} is not that of {beside}"
 
 
 def _other_questions(beside: Path, run: Path, kind: Kind) -> Iterator[str]:
@@ -337,7 +359,8 @@ def _listed(found: Sequence[str]) -> str:
 def _require_relative_places() -> None:
     """A committed set shall not name one machine's folders: params.yaml, dvc.lock and the report hold them."""
     data = load_params().data
-    for key, value in (("data.spider", data.spider), ("data.mmlu", data.mmlu)):
+    sets = ((f"data.also.{name}.spider", entry.spider) for name, entry in data.also.items())
+    for key, value in (("data.spider", data.spider), ("data.mmlu", data.mmlu), *sets):
         if Path(value).is_absolute():
             raise UserError(f"{key}: got {value}, wanted a path below the project: results name no machine's folders")
 

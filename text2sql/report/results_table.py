@@ -21,6 +21,7 @@ from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, points, words
 from text2sql.report.read_sets import SEEDED, ResultSet, Spread, spreads, verdict
 from text2sql.report.result_sets import MMLU_ALL
+from text2sql.report.results_carried import carried_table
 from text2sql.report.sentences import floor_lines
 from text2sql.scoring.failures import CAUSES
 from text2sql.scoring.hardness import HARDNESS_LEVELS
@@ -35,7 +36,7 @@ def blocks(sets: Sequence[ResultSet]) -> dict[Path, dict[str, str]]:
         nothing = "No set is there yet."
         return {
             README: {"summary": summary_table(sets)},
-            DOCS: {"results": spider_table(sets), "details": nothing},
+            DOCS: {"results": spider_table(sets), "carried": nothing, "details": nothing},
             PAPER: {"claims": nothing},
         }
     tables = [spider_table(sets), mmlu_table(sets), training_table(sets), bullets(_notes(sets))]
@@ -43,6 +44,7 @@ def blocks(sets: Sequence[ResultSet]) -> dict[Path, dict[str, str]]:
         README: {"summary": f"{summary_table(sets)}\n\n{bullets(_summary_notes(sets))}"},
         DOCS: {
             "results": "\n\n".join(tables),
+            "carried": carried_table(sets),
             "details": f"{hardness_table(sets)}\n\n{causes_table(sets)}",
         },
         PAPER: {"claims": claims(sets)},

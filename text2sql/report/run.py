@@ -19,6 +19,7 @@ from text2sql.core.params import Params
 from text2sql.report import lock
 from text2sql.report.explorer import explorer_step
 from text2sql.report.sentences import (
+    also_lines,
     chat_lines,
     floor_lines,
     memory_lines,
@@ -39,10 +40,14 @@ SPIDER_METRICS = {
     "execution_accuracy": float, "official_execution_accuracy": float, "successes": int, "official_successes": int,
     "total": int, "by_hardness": dict, "causes": dict, "causes_by_hardness": dict, "sqlite_version": str,
 }  # fmt: skip
+SET_VERDICT = {"index": int, "db_id": str, "execution_accuracy": bool, "official_execution_accuracy": bool}
 MMLU_METRICS = {"accuracy": float, "correct": int, "total": int, "by_category": dict, "by_subject": dict}
 TRAINING = {"final_loss": float, "steps": int, "examples": int, "trainable_parameters": int}
 TIMING = {"stage": str, "seconds": float, "versions": dict}
-TIMED_STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "eval_mmlu_chat", "compare")
+TIMED_STAGES = (
+    "prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "eval_mmlu_chat", "predict_also", "eval_also",
+    "compare",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,12 @@ class Run:
     def notes(self) -> list[str]:
         """What a reader of the figures has to know besides.
 
-        MMLU asked in other ways, Spider's floor, versions of SQLite that differ, memory.
+        How far scores carry, MMLU asked in other ways, Spider's floor, versions of SQLite that differ, memory.
         """
         found = self.comparison
         by_task = {"training": self.training, "Spider": found.spider, "MMLU": found.mmlu, "MMLU in chat": found.chat}
         return [
+            *also_lines(found, self.params.data.also),
             *rotation_lines(found),
             *chat_lines(found),
             *floor_lines(found.spider, self.models),
@@ -107,7 +113,7 @@ def read_run(params: Params) -> Run:
     models = params.model_table
     verdict_lines = {model: paths.VERDICTS / f"spider/{model}.jsonl" for model in models.names}
     found = compare(
-        {model: _read_results(model, verdict_lines[model], params.mmlu.chat) for model in models.names},
+        {model: _read_results(model, verdict_lines[model], params) for model in models.names},
         params.compare,
         models,
     )
@@ -135,16 +141,18 @@ def _example_prompt(predictions: Path) -> str | None:
     return first["prompt"] if isinstance(first.get("prompt"), str) else None
 
 
-def _read_results(model: str, spider_verdicts: Path, in_chat: Sequence[str]) -> ModelResults:
-    # A set keeps no answers in chat. Those of a model that is no longer asked may still lie here.
+def _read_results(model: str, spider_verdicts: Path, params: Params) -> ModelResults:
+    # A result set keeps neither. Those of a model that is no longer asked may still lie here.
     chat = paths.VERDICTS / f"mmlu_chat/{model}.jsonl"
+    sets = {name: paths.VERDICTS / f"also/{name}/{model}.jsonl" for name in params.data.also}
     return ModelResults(
         spider_metrics=read_object(paths.METRICS / f"spider/{model}.json", SPIDER_METRICS),
         mmlu_metrics=read_object(paths.METRICS / f"mmlu/{model}.json", MMLU_METRICS),
         spider_verdicts=iter_jsonl(spider_verdicts, VERDICT),
         mmlu_verdicts=iter_jsonl(paths.VERDICTS / f"mmlu/{model}.jsonl", CHOICE),
         predictions=iter_jsonl(paths.PREDICTIONS / f"{model}.jsonl", PREDICTION),
-        chat_verdicts=iter_jsonl(chat, CHAT) if model in in_chat and chat.exists() else None,
+        chat_verdicts=iter_jsonl(chat, CHAT) if model in params.mmlu.chat and chat.exists() else None,
+        also={name: iter_jsonl(path, SET_VERDICT) for name, path in sets.items() if path.exists()},
     )
 
 
@@ -153,7 +161,8 @@ def read_timings(folder: Path, models: ModelTable) -> dict[str, dict[str, Any]]:
     timings = {path.stem: read_object(path, TIMING) for path in folder.glob("*.json")}
 
     def place(stem: str) -> tuple[int, int, str]:
-        stage, model = timings[stem]["stage"], timings[stem].get("model")
+        # That of a further evaluation set is `predict_also@syn`.
+        stage, model = timings[stem]["stage"].partition("@")[0], timings[stem].get("model")
         return (
             TIMED_STAGES.index(stage) if stage in TIMED_STAGES else len(TIMED_STAGES),
             models.names.index(model) if model in models.names else len(models.names),

@@ -4,13 +4,29 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from text2sql.comparison.gate import TradeOff
-from text2sql.comparison.result import CHAT, ROTATED, SPIDER_MEASURES, Comparison, Difference, Summary, Verdict
+from text2sql.comparison.result import (
+    CHAT,
+    ROTATED,
+    SPIDER_MEASURES,
+    Carried,
+    Comparison,
+    Difference,
+    Summary,
+    Verdict,
+)
 from text2sql.core.journal import STRENGTH
 from text2sql.core.models import ModelTable
+from text2sql.core.params import AlsoSet
 from text2sql.report.numbers import count, interval, p_equation, percent, points
 
 _AGAINST_BASE = {Verdict.BETTER: "improved on", Verdict.WORSE: "regressed from"}
 CHANCE = "A guess is right on 25 % of MMLU's questions, which have four options each."
+CARRIED_NOTE = (
+    "Differences are in points of execution accuracy. A set that has as many questions as Spider's dev split, about "
+    "the same databases in the same order, is compared with it question by question, as models are, and verdicts "
+    "that are right in one place and wrong in the other flip; of any other the interval is a "
+    "bootstrap's of two sets of questions, and p that of Fisher's exact test."
+)
 FLOOR_CHARACTERS = 80  # of the query shown
 _OUT_OF_MEMORY = {
     "out_of_memory": "times memory ran out, and a step was cut otherwise, which may round otherwise",
@@ -86,6 +102,30 @@ def _of_floor(entry: Mapping[str, Any]) -> str:
     share, query = entry["successes"] / (entry["total"] or 1), " ".join(entry["query"].split())
     query = query if len(query) <= FLOOR_CHARACTERS else f"{query[: FLOOR_CHARACTERS - 1]}…"
     return f"{percent(share)} ({count(entry['successes'])} of {count(entry['total'])}, by {query})"
+
+
+def also_lines(found: Comparison, sets: Mapping[str, AlsoSet]) -> list[str]:
+    """Say, a line a further evaluation set, how far each model's score on Spider carries to it."""
+    return [
+        f"{set_in_words(name, sets[name])}, {count(next(iter(by_model.values()))['total'])} questions: "
+        + "; ".join(_carried(found, carried) for carried in found.carried_to(name).values())
+        for name, by_model in found.also.items()
+    ]
+
+
+def set_in_words(name: str, entry: AlsoSet) -> str:
+    """Return what a further evaluation set is: `syn (data/raw/Spider-Syn)`, `reversed (hub, tables reversed)`."""
+    order = f", tables {entry.table_order}" if entry.table_order else ""
+    return f"{name} ({entry.spider}{order})"
+
+
+def _carried(found: Comparison, carried: Carried) -> str:
+    change = f"{points(carried.difference_pts)} points against Spider's {percent(carried.accuracy_on_dev)}"
+    numbers = (
+        f"95 % interval {interval(points(carried.low_pts), points(carried.high_pts))}, {p_equation(carried.p_holm)}"
+    )
+    kind = "other questions" if carried.flips is None else f"{percent(carried.flips)} of verdicts flip"
+    return f"{found.models.titles[carried.model]} {percent(carried.accuracy)}, {change} ({numbers}, {kind})"
 
 
 def rotation_lines(found: Comparison) -> list[str]:

@@ -23,20 +23,20 @@ _KINDS = {dict: "an object", list: "an array", str: "a text", type(None): "null"
 
 
 def read_predictions(
-    path: Path, examples: Sequence[Example], stage: str | None = None, field: str = "sql"
+    path: Path, examples: Sequence[Example], stage: str | None = None, field: str = "sql", split: Path = DEV
 ) -> list[str]:
     """Return the predicted SQL in `path`, one text an example, without space around it.
 
     The file holds one query a line, one JSON object or JSON text a line, a JSON array of objects or texts, or BIRD's
     dictionary from an example's index to its query, each with or without a byte order mark, compressed by gzip or not.
     Of an object, `field` is read: `sql`, or `raw` for the answer that it was taken from. `stage` is the stage of ours
-    that wrote the file, if any: all lines are objects then, and have `OWN_FIELDS`. Raises UserError where the file
-    cannot be read, has another number of predictions than there are examples, or says itself that one belongs to
-    another example.
+    that wrote the file, if any, and `split` the file of its examples: all lines are objects then, and have
+    `OWN_FIELDS`. Raises UserError where the file cannot be read, has another number of predictions than there are
+    examples, or says itself that one belongs to another example.
     """
     if stage:
         values = [(f"line {number}", value) for number, value in enumerate(read_jsonl(path, OWN_FIELDS), start=1)]
-        predictions = _of_values(path, values, examples, field, f" as in {DEV}; run {stage} again")
+        predictions = _of_values(path, values, examples, field, f" as in {split}; run {stage} again")
     else:
         text = _text(path)
         found = _json_values(path, text, examples)
@@ -45,7 +45,7 @@ def read_predictions(
         else:
             predictions = _of_values(path, found, examples, field, ": they have to come in the split's order")
     if len(predictions) != len(examples):
-        wanted = f" as {DEV} has; run {stage} again" if stage else ", one a line for each example"
+        wanted = f" as {split} has; run {stage} again" if stage else ", one a line for each example"
         first = "" if stage or not predictions else f" (the first: {predictions[0]!r:.80})"
         raise UserError(f"{path}: found {len(predictions)} predictions, wanted {len(examples)}{wanted}{first}")
     return predictions

@@ -1,0 +1,37 @@
+"""How far the committed sets' scores carry: the table of their further evaluation sets, in docs/results.md."""
+
+from collections.abc import Sequence
+
+from text2sql.comparison.result import Verdict
+from text2sql.report.markdown_text import DASH, as_text, table
+from text2sql.report.numbers import in_percent, interval, points
+from text2sql.report.read_sets import ResultSet
+from text2sql.report.sentences import CARRIED_NOTE, set_in_words
+
+NONE_YET = "No committed set has been asked further evaluation sets yet."
+_NOTE = "`*`: more than chance, by a p that Holm's method adjusts over all rows of a set."
+
+
+def carried_table(sets: Sequence[ResultSet]) -> str:
+    """Return one row a result set, a further evaluation set and a model; a sentence where there is none."""
+    rows = []
+    for found in sets:
+        for (name, model), carried in found.carried.items():
+            told = "" if carried.verdict is Verdict.NOT_DISTINGUISHABLE else " *"
+            bounds = interval(points(carried.low_pts, 1), points(carried.high_pts, 1))
+            metrics = found.metrics["spider"][model]
+            rows.append(
+                [
+                    found.name,
+                    as_text(set_in_words(name, found.sets[name])),
+                    found.models.titles[model],
+                    in_percent(metrics["successes"] / metrics["total"]),
+                    in_percent(carried.accuracy),
+                    f"{points(carried.difference_pts)} ({bounds}){told}",
+                    DASH if carried.flips is None else in_percent(carried.flips),
+                ]
+            )
+    if not rows:
+        return NONE_YET
+    headings = ["Set", "Asked", "Model", "Spider", "On it", "Against Spider", "Verdicts that flip"]
+    return f"{table(headings, rows)}\n\n{CARRIED_NOTE} {_NOTE}"
