@@ -34,7 +34,7 @@ from text2sql.core.models import ModelTable
 from text2sql.data.mmlu import CATEGORIES, ROTATIONS, letter_shares
 
 _FAMILIES = {
-    HEADLINE: "Spider (both accuracies) and MMLU overall",
+    HEADLINE: "{questions} (both accuracies) and MMLU overall",
     BY_CATEGORY: "MMLU by category",
     BY_SUBJECT: "MMLU by subject",
     BY_ROTATION: "MMLU over the rotations of its options",
@@ -131,7 +131,7 @@ def compare(results: Mapping[str, ModelResults], bootstrap: statistics.Bootstrap
         spider={model: results[model].spider_metrics for model in models.names},
         mmlu={model: results[model].mmlu_metrics for model in models.names},
         rows=_adjusted(rows),
-        families=_families(rows) | _family_of_carried(further),
+        families=_families(rows, models.questions) | _family_of_carried(further, models.questions),
         agreement={(model, against): _agreement(answers[model], answers[against]) for model, against in models.pairs},
         letters={model: letter_shares(found.choices) for model, found in answers.items()},
         chat={
@@ -146,20 +146,21 @@ def compare(results: Mapping[str, ModelResults], bootstrap: statistics.Bootstrap
     )
 
 
-def _families(rows: Iterable[PairComparison]) -> dict[str, str]:
+def _families(rows: Iterable[PairComparison], questions: str) -> dict[str, str]:
     """Return the families that `rows` have: their descriptions, and how many comparisons of how many pairs."""
     found = {}
     for family, description in _FAMILIES.items():
         pairs = [(row.model, row.against) for row in rows if row.family == family]
         if pairs or family not in (BY_ROTATION, IN_CHAT, BY_SET):
             comparisons, of = _counted(len(pairs), "comparison"), _counted(len(set(pairs)), "pair")
-            found[family] = f"{description}: {comparisons} ({of} of models)"
+            described = description.replace("{questions}", questions)
+            found[family] = f"{described}: {comparisons} ({of} of models)"
     return found
 
 
-def _family_of_carried(found: Sequence[Carried]) -> dict[str, str]:
+def _family_of_carried(found: Sequence[Carried], questions: str) -> dict[str, str]:
     return (
-        {CARRIED: f"each model on them against itself on Spider: {_counted(len(found), 'comparison')}"} if found else {}
+        {CARRIED: f"each model on them against itself on {questions}: {_counted(len(found), 'comparison')}"} if found else {}
     )
 
 
@@ -187,7 +188,7 @@ def _collect(model: str, results: ModelResults) -> _Answers:
         prediction_keys.append((line["index"], line["db_id"]))
         answers.outputs.append(line["raw"])
     if prediction_keys != answers.spider_keys:
-        raise UserError(f"{model}: its predictions and its Spider verdicts are not of the same examples")
+        raise UserError(f"{model}: its predictions and its verdicts are not of the same examples")
     _require_metrics_of(model, answers, results)
     return answers
 
@@ -195,9 +196,9 @@ def _collect(model: str, results: ModelResults) -> _Answers:
 def _require_metrics_of(model: str, answers: _Answers, results: ModelResults) -> None:
     spider, mmlu, rotated = results.spider_metrics, results.mmlu_metrics, answers.rotations_right
     for name, right, wanted in (
-        ("Spider total", len(answers.spider_keys), spider["total"]),
-        ("Spider successes", sum(answers.spider[EXECUTION]), spider["successes"]),
-        ("Spider official successes", sum(answers.spider[OFFICIAL]), spider["official_successes"]),
+        ("text-to-SQL total", len(answers.spider_keys), spider["total"]),
+        ("text-to-SQL successes", sum(answers.spider[EXECUTION]), spider["successes"]),
+        ("text-to-SQL official successes", sum(answers.spider[OFFICIAL]), spider["official_successes"]),
         ("MMLU total", len(answers.mmlu), mmlu["total"]),
         ("MMLU correct", sum(answers.mmlu), mmlu["correct"]),
         *([("MMLU's rotations correct", sum(rotated), mmlu.get("rotated", {}).get("correct"))] if rotated else []),

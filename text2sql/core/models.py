@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-
 SPIDER = "Spider"  # what reports call the text-to-SQL questions, unless they are a user's own
 
 

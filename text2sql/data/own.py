@@ -44,6 +44,10 @@ class Faults(UserError):
         super().__init__(f"{faults[0]}{more}")
 
 
+class NoSplit(UserError):
+    """No split is named, and no share to hold out."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One row of a file of questions: its place for messages, and what it says."""
@@ -256,7 +260,7 @@ class OwnSource(SpiderSource):
 
     def _hold_out(self, sizes: Counter[bytes], units: list[int], numbers: dict[bytes, int]) -> None:
         if self.holdout is None:
-            raise UserError(
+            raise NoSplit(
                 f"{self.path}: its questions name no split; wanted a column split (train, dev), or a share to hold "
                 "out, such as data.holdout: 0.2"
             )

@@ -48,6 +48,7 @@ def _of_comparison(comparison: Comparison) -> dict[str, Any]:
         "spider": comparison.spider,
         "mmlu": comparison.mmlu,
         "models": models.titles,
+        "questions": models.questions,
         "base": models.base,
         "tuned": {model: models.titles[model] for model in models.tuned},
         "places": {model: place for place, model in enumerate(models.names)},

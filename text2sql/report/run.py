@@ -90,10 +90,16 @@ class Run:
     def notes(self) -> list[str]:
         """What a reader of the figures has to know besides.
 
-        How far scores carry, MMLU asked in other ways, Spider's floor, versions of SQLite that differ, memory.
+        How far scores carry, MMLU asked in other ways, what one answer to all questions scores, versions of SQLite that
+        differ, memory.
         """
         found = self.comparison
-        by_task = {"training": self.training, "Spider": found.spider, "MMLU": found.mmlu, "MMLU in chat": found.chat}
+        by_task = {
+            "training": self.training,
+            self.models.questions: found.spider,
+            "MMLU": found.mmlu,
+            "MMLU in chat": found.chat,
+        }
         return [
             *also_lines(found, self.params.data.also),
             *rotation_lines(found),

@@ -44,7 +44,9 @@ def sentences(summary: Summary) -> dict[tuple[str, str], str]:
     found = {}
     for pair in summary.pairs:
         words = _AGAINST_BASE if pair.against == summary.models.base else _AGAINST_TUNED
-        spider = _clause(words, f"{titles[pair.against]} on Spider", pair.spider, summary.spider_total)
+        spider = _clause(
+            words, f"{titles[pair.against]} on {summary.models.questions}", pair.spider, summary.spider_total
+        )
         mmlu = _clause(words, f"{titles[pair.against]} on MMLU", pair.mmlu, summary.mmlu_total)
         found[pair.model, pair.against] = f"{titles[pair.model]} {spider} and {mmlu}."
     return found
@@ -66,7 +68,7 @@ def gate_lines(trade_offs: Iterable[TradeOff], models: ModelTable) -> list[str]:
         f"({interval(points(limit.low_pts), points(limit.high_pts))}), {bound} {limit.limit_pts:g} wanted"
         for found in trade_offs
         for limit, name, bound in (
-            (found.spider, "gain on Spider", "at least"),
+            (found.spider, f"gain on {models.questions}", "at least"),
             (found.mmlu, "loss on MMLU", "at most"),
         )
     ]
@@ -87,7 +89,7 @@ def sqlite_lines(spider: Mapping[str, Mapping[str, Any]], models: ModelTable) ->
 
 
 def floor_lines(spider: Mapping[str, Mapping[str, Any]], models: ModelTable) -> list[str]:
-    """Say what one answer to every question scores on Spider, where the metrics of the base know it."""
+    """Say what one answer to every question scores, where the metrics of the base know it."""
     floor = spider[models.base].get("floor")
     return [floor_line(floor)] if floor else []
 

@@ -30,8 +30,8 @@ INDEX = {"index": int}
 def write_page(name: str, spider: Path, out: Path | None = None) -> str:
     """Write the HTML report of `results/<name>` to `out`, by default reports/<name>.html; return a line about it.
 
-    `spider`: a folder or zip in Spider's layout, or own data, those of the set. Raises UserError where the set keeps no choices, or
-    its predictions are not of this Spider.
+    `spider`: a folder or zip in Spider's layout, or of own data, that of the set. Raises UserError where the set keeps
+    no choices, or its predictions are not of these questions.
     """
     from text2sql.report.html import html
     from text2sql.report.run import read_run
