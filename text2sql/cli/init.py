@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from text2sql.cli.arguments import share
+from text2sql.core.arguments import share
 from text2sql.core.errors import ArgumentParser
 from text2sql.core.params import load_params
 from text2sql.data.own import Faults

@@ -23,7 +23,7 @@ from typing import Any, get_args
 from tabulate import SEPARATING_LINE, tabulate
 from tqdm import tqdm
 
-from text2sql.cli.arguments import share
+from text2sql.core.arguments import share
 from text2sql.core.errors import ArgumentParser, UserError
 from text2sql.core.files import user_cache, write_jsonl
 from text2sql.data.sources import open_source

@@ -105,7 +105,7 @@ def compare(results: Mapping[str, ModelResults], bootstrap: statistics.Bootstrap
 
     Raises UserError where the models were not evaluated on the same questions, or lines and metrics do not agree.
     """
-    answers = {model: _collect(model, results[model]) for model in models.names}
+    answers = {model: _collect(model, results[model], models.questions) for model in models.names}
     base = answers[models.base]
     for model in models.tuned:
         for task in ("spider", "mmlu"):
@@ -168,7 +168,7 @@ def _counted(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def _collect(model: str, results: ModelResults) -> _Answers:
+def _collect(model: str, results: ModelResults, questions: str) -> _Answers:
     chat = None if results.chat_verdicts is None else ChatVerdicts.collect(results.chat_verdicts)
     answers = _Answers([], {measure: [] for measure in SPIDER_MEASURES}, [], [], [], [], [], [], chat, {})
     answers.also.update({name: SetVerdicts.collect(found) for name, found in results.also.items()})
@@ -188,17 +188,17 @@ def _collect(model: str, results: ModelResults) -> _Answers:
         prediction_keys.append((line["index"], line["db_id"]))
         answers.outputs.append(line["raw"])
     if prediction_keys != answers.spider_keys:
-        raise UserError(f"{model}: its predictions and its verdicts are not of the same examples")
-    _require_metrics_of(model, answers, results)
+        raise UserError(f"{model}: its predictions and its {questions} verdicts are not of the same examples")
+    _require_metrics_of(model, answers, results, questions)
     return answers
 
 
-def _require_metrics_of(model: str, answers: _Answers, results: ModelResults) -> None:
+def _require_metrics_of(model: str, answers: _Answers, results: ModelResults, questions: str) -> None:
     spider, mmlu, rotated = results.spider_metrics, results.mmlu_metrics, answers.rotations_right
     for name, right, wanted in (
-        ("text-to-SQL total", len(answers.spider_keys), spider["total"]),
-        ("text-to-SQL successes", sum(answers.spider[EXECUTION]), spider["successes"]),
-        ("text-to-SQL official successes", sum(answers.spider[OFFICIAL]), spider["official_successes"]),
+        (f"{questions} total", len(answers.spider_keys), spider["total"]),
+        (f"{questions} successes", sum(answers.spider[EXECUTION]), spider["successes"]),
+        (f"{questions} official successes", sum(answers.spider[OFFICIAL]), spider["official_successes"]),
         ("MMLU total", len(answers.mmlu), mmlu["total"]),
         ("MMLU correct", sum(answers.mmlu), mmlu["correct"]),
         *([("MMLU's rotations correct", sum(rotated), mmlu.get("rotated", {}).get("correct"))] if rotated else []),

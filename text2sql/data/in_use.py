@@ -80,10 +80,17 @@ def merge_changes(path: Path, shown: str) -> None:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
             connection.execute("PRAGMA journal_mode = DELETE").fetchall()
     except sqlite3.Error as error:
-        raise UserError(f"{shown}: not a valid SQLite file: {error}") from None
+        raise not_sqlite(shown, error) from None
     finally:
         for ending in (*SIDE_FILES, "-shm"):
             Path(f"{path}{ending}").unlink(missing_ok=True)
+
+
+def not_sqlite(shown: str, error: sqlite3.Error) -> UserError:
+    """Return what to raise for a file that SQLite does not read, and what that mostly means."""
+    meanings = {sqlite3.SQLITE_NOTADB: ", but encrypted or of another kind", sqlite3.SQLITE_CORRUPT: " or cut short"}
+    meaning = meanings.get(getattr(error, "sqlite_errorcode", None) or 0, "")
+    return UserError(f"{shown}: not a valid SQLite file: {error}{meaning}")
 
 
 def _state(path: Path) -> list:

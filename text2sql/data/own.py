@@ -112,9 +112,14 @@ class OwnSource(SpiderSource):
         return set(self._databases)
 
     def database_path(self, db_id: str) -> Path | None:
-        """Return the file to read a database from where it lies; None where it has to be extracted first."""
+        """Return the file to read a database from where it lies; None where it has to be extracted first.
+
+        Raises UserError where it may not be read.
+        """
         if not self._archive.path.is_dir():
             return None
+        with self._archive.open(self._databases[db_id]):  # says whether it may be read
+            pass
         path = Path(self._archive.describe(self._databases[db_id]))
         return None if pending_changes(path) else path
 
@@ -238,7 +243,7 @@ class OwnSource(SpiderSource):
                 if first != (row.file, row.split):
                     raise UserError(_two_claims(row, split, first))
                 if None in claims and len(claims) > 1:
-                    raise UserError(f"{row.place}: some questions name a split and others none; wanted all or none")
+                    raise UserError(f"{row.place}: {_some_claims(claims)}")
                 self._in_dev.append(split == "dev")
                 if split is None:
                     unit = _unit(row, len(self._databases))
@@ -292,6 +297,12 @@ def _unit(row: Row, databases: int) -> bytes:
     if databases > 1:
         return row.db_id.encode()
     return hashlib.sha256(" ".join(row.query.split()).rstrip("; ").lower().encode()).digest()
+
+
+def _some_claims(claims: dict[str | None, tuple[str, str | None]]) -> str:
+    named, name = next(claim for split, claim in claims.items() if split)
+    unnamed, _ = claims[None]
+    return f"some questions name a split ({named}: {name}) and others none ({unnamed}); wanted all or none"
 
 
 def _two_claims(row: Row, split: str | None, first: tuple[str, str | None]) -> str:

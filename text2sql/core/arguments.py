@@ -1,4 +1,4 @@
-"""Types of arguments that several verbs take."""
+"""Types of command-line arguments that several verbs take."""
 
 import argparse
 
