@@ -1,7 +1,9 @@
 """`text2sql init`: what it says of a folder, its recipe, and that faults stop it with nothing written."""
 
+import contextlib
 import os
 import shutil
+import sqlite3
 import sys
 
 import pytest
@@ -10,6 +12,7 @@ from testkit.own_data import own_folder, questions, write_questions
 from text2sql.cli.main import main
 from text2sql.core.errors import run
 from text2sql.core.params import load_params
+from text2sql.experiments import own_data
 
 DATABASES = ("pet_shelter", "bakery", "farm_market")
 
@@ -131,3 +134,27 @@ def test_spiders_layout_and_other_names_are_refused(repository, project, monkeyp
     assert said == ["error: --name: found '../pets', wanted letters, digits, '-', '_' and '.' alone"]
     _, _, said = init(monkeypatch, capsys, "pets", "--holdout", "1.5")
     assert "--holdout: found 1.5, wanted a share above 0 and below 1" in said[0]
+
+
+def test_a_database_that_changes_meanwhile_is_named(project, monkeypatch, capsys):
+    look = own_data.Executor.run_each
+
+    def change_and_run(executor, queries):
+        with contextlib.closing(sqlite3.connect("pets/bakery.sqlite")) as connection:
+            connection.execute("CREATE TABLE late (x)")
+        return look(executor, queries)
+
+    monkeypatch.setattr(own_data.Executor, "run_each", change_and_run)
+    code, _, said = init(monkeypatch, capsys, "pets")
+    assert (code, said) == (2, ["error: pets/bakery.sqlite: changed while it was read; run it again"])
+    assert not (project / "recipes").exists()
+
+
+def test_a_zip_is_looked_at_as_its_folder(project, monkeypatch, capsys):
+    shutil.make_archive("packed/pets", "zip", ".", "pets")
+    _, of_folder, _ = init(monkeypatch, capsys, "pets")
+    code, of_zip, _ = init(monkeypatch, capsys, "packed/pets.zip", "--name", "packed")
+    assert code == 0 and [line.split(": ", 1)[1] for line in of_zip[2:6]] == [
+        line.split(": ", 1)[1] for line in of_folder[2:6]
+    ]
+    assert load_params("recipes/packed.yaml").data.spider == "packed/pets.zip"

@@ -160,7 +160,10 @@ FAULTS = {
     ),
     "twice": ([QUESTIONS[0] | {"sql": "SELECT 2"}], "has both 'query' and 'sql', which mean the same"),
     "split": ([QUESTIONS[0] | {"split": "trian"}], "found split 'trian' (did you mean train?)"),
-    "some split": ([QUESTIONS[0] | {"split": "train"}, QUESTIONS[1]], "some questions name a split and others none"),
+    "some split": (
+        [QUESTIONS[0] | {"split": "train"}, QUESTIONS[1]],
+        "some questions name a split (questions.jsonl: train) and others none",
+    ),
     "two names": (
         [QUESTIONS[0] | {"split": "dev"}, QUESTIONS[1] | {"split": "test"}],
         "line 2: found split 'test', and 'dev' before, which mean the same",

@@ -372,6 +372,13 @@ def test_a_great_many_examples_leave_some_out_and_say_so(made, comparison, monke
     assert len(explorer.script_json(data)) <= 9000
 
 
+def test_own_data_are_called_by_their_name():
+    own = synthetic.results(models=ModelTable({"base": "Base", "m1": "Model 1", "m2": "Model 2"}, "pets <&>"))
+    page = report_page.page(own, params={"model": {"base": "micro"}, "data": {"spider": "pets", "mmlu": "mmlu"}})
+    assert "Spider" not in page.partition("<body>")[2].partition('<script type="application/json"')[0]
+    assert "questions of pets &lt;&amp;&gt;’s dev split" in page and "predict pets" in page
+
+
 def test_flips_are_drawn_first_by_a_seed_and_then_the_rest():
     flips = [place % 4 == 0 for place in range(100)]
     assert explorer.draw(flips, 100, seed=0) == list(range(100))

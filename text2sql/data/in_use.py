@@ -60,12 +60,12 @@ def copy_with_changes(path: Path, copy: Path) -> None:
 
     for attempt in range(COPY_TRIES):
         time.sleep(attempt * PAUSE_S)
-        before = _state(path)
+        before = state_of(path)
         for ending in ("", *SIDE_FILES):
             Path(f"{copy}{ending}").unlink(missing_ok=True)
             with contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(f"{path}{ending}", f"{copy}{ending}")
-        if _state(path) == before:
+        if state_of(path) == before:
             return merge_changes(copy, str(path))
     raise UserError(
         f"{path}: changed during each of {COPY_TRIES} attempts to copy it; close what writes to it, or copy it with "
@@ -93,8 +93,8 @@ def not_sqlite(shown: str, error: sqlite3.Error) -> UserError:
     return UserError(f"{shown}: not a valid SQLite file: {error}{meaning}")
 
 
-def _state(path: Path) -> list:
-    """Return what changes whenever a connection writes: sizes, times, the change counter, and the log's salts."""
+def state_of(path: Path) -> list:
+    """Return what changes whenever a connection writes to a database: sizes, times, change counter, the log's salts."""
     state = []
     for ending in ("", *SIDE_FILES):
         with contextlib.suppress(FileNotFoundError), open(f"{path}{ending}", "rb") as file:

@@ -11,6 +11,7 @@ from typing import Any
 from text2sql.core.errors import UserError
 from text2sql.core.params import Params
 from text2sql.data.databases import check_database
+from text2sql.data.in_use import state_of
 from text2sql.data.own import Faults, NoSplit, OwnSource
 from text2sql.data.schema import Schema, schema_from_sqlite
 from text2sql.data.sources import open_source
@@ -85,7 +86,8 @@ def look(path: Path, params: Params, holdout: float | None, say: Callable[[str],
         named = sorted(used)
         found = Found(path, source.files, named, sorted(source.database_ids() - used), source.holdout)
         say(f"checking {counted(len(named), 'database')}")
-        files = _checked_databases(source, named, Path(temporary), found)
+        states: dict[str, list] = {}
+        files = _checked_databases(source, named, Path(temporary), found, states)
         schemas = {db_id: schema_from_sqlite(file, db_id) for db_id, file in files.items()}
         _count(source, schemas, params, found)
         say(f"running {found.questions.total():,} gold queries")
@@ -98,6 +100,9 @@ def look(path: Path, params: Params, holdout: float | None, say: Callable[[str],
                     found.failing[split].append(f"{place}: its gold query fails: {result.error}: {gold:.200}")
                 else:
                     found.empty[split] += not result.rows
+        for db_id, file in files.items():
+            if state_of(file) != states[db_id]:
+                raise UserError(f"{file}: changed while it was read; run it again")
     return found
 
 
@@ -114,8 +119,13 @@ def _opened(path: Path, holdout: float | None) -> Iterator[OwnSource]:
         yield source
 
 
-def _checked_databases(source: OwnSource, names: list[str], folder: Path, found: Found) -> dict[str, Path]:
-    """Return the file of each database, once it is known to be sound; copies, where need be, go into `folder`."""
+def _checked_databases(
+    source: OwnSource, names: list[str], folder: Path, found: Found, states: dict[str, list]
+) -> dict[str, Path]:
+    """Return the file of each database, once it is known to be sound, and put what it was then into `states`.
+
+    Copies, where need be, go into `folder`.
+    """
     files, faults = {}, []
     for db_id in names:
         try:
@@ -123,7 +133,9 @@ def _checked_databases(source: OwnSource, names: list[str], folder: Path, found:
             if path is None:
                 path = folder / f"{db_id}.sqlite"
                 lacking = source.extract_database(db_id, path)
+                states[db_id] = state_of(path)
             else:
+                states[db_id] = state_of(path)
                 lacking = check_database(path, str(path))
             files[db_id] = path
             for what in lacking:
