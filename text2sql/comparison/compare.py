@@ -159,9 +159,8 @@ def _families(rows: Iterable[PairComparison], questions: str) -> dict[str, str]:
 
 
 def _family_of_carried(found: Sequence[Carried], questions: str) -> dict[str, str]:
-    return (
-        {CARRIED: f"each model on them against itself on {questions}: {_counted(len(found), 'comparison')}"} if found else {}
-    )
+    comparisons = _counted(len(found), "comparison")
+    return {CARRIED: f"each model on them against itself on {questions}: {comparisons}"} if found else {}
 
 
 def _counted(number: int, what: str) -> str:

@@ -234,7 +234,7 @@ def also_tables(run: Run) -> list[str]:
             rows.append([*row, DASH if found.flips is None else percent(found.flips)])
         headings = ["", "Correct", "Execution accuracy", "Official execution accuracy"]
         headings += [f"Against {comparison.models.titles[comparison.models.base]}", "Adjusted p"]
-        headings += ["On Spider", "Against itself there", "Adjusted p", "Verdicts that flip"]
+        headings += [f"On {run.models.questions}", "Against itself there", "Adjusted p", "Verdicts that flip"]
         sections += [f"### {as_text(set_in_words(name, run.params.data.also[name]))}", table(headings, rows)]
     return ["## How far the scores carry", *sections, CARRIED_NOTE] if sections else []
 

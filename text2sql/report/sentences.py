@@ -22,7 +22,7 @@ from text2sql.report.numbers import count, interval, p_equation, percent, points
 _AGAINST_BASE = {Verdict.BETTER: "improved on", Verdict.WORSE: "regressed from"}
 CHANCE = "A guess is right on 25 % of MMLU's questions, which have four options each."
 CARRIED_NOTE = (
-    "Differences are in points of execution accuracy. A set that has as many questions as Spider's dev split, about "
+    "Differences are in points of execution accuracy. A set that has as many questions as the dev split, about "
     "the same databases in the same order, is compared with it question by question, as models are, and verdicts "
     "that are right in one place and wrong in the other flip; of any other the interval is a "
     "bootstrap's of two sets of questions, and p that of Fisher's exact test."
