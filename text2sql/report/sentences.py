@@ -122,7 +122,8 @@ def set_in_words(name: str, entry: AlsoSet) -> str:
 
 
 def _carried(found: Comparison, carried: Carried) -> str:
-    change = f"{points(carried.difference_pts)} points against Spider's {percent(carried.accuracy_on_dev)}"
+    on_dev = f"{found.models.questions}'s {percent(carried.accuracy_on_dev)}"
+    change = f"{points(carried.difference_pts)} points against {on_dev}"
     numbers = (
         f"95 % interval {interval(points(carried.low_pts), points(carried.high_pts))}, {p_equation(carried.p_holm)}"
     )
