@@ -84,7 +84,8 @@ def pytest_terminal_summary(terminalreporter) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_html_report_title(report) -> None:
     """Name the HTML report."""
-    report.title = "Spider: execution accuracy of the fine-tuned models, case by case"
+    name = load_params(ROOT / "params.yaml").data.name
+    report.title = f"{name}: execution accuracy of the fine-tuned models, case by case"
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -98,6 +98,7 @@ def write_params(path: Path, models: ModelTable) -> None:
     text = PARAMS.read_text(encoding="utf-8")
     if models != PAPER_MODELS:
         params = YAML().load(text)
+        params["data"]["name"] = models.questions
         params["models"] = {models.base: {"title": models.titles[models.base]}}
         for model in models.tuned:
             recipe = "train" if model == models.tuned[0] else f"train_{model}"

@@ -8,7 +8,17 @@ import sys
 import pytest
 
 from benchmarks import __main__ as benchmarks_main
-from benchmarks import bench_growth, bench_load, bench_mmlu, bench_predict, bench_startup, bench_train, readme, results
+from benchmarks import (
+    bench_growth,
+    bench_load,
+    bench_mmlu,
+    bench_own,
+    bench_predict,
+    bench_startup,
+    bench_train,
+    readme,
+    results,
+)
 from benchmarks.machine import machine, rates
 from benchmarks.material import spider_questions, spread
 from benchmarks.measuring import OURS, Side, Worker, best_of, compared, figure, in_turns, markdown, result
@@ -288,6 +298,13 @@ def test_scoring_is_shown_like_the_others(tmp_path, monkeypatch):
     found = checked(benchmarks_main.run("scoring", {"short": True}))
     assert [row["goal"] for row in found["comparisons"]] == [15, 15]
     assert found["bound"]["seconds"] > 0
+
+
+def test_own_data_go_through_all_stages_at_three_sizes():
+    found = checked(bench_own.measure(questions=80, databases=4))
+    assert set(found["growth"]) == {"init", "prepare", "scoring", "report"}
+    assert {tuple(one["examples"]) for one in found["growth"].values()} == {(20, 40, 80)}
+    assert all(gb > 0 for one in found["growth"].values() for gb in one["gb"])
 
 
 def test_figures_have_three_digits_that_count():

@@ -9,6 +9,7 @@ import pytest
 
 from testkit import report_page, synthetic
 from testkit.browser import CHROMIUM, chromium
+from text2sql.report import explorer
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
 expect = sync_api.expect
@@ -198,6 +199,21 @@ def test_outcome_chips_set_the_filters_and_a_second_click_clears_them(open_page,
     expect(chip).to_have_attribute("aria-current", "true")
     chip.click()
     expect_examples(page, list(range(EXAMPLES)))
+
+
+def test_outcome_chips_count_all_examples_where_some_are_left_out(made, new_page, tmp_path):
+    outcomes = explorer.Outcomes.of(made.spider_verdicts.values())
+    fewer = {model: lines[:30] for model, lines in made.spider_verdicts.items()}
+    path = tmp_path / "few.html"
+    path.write_text(report_page.page(made, verdicts=fewer, outcomes=outcomes), encoding="utf-8")
+    page = new_page([])
+    page.goto(path.as_uri())
+    expect(page.locator("#count")).to_have_text("30 examples")
+    gained = page.locator("#outcomes a", has_text="Base wrong, Model 1 right").locator("b")
+    for judged, measure in (("", "execution_accuracy"), ("official", "official_execution_accuracy")):
+        page.select_option("#filter-judged", judged)
+        pairs = zip(made.spider_verdicts["base"], made.spider_verdicts["m1"])
+        expect(gained).to_have_text(str(sum(m1[measure] and not base[measure] for base, m1 in pairs)))
 
 
 def test_the_headline_s_counts_open_their_examples(open_page, made):

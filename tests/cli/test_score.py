@@ -13,9 +13,11 @@ import zipfile
 
 import pytest
 
+from testkit.own_data import own_folder
 from text2sql.cli.score import main
 from text2sql.core.errors import UserError
 from text2sql.core.files import read_jsonl
+from text2sql.data.sources import open_source
 from text2sql.execution.executor import Limits
 
 SCHEMA = "CREATE TABLE singer (name TEXT, age INT); INSERT INTO singer VALUES ('Ana', 30), ('Bia', 41), ('Caio', 41);"
@@ -269,3 +271,16 @@ def test_its_document_names_options_that_exist(repository):
         assert option in (repository / "text2sql/cli/score.py").read_text() or option[2:].replace("-", "_") in {
             limit.name for limit in dataclasses.fields(Limits)
         }
+
+
+def test_own_data_are_scored_with_the_share_that_is_held_out(capsys, write, tmp_path):
+    own = own_folder(tmp_path / "pets")
+    with open_source(own, 0.4) as source:
+        held = source.examples("dev")
+    golds = write("".join(f"{' '.join(example.query.split())}\n" for example in held))
+    printed = run_main(capsys, golds, "--spider", own, "--holdout", "0.4", "--workers", 1)
+    assert re.search(rf"^all +{len(held)} +100.00 %", printed, re.MULTILINE)
+    with pytest.raises(UserError, match="name no split"):
+        run_main(capsys, golds, "--spider", own)
+    with pytest.raises(UserError, match="own data, without a split 'dk'"):
+        run_main(capsys, golds, "--spider", own, "--holdout", "0.4", "--split", "dk")

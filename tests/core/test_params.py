@@ -44,8 +44,8 @@ def test_the_committed_params_and_all_recipes_are_valid(repository):
 
 def test_params_of_before_ask_as_it_was_asked_then(repository, tmp_path):
     text = (repository / "params.yaml").read_text()
-    older = re.sub(r"(?m)^  (rotations|chat|chat_limit|table_order|also): .*\n", "", text)
-    assert len(text.splitlines()) - len(older.splitlines()) == 5
+    older = re.sub(r"(?m)^  (rotations|chat|chat_limit|table_order|also|name|holdout): .*\n", "", text)
+    assert len(text.splitlines()) - len(older.splitlines()) == 7
     path = tmp_path / "params.yaml"
     path.write_text(older)
     assert load_params(path) == load_params(repository / "params.yaml")
@@ -73,6 +73,11 @@ def test_null_limits_and_all_subjects_are_taken(changed):
     assert subject_categories(load_params(changed("mmlu.subjects", "all")).mmlu.subjects) == SUBJECT_CATEGORY
     subjects = load_params(changed("mmlu.subjects", "{other: [virology], stem: [astronomy]}")).mmlu.subjects
     assert subject_categories(subjects) == {"virology": "other", "astronomy": "stem"}
+
+
+@pytest.mark.parametrize(("written", "read"), [("0.2", 0.2), ("2e-1", 0.2), ("null", None)])
+def test_a_share_to_hold_out_is_taken(changed, written, read):
+    assert load_params(changed("data.holdout", written)).data.holdout == read
 
 
 def test_the_chat_templates_variables_and_the_projections_of_an_architecture_are_taken(changed):
@@ -246,6 +251,9 @@ LR = "a number above 0 and at most 1"
         ("model.loader", "vllm", "model.loader: got 'vllm' (str), takes 'transformers' or 'unsloth'"),
         ("model.quantization", "8bit", "model.quantization: got '8bit' (str), takes 'none' or '4bit'"),
         ("model.dtype", "float64", "model.dtype: got 'float64' (str), takes 'auto', "),
+        ("data.holdout", "1", "data.holdout: got 1 (int), takes a share above 0 and below 1, or null"),
+        ("data.holdout", "0", "data.holdout: got 0 (int), takes a share above 0 and below 1, or null"),
+        ("data.name", "", "data.name: got null, takes one line of text, not empty"),
         ("data.dev_limit", "0", "data.dev_limit: got 0 (int), takes a whole number of at least 1, or null for all"),
         ("data.dev_limit", "all", "data.dev_limit: got 'all' (str), takes a whole number of at least 1, or null"),
         ("prompt.schema", "yes", "prompt.schema: got 'yes' (str), takes 'none', 'name', 'tables' or 'ddl'"),

@@ -120,7 +120,7 @@ def test_a_database_is_never_read_without_its_write_ahead_log(application):
 
 def test_a_database_that_changes_all_the_time_is_refused_in_one_line(application, tmp_path, monkeypatch):
     connection = sqlite3.connect(application)
-    state = in_use._state
+    state = in_use.state_of
     monkeypatch.setattr(in_use, "PAUSE_S", 0)
 
     def writing(path):
@@ -128,7 +128,7 @@ def test_a_database_that_changes_all_the_time_is_refused_in_one_line(application
         connection.commit()
         return state(path)
 
-    monkeypatch.setattr(in_use, "_state", writing)
+    monkeypatch.setattr(in_use, "state_of", writing)
     with pytest.raises(UserError, match="ferries.sqlite: changed during each of 3 attempts"), readable(application):
         pass
     connection.close()

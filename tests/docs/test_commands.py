@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from testkit.documents import MICRO, RUN, documents, fences
+from testkit.documents import MICRO, RUN, Fence, documents, fences
 from testkit.project import Project
 
 pytestmark = pytest.mark.long
@@ -74,6 +74,14 @@ def clone(tmp_path_factory):
     return project
 
 
+def shown_after(page: str, fence: Fence) -> str:
+    """Return the text that a page shows after the commands of `fence`."""
+    found = fences(REPOSITORY / page, page)
+    following = found[found.index(fence) + 1]
+    assert following.kind == "text", following.place
+    return following.text
+
+
 def run(project: Project, page: str, mark: str) -> None:
     """Run the commands of a page that carry `mark`."""
     for fence in fences(REPOSITORY / page, page):
@@ -83,6 +91,8 @@ def run(project: Project, page: str, mark: str) -> None:
             allowed = (0, 1) if command.startswith(MAY_END_WITH_1) else (0,)
             assert done.returncode in allowed, f"{fence.place}: {command}\n{done.stdout}\n{done.stderr}"
             assert "Traceback" not in done.stderr, f"{fence.place}: {command}\n{done.stderr}"
+            if command.startswith("text2sql init"):  # the page shows what it prints
+                assert shown_after(page, fence) == done.stdout, f"{fence.place}: {command}"
             if command.startswith("text2sql score"):  # gold queries as predictions
                 assert re.search(r"^all +\d+ +100.00 %", done.stdout, re.MULTILINE), f"{fence.place}: {command}"
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from testkit.own_data import own_folder, questions, write_questions
 from testkit.raw_data import GOOD, ROWS, mmlu_folder, spider_folder
 from text2sql.core.errors import RunError, UserError
 from text2sql.core.files import read_jsonl
@@ -251,3 +252,33 @@ def test_the_real_archives_are_prepared(spider_zip, mmlu_zip, params, tmp_path):
     assert (counts["train"], counts["dev"]) == (300, 100)
     assert counts["mmlu"] == {"philosophy": {"dev": 5, "test": 311}}
     assert counts["dev_by_hardness"]["easy"] > 10
+
+
+def test_own_data_are_prepared_as_spider_is(params, tmp_path):
+    own = own_folder(tmp_path / "pets")
+    records = questions(["pet_shelter", "bakery", "farm_market"])
+    write_questions(own, [records[0] | {"evidence": "A dog barks."}, *records[1:]])
+    before = tree(own)
+    chosen = params(own, mmlu_folder(tmp_path / "mmlu"), PHILOSOPHY, holdout=0.4, name="pets")
+    counts, said = run(chosen, tmp_path)
+    assert tree(own) == before
+    assert counts["train"] + counts["dev"] == len(records) and counts["databases"] == 3
+    prepared = tmp_path / "prepared"
+    splits = {split: read_jsonl(prepared / f"spider/{split}.jsonl") for split in ("train", "dev")}
+    assert {split: len(found) for split, found in splits.items()} == {split: counts[split] for split in splits}
+    told = [line for found in splits.values() for line in found if "evidence" in line]
+    assert [line["evidence"] for line in told] == ["A dog barks."]
+    assert not {line["db_id"] for line in splits["train"]} & {line["db_id"] for line in splits["dev"]}
+    assert set(json.loads((prepared / "spider/schemas.json").read_text())) == {"pet_shelter", "bakery", "farm_market"}
+    assert all(line.startswith(("pets from", "MMLU from")) for line in said)
+
+
+def test_own_data_that_are_not_right_leave_nothing(params, tmp_path):
+    own, mmlu = own_folder(tmp_path / "pets"), mmlu_folder(tmp_path / "mmlu")
+    (own / "bakery.sqlite").write_bytes(os.urandom(5000))
+    with pytest.raises(UserError, match=r"bakery.sqlite: not a valid SQLite file: .*encrypted"):
+        run(params(own, mmlu, PHILOSOPHY, holdout=0.4), tmp_path)
+    write_questions(own, [{"question": "", "query": "SELECT 1", "db_id": "bakery"}] * 2)
+    with pytest.raises(UserError, match=r"line 1: found an empty text as 'question'.*and 1 more: `text2sql init`"):
+        run(params(own, mmlu, PHILOSOPHY, holdout=0.4), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mmlu", "pets"]

@@ -13,6 +13,7 @@ from text2sql.core.models import ModelTable
 from text2sql.core.params import load_params
 from text2sql.report import charts, explorer, numbers
 from text2sql.report import html as html_report
+from text2sql.report.run import read_run
 from text2sql.report.sentences import sentences
 
 HOSTILE = (
@@ -357,15 +358,49 @@ def test_text_has_the_contrast_that_wcag_asks_for():
 
 
 def test_a_great_many_examples_leave_some_out_and_say_so(made, comparison, monkeypatch):
-    assert [explorer.explorer_step(count) for count in (1, 5000, 5001, 20_000)] == [1, 1, 2, 4]
-    assert "at equal steps" not in report_page.page(made, comparison=comparison)
-    third = {model: lines[::3] for model, lines in made.spider_verdicts.items()}
-    page = report_page.page(made, comparison=comparison, verdicts=third)
-    assert "14 of 40 examples, at equal steps" in page
+    assert "drawn at random" not in report_page.page(made, comparison=comparison)
+    outcomes = explorer.Outcomes.of(made.spider_verdicts.values())
+    flips = sum(outcomes.flips)
+    places = explorer.draw(outcomes.flips, flips + 5, seed=0)
+    fewer = {model: [lines[place] for place in places] for model, lines in made.spider_verdicts.items()}
+    page = " ".join(report_page.page(made, comparison=comparison, verdicts=fewer, outcomes=outcomes).split())
+    assert f"{flips + 5} of 40 examples: {flips} of the {flips} on which a tuned model" in page
+    assert f"and 5 of the {40 - flips} others, drawn at random" in page
     monkeypatch.setattr(explorer, "MOST_EXAMPLE_BYTES", 9000)
     data = explorer.explorer_data(made.models, made.spider_verdicts, made.schemas)
     assert 0 < len(data["examples"]) < 40
     assert len(explorer.script_json(data)) <= 9000
+
+
+def test_own_data_are_called_by_their_name():
+    own = synthetic.results(models=ModelTable({"base": "Base", "m1": "Model 1", "m2": "Model 2"}, "pets <&>"))
+    page = report_page.page(own, params={"model": {"base": "micro"}, "data": {"spider": "pets", "mmlu": "mmlu"}})
+    assert "Spider" not in page.partition("<body>")[2].partition('<script type="application/json"')[0]
+    assert "questions of pets &lt;&amp;&gt;’s dev split" in page and "predict pets" in page
+
+
+def test_flips_are_drawn_first_by_a_seed_and_then_the_rest():
+    flips = [place % 4 == 0 for place in range(100)]
+    assert explorer.draw(flips, 100, seed=0) == list(range(100))
+    some, more = explorer.draw(flips, 10, seed=0), explorer.draw(flips, 40, seed=0)
+    assert len(some) == 10 and all(flips[place] for place in some) and some == sorted(some)
+    assert some == explorer.draw(flips, 10, seed=0) != explorer.draw(flips, 10, seed=1)
+    assert {place for place in range(100) if flips[place]} <= set(more) and len(more) == 40
+
+
+def test_a_run_of_a_great_many_examples_keeps_those_that_are_shown(tmp_path, monkeypatch):
+    made = synthetic.results(examples=explorer.MOST_EXAMPLES + 100, questions=4)
+    monkeypatch.chdir(made.write(tmp_path))
+    run = read_run(load_params())
+    assert {len(lines) for lines in run.verdicts.values()} == {explorer.MOST_EXAMPLES}
+    assert run.comparison.summary.spider_total == explorer.MOST_EXAMPLES + 100
+    assert sum(run.outcomes.counts["paper"].values()) == explorer.MOST_EXAMPLES + 100
+    right = made.spider_metrics["m1"]["successes"]
+    assert sum(number for outcome, number in run.outcomes.counts["paper"].items() if outcome[1] == "1") == right
+    kept = {line["index"] for line in run.verdicts["base"]}
+    for base, m1, m2 in zip(*made.spider_verdicts.values()):
+        verdicts = {line["execution_accuracy"] for line in (base, m1, m2)}
+        assert len(verdicts) == 1 or base["index"] in kept
 
 
 class TestFourModels:

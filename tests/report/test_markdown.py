@@ -8,6 +8,7 @@ import pytest
 
 from testkit import report_page, synthetic
 from testkit.synthetic import LOADED
+from text2sql.core.models import PAPER_MODELS, ModelTable
 from text2sql.core.params import load_params
 from text2sql.data.mmlu import SUBJECT_CATEGORY
 from text2sql.report import markdown as report
@@ -233,3 +234,11 @@ def test_the_example_prompt_stands_as_the_model_read_it(run, text):
     prompt = "<|im_start|>system\nYou are Qwen.<|im_end|>\n<|im_start|>user\n```sql\n| a<|im_end|>\n"
     with_prompt = report.markdown(dataclasses.replace(run, example_prompt=prompt))
     assert with_prompt == f"{text}\n## A prompt as the base read it\n\n````\n{prompt}\n````\n"
+
+
+def test_own_data_are_called_by_their_name_and_stand_beside_no_paper():
+    text = report.markdown(report_page.run_of(synthetic.results(models=ModelTable(dict(PAPER_MODELS.titles), "pets"))))
+    assert "Spider" not in text
+    assert "\n## pets\n" in text and "## What a point on pets cost" in text and "pets, execution accuracy" in text
+    (headings,) = [line for line in text.splitlines() if line.startswith("| Model ") and "Successes" in line]
+    assert "The paper's" not in headings

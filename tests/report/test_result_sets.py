@@ -83,7 +83,7 @@ def test_choices_are_the_verdicts_letters_and_give_the_pairs_again(project):
 
 
 def test_all_of_mmlu_goes_beside_the_set_whose_adapters_it_asked(project, capsys):
-    with pytest.raises(UserError, match=r"results/micro: no such set; export the run on Spider first"):
+    with pytest.raises(UserError, match=r"results/micro: no such set; export the whole run first"):
         results.export("micro", mmlu_all=True)
     results.export("micro")
     project.set_params({"mmlu": {"limit": 6}})
@@ -218,7 +218,7 @@ def cut(path):
 
 @pytest.mark.long
 def test_model_1_of_another_seed_goes_into_the_set(project, capsys):
-    with pytest.raises(UserError, match=r"results/micro: no such set; export the run on Spider first"):
+    with pytest.raises(UserError, match=r"results/micro: no such set; export the whole run first"):
         results.export("micro", seed_run=True)
     results.export("micro")
     with pytest.raises(UserError, match=r"train.seed is 3407, that of results/micro itself"):

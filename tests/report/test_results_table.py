@@ -90,6 +90,25 @@ def rows_of(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
 
 
+def test_own_data_have_tables_of_their_own_and_are_not_called_spider(sets, monkeypatch):
+    both = results_table.blocks(read_sets(RESULTS))
+    make_set(RESULTS / "pets-ddl", "ddl", seed=3, models=ModelTable(dict(NAMES), "pets"))
+    found = results_table.blocks(read_sets(RESULTS))
+    readme, before = found[Path("README.md")]["summary"], both[Path("README.md")]["summary"]
+    own = readme.removeprefix(before)
+    assert own != readme and "Spider" not in own and "the paper" not in own
+    assert "pets, base" in own and "pets: execution accuracy in percent, over the 120 questions" in own
+    docs, on_spider = found[Path("docs/results.md")], both[Path("docs/results.md")]
+    (table,) = [part for part in docs["results"].split("\n\n") if "| pets " in part.splitlines()[0]]
+    assert "wta_1" not in table and "the paper" not in table and "Spider" not in table
+    assert "- pets: likewise, over 120 questions of its dev split (pets-ddl)." in docs["results"]
+    assert on_spider["results"].split("\n\n")[0] == docs["results"].split("\n\n")[0]
+    assert found[Path("docs/paper.md")] == both[Path("docs/paper.md")] and "pets-ddl" in docs["details"]
+    for path in (RESULTS / "pets-ddl").rglob("*.*"):
+        if path.suffix in (".md", ".csv"):
+            assert "Spider" not in path.read_text(encoding="utf-8"), path
+
+
 class Table:
     """A Markdown table whose rows come in sets, each named once."""
 

@@ -22,4 +22,5 @@ def main(arguments: Sequence[str]) -> None:
             check_base(params.model)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
-        print(f"{path}: valid ({params.model.base}, Spider from {params.data.spider}, MMLU from {params.data.mmlu})")
+        data = params.data
+        print(f"{path}: valid ({params.model.base}, {data.name} from {data.spider}, MMLU from {data.mmlu})")

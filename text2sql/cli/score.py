@@ -4,9 +4,9 @@
 
 PREDICTIONS holds one query a line, aligned with the split (a tab and what follows it, such as a db_id, are ignored),
 one JSON object with the field `sql` or one JSON text a line, a JSON array of those, or BIRD's dictionary, compressed by
-gzip or not; or it is a folder of .jsonl or .jsonl.gz files. PATH is a folder or zip in Spider's official layout. Prints
-accuracies by hardness and in all, what the same answer to every question scores, causes of failure, and the queries
-that the sandbox stopped.
+gzip or not; or it is a folder of .jsonl or .jsonl.gz files. PATH is a folder or zip in Spider's official layout, or of
+own data (docs/own-data.md). Prints accuracies by hardness and in all, what the same answer to every question scores,
+causes of failure, and the queries that the sandbox stopped.
 
 With --answer, the SQL is taken anew from the answers that the field `raw` keeps: docs/answers.md.
 """
@@ -23,9 +23,11 @@ from typing import Any, get_args
 from tabulate import SEPARATING_LINE, tabulate
 from tqdm import tqdm
 
+from text2sql.core.arguments import share
 from text2sql.core.errors import ArgumentParser, UserError
 from text2sql.core.files import user_cache, write_jsonl
-from text2sql.data.spider import SPLIT_FILES, Example, open_spider
+from text2sql.data.sources import open_source
+from text2sql.data.spider import SPLIT_FILES, Example
 from text2sql.execution.executor import Limits
 from text2sql.prompts.answers import AnswerRule, extract_sql
 from text2sql.report.numbers import in_percent, percent, words
@@ -42,7 +44,10 @@ def main(arguments: Sequence[str]) -> None:
     files = _files(options.predictions)
     if options.out and len(files) > 1:
         raise UserError(f"--out: takes the verdicts of one file, {options.predictions} holds {len(files)}")
-    with open_spider(options.spider) as source, tempfile.TemporaryDirectory(prefix="text2sql-") as folder:
+    with (
+        open_source(options.spider, options.holdout) as source,
+        tempfile.TemporaryDirectory(prefix="text2sql-") as folder,
+    ):
         examples = source.examples(options.split)
         predictions = {file: _predictions(file, examples, options.answer) for file in files}
 
@@ -116,7 +121,10 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="text2sql score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="a file of queries, or a folder of such")
-    parser.add_argument("--spider", metavar="PATH", type=Path, required=True, help="folder or zip in Spider's layout")
+    parser.add_argument(
+        "--spider", metavar="PATH", type=Path, required=True, help="folder or zip in Spider's layout, or own data"
+    )
+    parser.add_argument("--holdout", metavar="SHARE", type=share, help="of own data without splits: data.holdout")
     parser.add_argument("--split", choices=sorted(SPLIT_FILES), default="dev", help="default: dev")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write one JSON line an example there")
     parser.add_argument(

@@ -34,7 +34,7 @@ from text2sql.core.models import ModelTable
 from text2sql.data.mmlu import CATEGORIES, ROTATIONS, letter_shares
 
 _FAMILIES = {
-    HEADLINE: "Spider (both accuracies) and MMLU overall",
+    HEADLINE: "{questions} (both accuracies) and MMLU overall",
     BY_CATEGORY: "MMLU by category",
     BY_SUBJECT: "MMLU by subject",
     BY_ROTATION: "MMLU over the rotations of its options",
@@ -105,7 +105,7 @@ def compare(results: Mapping[str, ModelResults], bootstrap: statistics.Bootstrap
 
     Raises UserError where the models were not evaluated on the same questions, or lines and metrics do not agree.
     """
-    answers = {model: _collect(model, results[model]) for model in models.names}
+    answers = {model: _collect(model, results[model], models.questions) for model in models.names}
     base = answers[models.base]
     for model in models.tuned:
         for task in ("spider", "mmlu"):
@@ -131,7 +131,7 @@ def compare(results: Mapping[str, ModelResults], bootstrap: statistics.Bootstrap
         spider={model: results[model].spider_metrics for model in models.names},
         mmlu={model: results[model].mmlu_metrics for model in models.names},
         rows=_adjusted(rows),
-        families=_families(rows) | _family_of_carried(further),
+        families=_families(rows, models.questions) | _family_of_carried(further, models.questions),
         agreement={(model, against): _agreement(answers[model], answers[against]) for model, against in models.pairs},
         letters={model: letter_shares(found.choices) for model, found in answers.items()},
         chat={
@@ -146,28 +146,28 @@ def compare(results: Mapping[str, ModelResults], bootstrap: statistics.Bootstrap
     )
 
 
-def _families(rows: Iterable[PairComparison]) -> dict[str, str]:
+def _families(rows: Iterable[PairComparison], questions: str) -> dict[str, str]:
     """Return the families that `rows` have: their descriptions, and how many comparisons of how many pairs."""
     found = {}
     for family, description in _FAMILIES.items():
         pairs = [(row.model, row.against) for row in rows if row.family == family]
         if pairs or family not in (BY_ROTATION, IN_CHAT, BY_SET):
             comparisons, of = _counted(len(pairs), "comparison"), _counted(len(set(pairs)), "pair")
-            found[family] = f"{description}: {comparisons} ({of} of models)"
+            described = description.replace("{questions}", questions)
+            found[family] = f"{described}: {comparisons} ({of} of models)"
     return found
 
 
-def _family_of_carried(found: Sequence[Carried]) -> dict[str, str]:
-    return (
-        {CARRIED: f"each model on them against itself on Spider: {_counted(len(found), 'comparison')}"} if found else {}
-    )
+def _family_of_carried(found: Sequence[Carried], questions: str) -> dict[str, str]:
+    comparisons = _counted(len(found), "comparison")
+    return {CARRIED: f"each model on them against itself on {questions}: {comparisons}"} if found else {}
 
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
-def _collect(model: str, results: ModelResults) -> _Answers:
+def _collect(model: str, results: ModelResults, questions: str) -> _Answers:
     chat = None if results.chat_verdicts is None else ChatVerdicts.collect(results.chat_verdicts)
     answers = _Answers([], {measure: [] for measure in SPIDER_MEASURES}, [], [], [], [], [], [], chat, {})
     answers.also.update({name: SetVerdicts.collect(found) for name, found in results.also.items()})
@@ -187,17 +187,17 @@ def _collect(model: str, results: ModelResults) -> _Answers:
         prediction_keys.append((line["index"], line["db_id"]))
         answers.outputs.append(line["raw"])
     if prediction_keys != answers.spider_keys:
-        raise UserError(f"{model}: its predictions and its Spider verdicts are not of the same examples")
-    _require_metrics_of(model, answers, results)
+        raise UserError(f"{model}: its predictions and its {questions} verdicts are not of the same examples")
+    _require_metrics_of(model, answers, results, questions)
     return answers
 
 
-def _require_metrics_of(model: str, answers: _Answers, results: ModelResults) -> None:
+def _require_metrics_of(model: str, answers: _Answers, results: ModelResults, questions: str) -> None:
     spider, mmlu, rotated = results.spider_metrics, results.mmlu_metrics, answers.rotations_right
     for name, right, wanted in (
-        ("Spider total", len(answers.spider_keys), spider["total"]),
-        ("Spider successes", sum(answers.spider[EXECUTION]), spider["successes"]),
-        ("Spider official successes", sum(answers.spider[OFFICIAL]), spider["official_successes"]),
+        (f"{questions} total", len(answers.spider_keys), spider["total"]),
+        (f"{questions} successes", sum(answers.spider[EXECUTION]), spider["successes"]),
+        (f"{questions} official successes", sum(answers.spider[OFFICIAL]), spider["official_successes"]),
         ("MMLU total", len(answers.mmlu), mmlu["total"]),
         ("MMLU correct", sum(answers.mmlu), mmlu["correct"]),
         *([("MMLU's rotations correct", sum(rotated), mmlu.get("rotated", {}).get("correct"))] if rotated else []),

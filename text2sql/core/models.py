@@ -3,16 +3,25 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+SPIDER = "Spider"  # what reports call the text-to-SQL questions, unless they are a user's own
+
 
 @dataclass(frozen=True)
 class ModelTable:
-    """Which models are evaluated and compared, in order.
+    """Which models are evaluated and compared, in order, and on what.
 
     `titles` maps each name, as it stands in files and keys ("m1"), to its title in reports ("Model 1"); the first is
-    the base, all others are tuned.
+    the base, all others are tuned. `questions` is what reports call the text-to-SQL questions: `data.name`. Keys and
+    stages are named after Spider whatever it is, so that metrics of all data have one form.
     """
 
     titles: Mapping[str, str]
+    questions: str = SPIDER
+
+    @property
+    def on_spider(self) -> bool:
+        """Whether the questions are Spider's, so that the paper's figures may stand beside them."""
+        return self.questions == SPIDER
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ from pydantic import (
 
 from text2sql.core.errors import UserError, shown
 from text2sql.core.files import read_yaml
-from text2sql.core.models import ModelTable, name_clash
+from text2sql.core.models import SPIDER, ModelTable, name_clash
 from text2sql.core.params_versions import upgraded
 
 VERSION = 2
@@ -52,6 +52,11 @@ LearningRate = Annotated[
 Positive = Annotated[int, NUMBER, Field(description="a whole number from 1 to 10**12", ge=1, le=10**12)]
 Count = Annotated[int, NUMBER, Field(description="a whole number from 0 to 1000", ge=0, le=1000)]
 Share = Annotated[float, NUMBER, Field(description="a number from 0 to below 1", ge=0, lt=1, allow_inf_nan=False)]
+HeldOut = Annotated[
+    Annotated[float, Field(gt=0, lt=1)] | None,
+    NUMBER,
+    Field(description="a share above 0 and below 1, or null"),
+]
 NotNegative = Annotated[float, NUMBER, Field(description="a number of at least 0", ge=0, allow_inf_nan=False)]
 Strength = Annotated[float, NUMBER, Field(description="a number from 0 to 100", ge=0, le=100, allow_inf_nan=False)]
 Above0 = Annotated[float, NUMBER, Field(description="a number above 0 and at most 1000000", gt=0, le=1_000_000)]
@@ -151,9 +156,11 @@ def _sets(value: Any) -> Any:
 
 
 class DataParams(Section):
-    """Where the raw benchmarks lie, and how much of them is used."""
+    """Where the raw benchmarks lie, what the first is called, and how much of them is used."""
 
-    spider: Text
+    spider: Text  # Spider, or own data: `data.sources` says which a folder is
+    name: Text = SPIDER  # what reports call it
+    holdout: HeldOut = None  # of own data whose questions name no split
     mmlu: Text
     train_limit: Limit
     dev_limit: Limit
@@ -320,8 +327,8 @@ class Params(Section):
 
     @property
     def model_table(self) -> ModelTable:
-        """The models' names and titles, the base first."""
-        return ModelTable({name: entry.title for name, entry in self.models.items()})
+        """The models' names and titles, the base first, and what the questions are called."""
+        return ModelTable({name: entry.title for name, entry in self.models.items()}, self.data.name)
 
     def failing_gold_in(self, evaluation_set: str) -> FailingGold:
         """Return what becomes of examples of one of `data.also` whose gold query fails."""

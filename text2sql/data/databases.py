@@ -10,6 +10,7 @@ import urllib.parse
 from pathlib import Path
 
 from text2sql.core.errors import UserError
+from text2sql.data.in_use import not_sqlite
 
 # Enough to build a database of some hundred megabytes; a script that never ends is stopped.
 _MAX_BUILD_STEPS = 2_000_000_000
@@ -56,7 +57,7 @@ def check_database(path: Path, shown: str) -> list[str]:
                     brought.append(f"{missing['kind']} {name}")
             tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone()[0]
     except sqlite3.Error as error:
-        raise UserError(f"{shown}: not a valid SQLite file: {error}") from None
+        raise not_sqlite(shown, error) from None
     for problem in problems:
         if not problem.startswith(_HARMLESS):
             raise UserError(f"{shown}: a damaged SQLite file: {' '.join(problem.split())}")

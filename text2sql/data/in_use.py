@@ -60,12 +60,12 @@ def copy_with_changes(path: Path, copy: Path) -> None:
 
     for attempt in range(COPY_TRIES):
         time.sleep(attempt * PAUSE_S)
-        before = _state(path)
+        before = state_of(path)
         for ending in ("", *SIDE_FILES):
             Path(f"{copy}{ending}").unlink(missing_ok=True)
             with contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(f"{path}{ending}", f"{copy}{ending}")
-        if _state(path) == before:
+        if state_of(path) == before:
             return merge_changes(copy, str(path))
     raise UserError(
         f"{path}: changed during each of {COPY_TRIES} attempts to copy it; close what writes to it, or copy it with "
@@ -80,14 +80,21 @@ def merge_changes(path: Path, shown: str) -> None:
             connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
             connection.execute("PRAGMA journal_mode = DELETE").fetchall()
     except sqlite3.Error as error:
-        raise UserError(f"{shown}: not a valid SQLite file: {error}") from None
+        raise not_sqlite(shown, error) from None
     finally:
         for ending in (*SIDE_FILES, "-shm"):
             Path(f"{path}{ending}").unlink(missing_ok=True)
 
 
-def _state(path: Path) -> list:
-    """Return what changes whenever a connection writes: sizes, times, the change counter, and the log's salts."""
+def not_sqlite(shown: str, error: sqlite3.Error) -> UserError:
+    """Return what to raise for a file that SQLite does not read, and what that mostly means."""
+    meanings = {sqlite3.SQLITE_NOTADB: ", but encrypted or of another kind", sqlite3.SQLITE_CORRUPT: " or cut short"}
+    meaning = meanings.get(getattr(error, "sqlite_errorcode", None) or 0, "")
+    return UserError(f"{shown}: not a valid SQLite file: {error}{meaning}")
+
+
+def state_of(path: Path) -> list:
+    """Return what changes whenever a connection writes to a database: sizes, times, change counter, the log's salts."""
     state = []
     for ending in ("", *SIDE_FILES):
         with contextlib.suppress(FileNotFoundError), open(f"{path}{ending}", "rb") as file:

@@ -31,7 +31,8 @@ _SYN_QUESTION = "SpiderSynQuestion"  # Spider-Syn (Gan et al., 2021) has it besi
 class Example:
     """A question about a database and the SQL that answers it.
 
-    `index` is its position in the official split; `sql` the official parse, where the file carries it.
+    `index` is its position in the split; `sql` the official parse, `evidence` what a reader is told besides the
+    question, where the file carries them.
     """
 
     index: int
@@ -39,6 +40,7 @@ class Example:
     question: str
     query: str
     sql: dict | None = None
+    evidence: str | None = None
 
 
 class SpiderSource:
@@ -133,8 +135,13 @@ class SpiderSource:
 def open_spider(path: str | Path) -> Iterator[SpiderSource]:
     """Open a folder or zip in Spider's layout. Raises UserError where it is missing, damaged, or something else."""
     with open_archive(path) as archive:
-        archive.enter_top_folder(lambda here: here.has("dev.json") or here.has(SPLIT_FILES["dk"]), "dev.json")
+        archive.enter_top_folder(holds_spider, "dev.json")
         yield SpiderSource(archive)
+
+
+def holds_spider(archive: Archive) -> bool:
+    """Say whether Spider's files lie at `archive.root`."""
+    return archive.has("dev.json") or archive.has(SPLIT_FILES["dk"])
 
 
 def _example(index: int, record: dict, shown: str) -> Example:

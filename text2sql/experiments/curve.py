@@ -8,6 +8,7 @@ from text2sql.comparison.result import ACCURACY, CHAT, EXECUTION, OFFICIAL, ROTA
 from text2sql.core.dependencies import Key
 from text2sql.core.errors import UserError
 from text2sql.core.files import write_json
+from text2sql.core.models import SPIDER
 from text2sql.experiments.inputs import own_key
 from text2sql.experiments.kept_runs import changed_since, read_answers, read_run
 from text2sql.experiments.points import Curve, Point, Run
@@ -42,6 +43,7 @@ def write_curve(curve: Curve, folder: Path, shared: Key) -> None:
             "dtype": first["timings"]["spider"]["dtype"],
             "device": first["timings"]["spider"]["gpu"] or first["timings"]["spider"]["device"],
             "questions": {"spider": first["spider"]["total"], "mmlu": first["mmlu"]["total"]},
+            **({} if curve.params.data.name == SPIDER else {"data": curve.params.data.name}),
             "gate": curve.params.compare.model_dump(include={"max_mmlu_loss_pts", "min_spider_gain_pts"}),
             "points": [point | {"pareto": point["name"] in front} for point in points],
             "missing": [run.name for point in curve.points for run in point.runs if run.name not in kept],

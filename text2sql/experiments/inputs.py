@@ -32,7 +32,7 @@ def prepared(params: Params, work: Path) -> Path:
         {
             **code_of("prepare"),
             "raw": [digest_of_tree(path) if path.exists() else None for path in raw],
-            "data": params.data.model_dump(exclude={"spider", "mmlu", "also"}),
+            "data": params.data.model_dump(exclude={"spider", "mmlu", "also", "name"}),
             "mmlu.subjects": params.mmlu.subjects,
             "execution": params.execution.model_dump(),
         }

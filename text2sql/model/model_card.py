@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from text2sql.core.params import ModelParams, Params
+from text2sql.core.models import SPIDER
+from text2sql.core.params import DataParams, ModelParams, Params
 from text2sql.core.paths import SAMPLE_SPIDER
 from text2sql.model.base_identity import base_identity
 from text2sql.model.bases import CARRIED, is_gguf, is_local
@@ -45,7 +46,7 @@ A fine-tune of {_base_in_words(params.model)} that answers a question about a da
 {_other_models(params.model)}
 ## Data
 
-{_data_in_words(params.data.spider)} The prompt in training is {_prompt_in_words(params)}. The loss counts the answer
+{_data_in_words(params.data)} The prompt in training is {_prompt_in_words(params)}. The loss counts the answer
 and its end token alone.
 
 ## Recipe
@@ -115,10 +116,12 @@ def _other_models(model: ModelParams) -> str:
     )
 
 
-def _data_in_words(spider: str) -> str:
-    if Path(spider) == SAMPLE_SPIDER:
+def _data_in_words(data: DataParams) -> str:
+    if data.name != SPIDER:
+        return f"The train split of {data.name}, a data set of its own."
+    if Path(data.spider) == SAMPLE_SPIDER:
         return "The project's own small sample in Spider's format: it is not Spider."
-    if spider == "hub":
+    if data.spider == "hub":
         return "The train split of Spider (Yu et al., 2018; CC BY-SA 4.0)."
     return "The train split of a local data set in Spider's format."
 

@@ -11,7 +11,8 @@ from text2sql.core.files import atomic_directory, iter_jsonl, write_json, write_
 from text2sql.core.params import Params
 from text2sql.data.mmlu import open_mmlu, subject_categories, write_parquet
 from text2sql.data.schema import schema_from_sqlite, schema_from_tables_entry
-from text2sql.data.spider import Example, SpiderSource, open_spider
+from text2sql.data.sources import open_source
+from text2sql.data.spider import Example, SpiderSource
 from text2sql.execution.executor import Executor, Limits
 from text2sql.preparation.hub import fetch_mmlu, fetch_spider, load_manifest
 from text2sql.scoring.golds import Gold, refuse_failing
@@ -73,8 +74,9 @@ def _existing(value: str, key: str) -> Path:
 
 
 def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], Any]) -> dict:
-    with open_spider(path) as source:
-        say(f"Spider from {path}: reading examples")
+    called = f"{params.data.name} from {path}"
+    with open_source(path, params.data.holdout) as source:
+        say(f"{called}: reading examples")
         train_databases: Counter[str] = Counter()
         spider = out / "spider"
         write_jsonl(spider / "train.jsonl", _train_records(source, params.data.train_limit, train_databases))
@@ -89,25 +91,25 @@ def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], 
                 "wanted database/<db_id>/<db_id>.sqlite"
             )
         used = sorted({*train_databases, *dev_databases} & available)
-        say(f"Spider from {path}: extracting {len(used)} databases")
+        say(f"{called}: extracting {len(used)} databases")
         databases = out / "databases"
         for db_id in used:
             brought = source.extract_database(db_id, database_file(databases, db_id))
             if brought:
                 lacking = ", ".join(brought)
-                say(f"Spider from {path}: database {db_id} needs its application's {lacking}, which SQLite lacks")
+                say(f"{called}: database {db_id} needs its application's {lacking}, which SQLite lacks")
         schemas = {db_id: schema_from_sqlite(database_file(databases, db_id), db_id) for db_id in used}
         without = sorted(set(train_databases) - available)
         if without:
             entries = source.tables_json()
             schemas |= {db_id: schema_from_tables_entry(entries[db_id]) for db_id in without if db_id in entries}
             say(
-                f"Spider from {path}: {sum(train_databases[db_id] for db_id in without)} train examples name a "
+                f"{called}: {sum(train_databases[db_id] for db_id in without)} train examples name a "
                 f"database that is not there ({', '.join(without)[:200]})"
             )
         write_json(spider / "schemas.json", {db_id: schemas[db_id].to_dict() for db_id in sorted(schemas)})
 
-        say(f"Spider from {path}: running {dev_databases.total()} gold queries of the dev split")
+        say(f"{called}: running {dev_databases.total()} gold queries of the dev split")
         dev = Dev(source, params, partial(database_file, databases))
         write_jsonl(spider / "dev.jsonl", dev.records())
         if params.data.failing_gold == "refuse":
@@ -127,12 +129,18 @@ def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], 
 def _train_records(source: SpiderSource, limit: int | None, databases: Counter) -> Iterator[dict]:
     for example in source.iter_examples("train", limit):
         databases[example.db_id] += 1
-        yield {
-            "index": example.index,
-            "db_id": example.db_id,
-            "question": example.question,
-            "query": example.query,
-        }
+        yield _record(example)
+
+
+def _record(example: Example) -> dict:
+    """Return what is kept of an example; `evidence` only where it has some."""
+    record = {
+        "index": example.index,
+        "db_id": example.db_id,
+        "question": example.question,
+        "query": example.query,
+    }
+    return record if example.evidence is None else {**record, "evidence": example.evidence}
 
 
 def _conversation(record: dict) -> dict:
@@ -168,13 +176,7 @@ class Dev:
                 self.without_rows += result.error is None and not result.rows
                 hardness = hardness_of_example(example, place)
                 self.hardness[hardness] += 1
-                yield {
-                    "index": example.index,
-                    "db_id": example.db_id,
-                    "question": example.question,
-                    "query": example.query,
-                    "hardness": hardness,
-                }
+                yield {**_record(example), "hardness": hardness}
 
     def counts(self) -> dict[str, Any]:
         """Return what was counted of the examples written."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from text2sql.comparison.result import ACCURACY, CHAT, EXECUTION, OFFICIAL, ROTATED
 from text2sql.core.files import read_object, write_text
-from text2sql.report.curve_figure import figure
+from text2sql.report.curve_figure import figure, questions_of
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import (
     count,
@@ -49,8 +49,8 @@ def read_curve(path: Path) -> dict[str, Any]:
 def curve_table(curve: Mapping[str, Any]) -> str:
     """Return the points as a Markdown table, a row each, and what has to be known to read it."""
     headings = [
-        "Point", "Changes", "Spider", "Official", "Gain", "MMLU", "Change", "Seeds", "A / B / C / D", "As Base",
-        "Minutes", "GB", "Front",
+        "Point", "Changes", questions_of(curve), "Official", "Gain", "MMLU", "Change", "Seeds", "A / B / C / D",
+        "As Base", "Minutes", "GB", "Front",
     ]  # fmt: skip
     parts = [table(headings, map(_row, curve["points"])), bullets(_notes(curve))]
     asked = [point for point in curve["points"] if {"rotated", "chat"} & set(point["runs"][0])]
@@ -148,21 +148,21 @@ def _seeds(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _notes(curve: Mapping[str, Any]) -> list[str]:
-    asked, gate = curve["questions"], curve["gate"]
+    asked, gate, on = curve["questions"], curve["gate"], questions_of(curve)
     lines = [
         f"Base {curve['base']['name']}, recipe {curve['recipe']}, {curve['dtype']} on {curve['device']}; "
-        f"{count(asked['spider'])} questions of Spider, {count(asked['mmlu'])} of MMLU, the same for all points.",
-        "Spider, Official, MMLU: accuracy in percent. Gain and Change: points against the first point, the base, with "
+        f"{count(asked['spider'])} questions of {on}, {count(asked['mmlu'])} of MMLU, the same for all points.",
+        f"{on}, Official, MMLU: accuracy in percent. Gain and Change: points against the first point, the base, with "
         "a paired bootstrap 95 % interval, the exact McNemar p, and that p adjusted by Holm's method for all points, "
-        "both of Spider's accuracies and MMLU's. Where a point has several seeds, the first is shown.",
-        "Seeds: how many, and the least and the greatest gain on Spider and change on MMLU among them.",
+        f"both of {on}'s accuracies and MMLU's. Where a point has several seeds, the first is shown.",
+        f"Seeds: how many, and the least and the greatest gain on {on} and change on MMLU among them.",
         "A / B / C / D: percent of MMLU's questions that got each letter. As Base: percent of its choices that are the "
         "base's own.",
-        "Minutes: of training (none for the base; that of the adapter for a strength), Spider's answers, MMLU's (in "
+        f"Minutes: of training (none for the base; that of the adapter for a strength), {on}'s answers, MMLU's (in "
         "all orders for a point that was asked them) and those in chat; where a run was killed, of what it had left to "
         "answer; where several processes shared a GPU, with the others beside it. GB: the greatest peak of memory "
         "among them.",
-        "Front: no other point gains more on Spider without losing more on MMLU, by the estimates alone. The gate "
+        f"Front: no other point gains more on {on} without losing more on MMLU, by the estimates alone. The gate "
         f"wants a gain of at least {gate['min_spider_gain_pts']:g} and a loss of at most "
         f"{gate['max_mmlu_loss_pts']:g} points.",
     ]

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 
 from text2sql.comparison.result import ACCURACY, EXECUTION
+from text2sql.core.models import SPIDER
 from text2sql.report.charts import Axis
 from text2sql.report.html import TEMPLATES
 from text2sql.report.numbers import points, true_minus
@@ -32,6 +33,11 @@ class Mark:
     label: tuple[float, float, str] = (0, 0, "start")
 
 
+def questions_of(curve: Mapping[str, Any]) -> str:
+    """Return what the text-to-SQL questions of a curve are called."""
+    return curve.get("data", SPIDER)
+
+
 class _Plot:
     """Axes over the gate's lines, the base at (0, 0) and the points asked as it is.
 
@@ -42,6 +48,7 @@ class _Plot:
         alike = [point for point in curve["points"] if not _asked_otherwise(point)]
         found = alike if len(alike) > 1 else curve["points"]
         differences = [run["against_base"] for point in found for run in point["runs"]]
+        self.questions = questions_of(curve)
         self.gate = (curve["gate"]["min_spider_gain_pts"], -curve["gate"]["max_mmlu_loss_pts"])
         self.x, self.y = (
             Axis.over([limit, 0.0, *_ends(found[measure] for found in differences)])
@@ -71,7 +78,8 @@ class _Plot:
             x_ends=(self.at(gain["low_pts"], 0)[0], self.at(gain["high_pts"], 0)[0]),
             y_ends=(self.at(0, change["low_pts"])[1], self.at(0, change["high_pts"])[1]),
             seeds=tuple(self.at(*(found["difference_pts"] for found in other)) for other in others),
-            title=f"{point['name']}: Spider {points(gain['difference_pts'])}, MMLU {points(change['difference_pts'])}",
+            title=f"{point['name']}: {self.questions} {points(gain['difference_pts'])}, "
+            f"MMLU {points(change['difference_pts'])}",
         )
 
     def _differences(self, run: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

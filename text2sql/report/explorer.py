@@ -1,9 +1,11 @@
 """The examples that the HTML report's explorer shows, as the JSON that its script reads, cut to fit."""
 
 import json
-import math
+import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from text2sql.core.models import ModelTable
@@ -15,7 +17,8 @@ GROUPED_CAUSES = tuple(cause for causes in CAUSE_GROUPS.values() for cause in ca
 MOST_EXAMPLE_BYTES = 4_400_000  # of the explorer's data: with all the rest the page stays below 5 MB
 # How many characters of an answer (or error) and of a result are shown: the first pair with which the data fit.
 CUTS = ((2000, 2000), (800, 600), (400, 300), (200, 150), (100, 60))
-MOST_EXAMPLES = 5000  # in the explorer: more of them would make the page slow to open
+MOST_EXAMPLES = 2000  # in the explorer: more of them would make the page slow to open
+MEASURES = {"paper": "execution_accuracy", "official": "official_execution_accuracy"}  # as the script calls them
 STYLES = 6  # how many models' colours and marks report.css and charts.html.jinja have
 
 
@@ -28,24 +31,57 @@ def explorer_data(
     models: ModelTable,
     verdicts: Mapping[str, Sequence[Mapping[str, Any]]],
     schemas: Mapping[str, Mapping[str, Any]],
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Return the explorer's data, cut to fit: texts and results that repeat are stored once and named by position.
 
-    Where no cut of texts makes them fit, every second example is left out, and so on until they do.
+    Where no cut of texts makes them fit, half of the examples are drawn as `draw` does, and so on until they do.
     """
     while True:
         for cut in CUTS:
             data = _at_cut(models, verdicts, schemas, cut)
             if len(script_json(data).encode("utf-8")) <= MOST_EXAMPLE_BYTES:
                 return data
-        if len(data["examples"]) <= 1:
+        count = len(data["examples"])
+        if count <= 1:
             return data
-        verdicts = {model: lines[::2] for model, lines in verdicts.items()}
+        places = draw(Outcomes.of(verdicts[model] for model in models.names).flips, (count + 1) // 2, seed)
+        verdicts = {model: [lines[place] for place in places] for model, lines in verdicts.items()}
 
 
-def explorer_step(examples: int) -> int:
-    """Return n where the explorer takes every n-th of so many examples: 1 takes all."""
-    return max(1, math.ceil(examples / MOST_EXAMPLES))
+@dataclass(frozen=True)
+class Outcomes:
+    """Of all examples: which are flips, and by each of MEASURES how many have which outcome.
+
+    A flip is an example on which a tuned model is right and the base wrong, or the reverse, as the paper compares.
+    An outcome is a text such as `011`: the base wrong, both tuned models right.
+    """
+
+    flips: bytearray
+    counts: Mapping[str, Counter[str]]
+
+    @classmethod
+    def of(cls, verdicts: Iterable[Iterable[Mapping[str, Any]]]) -> "Outcomes":
+        """Return those of the models' verdict lines, the base's first; the lines stream through."""
+        flips, counts = bytearray(), {name: Counter[str]() for name in MEASURES}
+        for lines in zip(*verdicts, strict=True):
+            for name, measure in MEASURES.items():
+                counts[name]["".join("1" if line[measure] else "0" for line in lines)] += 1
+            right = [line[MEASURES["paper"]] for line in lines]
+            flips.append(any(one != right[0] for one in right))
+        return cls(flips, counts)
+
+
+def draw(flips: Sequence[int], most: int, seed: int) -> list[int]:
+    """Return the places of `most` examples in order: flips first, then others, drawn at random where there are more."""
+    if len(flips) <= most:
+        return list(range(len(flips)))
+    random_draw = random.Random(seed)
+    chosen: list[int] = []
+    for wanted in (True, False):
+        places = [place for place, flip in enumerate(flips) if bool(flip) == wanted]
+        chosen += random_draw.sample(places, min(len(places), most - len(chosen)))
+    return sorted(chosen)
 
 
 class _Numbered:

@@ -19,7 +19,7 @@ from text2sql.comparison.cost import costs
 from text2sql.comparison.result import Comparison
 from text2sql.data.mmlu import CATEGORY_NAMES
 from text2sql.report import charts, numbers
-from text2sql.report.explorer import explorer_data, script_json, style_class
+from text2sql.report.explorer import Outcomes, explorer_data, script_json, style_class
 from text2sql.report.run import Run
 from text2sql.report.sentences import CARRIED_NOTE, CHANCE, sentences, set_in_words
 from text2sql.scoring.failures import CAUSE_GROUPS
@@ -48,6 +48,7 @@ def _of_comparison(comparison: Comparison) -> dict[str, Any]:
         "spider": comparison.spider,
         "mmlu": comparison.mmlu,
         "models": models.titles,
+        "questions": models.questions,
         "base": models.base,
         "tuned": {model: models.titles[model] for model in models.tuned},
         "places": {model: place for place, model in enumerate(models.names)},
@@ -66,7 +67,11 @@ def _of_comparison(comparison: Comparison) -> dict[str, Any]:
 
 def _of_run(run: Run) -> dict[str, Any]:
     """Return what the template shows of the run around the comparison."""
-    explored = explorer_data(run.models, run.verdicts, run.schemas)
+    explored = explorer_data(run.models, run.verdicts, run.schemas, run.params.compare.seed)
+    outcomes = run.outcomes or Outcomes.of(run.verdicts[model] for model in run.models.names)
+    shown, in_all = len(explored["examples"]), run.comparison.summary.spider_total
+    if shown < in_all:
+        explored["in_all"] = outcomes.counts
     return {
         "notes": run.notes,
         "sets": {name: set_in_words(name, entry) for name, entry in run.params.data.also.items()},
@@ -82,8 +87,10 @@ def _of_run(run: Run) -> dict[str, Any]:
         "provenance": run.provenance,
         "example_prompt": run.example_prompt,
         "examples": Markup(script_json(explored)),
-        "examples_shown": len(explored["examples"]),
-        "examples_in_all": run.comparison.summary.spider_total,
+        "examples_shown": shown,
+        "examples_in_all": in_all,
+        "flips_shown": sum(len({answer["paper"] for answer in one["answers"]}) > 1 for one in explored["examples"]),
+        "flips_in_all": sum(outcomes.flips),
     }
 
 

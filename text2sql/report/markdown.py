@@ -28,8 +28,8 @@ from text2sql.report.sentences import CARRIED_NOTE, CHANCE, gate_lines, listed, 
 from text2sql.scoring.mmlu_chat import KINDS
 
 MEASURE_NAMES = {
-    EXECUTION: "Spider, execution accuracy",
-    OFFICIAL: "Spider, official execution accuracy",
+    EXECUTION: "{questions}, execution accuracy",
+    OFFICIAL: "{questions}, official execution accuracy",
     ACCURACY: "MMLU",
     ROTATED: "MMLU, four rotations",
     CHAT: "MMLU in chat",
@@ -49,7 +49,7 @@ def markdown(run: Run) -> str:
         table_1(run),
         "## Agreement",
         agreement_table(comparison),
-        "## What a point on Spider cost",
+        f"## What a point on {run.models.questions} cost",
         cost_table(run),
         "## Durations",
         durations_table(run.timings),
@@ -70,7 +70,7 @@ def headline(run: Run) -> str:
             bullets([*sentences(comparison.summary).values(), *map(as_text, run.notes)]),
             "Trade-off against the limits in `params.yaml` (`compare`):",
             bullets(gate_lines(run.trade_off, run.models)),
-            "## Spider (the paper's Table II)",
+            f"## {run.models.questions}" + (" (the paper's Table II)" if run.models.on_spider else ""),
             table_2(comparison),
             *also_tables(run),
             "## MMLU",
@@ -137,8 +137,8 @@ def _formatted(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def table_2(comparison: Comparison) -> str:
-    """Return the tests on Spider, this run beside the paper's."""
-    rows = []
+    """Return the tests, this run beside the paper's where both are on Spider."""
+    rows, on_spider = [], comparison.models.on_spider
     for model, title in comparison.models.titles.items():
         metrics, successes = comparison.spider[model], paper.SPIDER_SUCCESSES.get(model)
         rows.append(
@@ -152,10 +152,10 @@ def table_2(comparison: Comparison) -> str:
                 DASH
                 if successes is None
                 else f"{successes} of {count(paper.SPIDER_TOTAL)}: {percent(successes / paper.SPIDER_TOTAL)}",
-            ]
+            ][: None if on_spider else -1]
         )
     headings = ["Model", "Tests", "Successes", "Failures", "Execution accuracy", "Official execution accuracy"]
-    return table([*headings, "The paper's"], rows)
+    return table([*headings, *(["The paper's"] if on_spider else [])], rows)
 
 
 def mmlu_table(comparison: Comparison) -> str:
@@ -234,7 +234,7 @@ def also_tables(run: Run) -> list[str]:
             rows.append([*row, DASH if found.flips is None else percent(found.flips)])
         headings = ["", "Correct", "Execution accuracy", "Official execution accuracy"]
         headings += [f"Against {comparison.models.titles[comparison.models.base]}", "Adjusted p"]
-        headings += ["On Spider", "Against itself there", "Adjusted p", "Verdicts that flip"]
+        headings += [f"On {run.models.questions}", "Against itself there", "Adjusted p", "Verdicts that flip"]
         sections += [f"### {as_text(set_in_words(name, run.params.data.also[name]))}", table(headings, rows)]
     return ["## How far the scores carry", *sections, CARRIED_NOTE] if sections else []
 
@@ -256,7 +256,7 @@ def pairs_table(comparison: Comparison) -> str:
         detectable = found.smallest_detectable_pts
         rows.append(
             [
-                MEASURE_NAMES[found.measure],
+                MEASURE_NAMES[found.measure].replace("{questions}", comparison.models.questions),
                 f"{titles[found.model]} against {titles[found.against]}",
                 found.gained,
                 found.lost,
@@ -301,7 +301,8 @@ def agreement_table(comparison: Comparison) -> str:
         + [percent(share) for share in (same.outputs, same.spider_verdicts, same.mmlu_choices)]
         for (model, against), same in comparison.agreement.items()
     ]
-    headings = ["Identical outputs on Spider", "Identical verdicts on Spider", "Identical choices on MMLU"]
+    on = comparison.models.questions
+    headings = [f"Identical outputs on {on}", f"Identical verdicts on {on}", "Identical choices on MMLU"]
     return table(["", *headings], rows)
 
 
@@ -313,7 +314,7 @@ def cost_table(run: Run) -> str:
         values = (found.training_minutes, found.minutes_per_spider_point, found.mmlu_points_per_spider_point)
         shown = [DASH if value is None else f"{value:.2f}" for value in values]
         rows.append([run.models.titles[found.model], gain, *shown])
-    headings = ["Points gained on Spider", "Training minutes", "Minutes a point gained"]
+    headings = [f"Points gained on {run.models.questions}", "Training minutes", "Minutes a point gained"]
     return table(["", *headings, "MMLU points lost a point gained"], rows) + (
         "\n\nA dash: no gain that can be told from chance, or no time recorded."
     )

@@ -8,12 +8,12 @@ from text2sql.comparison.result import ACCURACY, EXECUTION, OFFICIAL, Comparison
 
 def accuracy_rows(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the rows of metrics/plots/accuracy.csv: model, task, accuracy, low, high (shares)."""
-    titles = comparison.models.titles
+    titles, questions = comparison.models.titles, comparison.models.questions
     return [
         {"model": titles[model], "task": task, **_interval(metrics[model], measure)}
         for task, metrics, measure in (
-            ("Spider, execution accuracy", comparison.spider, EXECUTION),
-            ("Spider, official execution accuracy", comparison.spider, OFFICIAL),
+            (f"{questions}, execution accuracy", comparison.spider, EXECUTION),
+            (f"{questions}, official execution accuracy", comparison.spider, OFFICIAL),
             ("MMLU", comparison.mmlu, ACCURACY),
         )
         for model in titles

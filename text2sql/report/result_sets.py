@@ -128,9 +128,9 @@ def export(
 
 def _require_before(whole: Path, inner: Path) -> None:
     """Raise UserError unless the runs are there that the one at `inner` goes beside."""
-    needed = {Path(): "the run on Spider"} if inner.parts else {}
+    needed = {Path(): "the whole run"} if inner.parts else {}
     if kind_of(inner) is SEED_MMLU:
-        needed |= {Path(MMLU_ALL): "that on all of MMLU", inner.parent: "this seed's run on Spider"}
+        needed |= {Path(MMLU_ALL): "that on all of MMLU", inner.parent: "this seed's run"}
     for folder, what in needed.items():
         if not (whole / folder).is_dir():
             raise UserError(f"{whole / folder}: no such set; export {what} first")

@@ -13,7 +13,7 @@ import pandas as pd
 
 from text2sql.comparison.result import Difference, Summary, Verdict
 from text2sql.core.intervals import wilson_interval
-from text2sql.core.models import PAPER_MODELS
+from text2sql.core.models import PAPER_MODELS, SPIDER
 from text2sql.report import paper
 from text2sql.report.blocks import update_blocks
 from text2sql.report.claims import claims
@@ -32,23 +32,39 @@ LEFT_OUT = "wta_1"  # the database of Spider's dev split with the largest tables
 
 def blocks(sets: Sequence[ResultSet]) -> dict[Path, dict[str, str]]:
     """Return {file: {name of a block in it: its Markdown}}."""
+    nothing = "No set is there yet."
     if not sets:
-        nothing = "No set is there yet."
         return {
             README: {"summary": summary_table(sets)},
             DOCS: {"results": spider_table(sets), "carried": nothing, "details": nothing},
             PAPER: {"claims": nothing},
         }
-    tables = [spider_table(sets), mmlu_table(sets), training_table(sets), bullets(_notes(sets))]
+    first, *others = _by_questions(sets)
+    shown = [spider_table(first), mmlu_table(sets), training_table(sets), *map(spider_table, others)]
     return {
-        README: {"summary": f"{summary_table(sets)}\n\n{bullets(_summary_notes(sets))}"},
+        README: {"summary": "\n\n".join(_summary(found) for found in (first, *others) if found)},
         DOCS: {
-            "results": "\n\n".join(tables),
+            "results": "\n\n".join([*shown, bullets(_notes(first, sets))]),
             "carried": carried_table(sets),
             "details": f"{hardness_table(sets)}\n\n{causes_table(sets)}",
         },
-        PAPER: {"claims": claims(sets)},
+        PAPER: {"claims": claims(first) if first else nothing},
     }
+
+
+def _by_questions(sets: Sequence[ResultSet]) -> list[list[ResultSet]]:
+    """Return the sets by the questions that were asked: Spider's first, maybe none, then each own data's."""
+    names = dict.fromkeys([SPIDER, *(found.models.questions for found in sets)])
+    return [[found for found in sets if found.models.questions == name] for name in names]
+
+
+def _summary(sets: Sequence[ResultSet]) -> str:
+    return f"{summary_table(sets)}\n\n{bullets(_summary_notes(sets))}"
+
+
+def _questions(sets: Sequence[ResultSet]) -> str:
+    """Return what the questions of `sets` are called, which are all of one data set; Spider where there is no set."""
+    return sets[0].models.questions if sets else SPIDER
 
 
 def update(sets: Sequence[ResultSet], write: bool) -> list[Path]:
@@ -67,9 +83,12 @@ def _shown(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def summary_table(sets: Sequence[ResultSet]) -> str:
-    """Return one row a set, below the paper's: what Model 1 gained on Spider, and what that did to MMLU."""
-    right, total = paper.SPIDER_SUCCESSES, paper.SPIDER_TOTAL
-    rows = [
+    """Return one row a set: what Model 1 gained on their questions, and what that did to MMLU.
+
+    `sets` are all of one data set; Spider's stand below the paper.
+    """
+    right, total, questions = paper.SPIDER_SUCCESSES, paper.SPIDER_TOTAL, _questions(sets)
+    papers = [
         {
             "Set": "the paper",
             "Base": paper.BASE,
@@ -81,6 +100,7 @@ def summary_table(sets: Sequence[ResultSet]) -> str:
             "of questions": count(paper.MMLU_TOTAL),
         }
     ]
+    rows = papers if questions == SPIDER else []
     for found in sets:
         base, model = found.models.base, found.models.tuned[0]
         measure, compared = (MMLU_ALL, found.compared_all) if found.compared_all else ("mmlu", found.compared)
@@ -89,7 +109,7 @@ def summary_table(sets: Sequence[ResultSet]) -> str:
                 "Set": found.name,
                 "Base": found.params.model.base,
                 "Schema": found.params.prompt.schema_,
-                "Spider, base": in_percent(found.metrics["spider"][base]["execution_accuracy"]),
+                f"{questions}, base": in_percent(found.metrics["spider"][base]["execution_accuracy"]),
                 "Model 1": in_percent(found.metrics["spider"][model]["execution_accuracy"]),
                 "Gain": _against_base(found, found.compared, "spider", model),
                 "MMLU": _against_base(found, compared, measure, model),
@@ -102,7 +122,8 @@ def summary_table(sets: Sequence[ResultSet]) -> str:
 def _summary_notes(sets: Sequence[ResultSet]) -> list[str]:
     floors = dict.fromkeys(line for found in sets for line in floor_lines(found.metrics["spider"], found.models))
     return [
-        f"Spider: execution accuracy in percent, over the {_counts(found.compared.spider_total for found in sets)} "
+        f"{_questions(sets)}: execution accuracy in percent, over the "
+        f"{_counts(found.compared.spider_total for found in sets)} "
         "questions of the dev split; the gain in points. MMLU: points gained or lost.",
         "In brackets: a paired bootstrap 95 % interval. `*`: more than chance and, where several seeds were trained, "
         "more than their spread.",
@@ -111,8 +132,8 @@ def _summary_notes(sets: Sequence[ResultSet]) -> list[str]:
 
 
 def spider_table(sets: Sequence[ResultSet]) -> str:
-    """Return one row a set and model on Spider, below the paper's."""
-    rows = [
+    """Return one row a set and model on their questions, which are all of one data set; Spider's below the paper's."""
+    papers = [
         {
             "Set": "the paper",
             "Model": title,
@@ -123,6 +144,7 @@ def spider_table(sets: Sequence[ResultSet]) -> str:
         }
         for model, title in PAPER_MODELS.titles.items()
     ]
+    rows = papers if _questions(sets) == SPIDER else []
     return _shown([*rows, *(_spider_row(found, model) for found in sets for model in found.models.names)])
 
 
@@ -131,12 +153,13 @@ def _spider_row(found: ResultSet, model: str) -> dict[str, str]:
     row = {
         "Set": found.name,
         "Model": found.models.titles[model],
-        "Spider": _accuracy(metrics["successes"], metrics["total"]),
+        found.models.questions: _accuracy(metrics["successes"], metrics["total"]),
         **_change("Gain", found, "spider", model),
         "Official": in_percent(metrics["official_successes"] / metrics["total"]),
-        f"Without `{LEFT_OUT}`": in_percent(rest["successes"] / rest["total"]),
-        "Official, without": in_percent(rest["official_successes"] / rest["total"]),
     }
+    if found.models.on_spider:
+        row[f"Without `{LEFT_OUT}`"] = in_percent(rest["successes"] / rest["total"])
+        row["Official, without"] = in_percent(rest["official_successes"] / rest["total"])
     if model in found.models.tuned:
         row["As Base"] = in_percent(found.compared.against_base(model).agreement.outputs)
     return row
@@ -213,14 +236,21 @@ def training_table(sets: Sequence[ResultSet]) -> str:
     return _shown(rows)
 
 
-def _notes(sets: Sequence[ResultSet]) -> list[str]:
+def _notes(on_spider: Sequence[ResultSet], sets: Sequence[ResultSet]) -> list[str]:
     """Return what the columns mean, with the numbers of questions and the machines that the sets themselves name."""
-    rest = _counts(_without(found, found.models.base)["total"] for found in sets)
+    rest = _counts(_without(found, found.models.base)["total"] for found in on_spider)
     took = "; ".join(f"{PAPER_MODELS.titles[model]} {value:.1f}" for model, value in paper.TRAINING_MINUTES.items())
+    others = [found for found in sets if found not in on_spider]
+    answers = "on Spider" if not others else "on the questions of its table"
     return [
         f"Spider: execution accuracy in percent, with its 95 % interval (Wilson's), over the "
-        f"{_counts(found.compared.spider_total for found in sets)} questions of the dev split. Official: by the "
+        f"{_counts(found.compared.spider_total for found in on_spider)} questions of the dev split. Official: by the "
         f"official evaluator's definition. Without `{LEFT_OUT}`: over the {rest} on other databases.",
+        *(
+            f"{found.models.questions}: likewise, over {count(found.compared.spider_total)} questions of its dev split "
+            f"({found.name})."
+            for found in others
+        ),
         *dict.fromkeys(line for found in sets for line in floor_lines(found.metrics["spider"], found.models)),
         f"MMLU: accuracy in percent over {_counts(found.compared.mmlu_total for found in sets)} and "
         f"{_counts(found.compared_all.mmlu_total for found in sets if found.compared_all)} questions.",
@@ -230,7 +260,7 @@ def _notes(sets: Sequence[ResultSet]) -> list[str]:
         "`*`: differs from Base by more than chance (exact McNemar p of the set's own seed, Holm-adjusted within the "
         "run, at most 5 %) and, where there are more seeds, by more than their spread: all gains have one sign, and "
         "the one nearest to zero is larger than the largest less the smallest.",
-        "As Base: percent of the answers on Spider that are Base's own, character by character. A dash: not printed "
+        f"As Base: percent of the answers {answers} that are Base's own, character by character. A dash: not printed "
         "there, or not run.",
         f"Minutes, GB: training alone, and the GPU's memory at its peak (without a GPU the machine's), on "
         f"{_machines(sets)}; the paper's minutes on a {paper.GPU}: {took}.",

@@ -1,7 +1,6 @@
 """What one run left for the reports: metrics, verdicts, timings, loss curves and provenance, read and compared."""
 
 import csv
-import itertools
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from text2sql.core.files import iter_jsonl, read_json, read_object
 from text2sql.core.models import ModelTable
 from text2sql.core.params import Params
 from text2sql.report import lock
-from text2sql.report.explorer import explorer_step
+from text2sql.report.explorer import MOST_EXAMPLES, Outcomes, draw
 from text2sql.report.sentences import (
     also_lines,
     chat_lines,
@@ -59,7 +58,8 @@ class Run:
         in which they shall be listed; what is missing shows as a dash.
     loss_curves: {tuned model: the rows of metrics/train/<model>_loss.csv, with numbers as numbers}.
     verdicts: {model: lines of data/verdicts/spider/<model>.jsonl}, the same examples in the same order for all; all of
-        them or, where `explorer.explorer_step` says so, every n-th.
+        them or, where they are many, those that `explorer.draw` draws.
+    outcomes: of all examples; None where `verdicts` has all of them.
     schemas: {db_id: schema} as in data/prepared/spider/schemas.json; more than the verdicts name are fine.
     example_prompt: the first question's prompt as the base read it, with all that its chat template adds; None for a
         run that did not keep it.
@@ -75,6 +75,7 @@ class Run:
     schemas: Mapping[str, Mapping[str, Any]]
     provenance: Mapping[str, Any]
     example_prompt: str | None = None
+    outcomes: Outcomes | None = None
 
     @property
     def models(self) -> ModelTable:
@@ -90,10 +91,16 @@ class Run:
     def notes(self) -> list[str]:
         """What a reader of the figures has to know besides.
 
-        How far scores carry, MMLU asked in other ways, Spider's floor, versions of SQLite that differ, memory.
+        How far scores carry, MMLU asked in other ways, what one answer to all questions scores, versions of SQLite that
+        differ, memory.
         """
         found = self.comparison
-        by_task = {"training": self.training, "Spider": found.spider, "MMLU": found.mmlu, "MMLU in chat": found.chat}
+        by_task = {
+            "training": self.training,
+            self.models.questions: found.spider,
+            "MMLU": found.mmlu,
+            "MMLU in chat": found.chat,
+        }
         return [
             *also_lines(found, self.params.data.also),
             *rotation_lines(found),
@@ -120,7 +127,8 @@ def read_run(params: Params) -> Run:
     training = {model: read_object(paths.METRICS / f"train/{model}.json", TRAINING) for model in models.tuned}
     timings = read_timings(paths.TIMINGS, models)
     # Read again, since the explorer shows not all of a great many.
-    step = explorer_step(found.summary.spider_total)
+    outcomes = Outcomes.of(iter_jsonl(path, VERDICT) for path in verdict_lines.values())
+    places = frozenset(draw(outcomes.flips, MOST_EXAMPLES, params.compare.seed))
     return Run(
         params=params,
         comparison=found,
@@ -128,11 +136,13 @@ def read_run(params: Params) -> Run:
         timings=timings,
         loss_curves={model: read_loss_curve(paths.METRICS / f"train/{model}_loss.csv") for model in models.tuned},
         verdicts={
-            model: list(itertools.islice(iter_jsonl(path), 0, None, step)) for model, path in verdict_lines.items()
+            model: [line for place, line in enumerate(iter_jsonl(path)) if place in places]
+            for model, path in verdict_lines.items()
         },
         schemas=read_json(paths.SCHEMAS),
         provenance=provenance(timings, found),
         example_prompt=_example_prompt(paths.PREDICTIONS / f"{models.base}.jsonl"),
+        outcomes=outcomes,
     )
 
 

@@ -22,7 +22,7 @@ from text2sql.report.numbers import count, interval, p_equation, percent, points
 _AGAINST_BASE = {Verdict.BETTER: "improved on", Verdict.WORSE: "regressed from"}
 CHANCE = "A guess is right on 25 % of MMLU's questions, which have four options each."
 CARRIED_NOTE = (
-    "Differences are in points of execution accuracy. A set that has as many questions as Spider's dev split, about "
+    "Differences are in points of execution accuracy. A set that has as many questions as the dev split, about "
     "the same databases in the same order, is compared with it question by question, as models are, and verdicts "
     "that are right in one place and wrong in the other flip; of any other the interval is a "
     "bootstrap's of two sets of questions, and p that of Fisher's exact test."
@@ -44,7 +44,9 @@ def sentences(summary: Summary) -> dict[tuple[str, str], str]:
     found = {}
     for pair in summary.pairs:
         words = _AGAINST_BASE if pair.against == summary.models.base else _AGAINST_TUNED
-        spider = _clause(words, f"{titles[pair.against]} on Spider", pair.spider, summary.spider_total)
+        spider = _clause(
+            words, f"{titles[pair.against]} on {summary.models.questions}", pair.spider, summary.spider_total
+        )
         mmlu = _clause(words, f"{titles[pair.against]} on MMLU", pair.mmlu, summary.mmlu_total)
         found[pair.model, pair.against] = f"{titles[pair.model]} {spider} and {mmlu}."
     return found
@@ -66,7 +68,7 @@ def gate_lines(trade_offs: Iterable[TradeOff], models: ModelTable) -> list[str]:
         f"({interval(points(limit.low_pts), points(limit.high_pts))}), {bound} {limit.limit_pts:g} wanted"
         for found in trade_offs
         for limit, name, bound in (
-            (found.spider, "gain on Spider", "at least"),
+            (found.spider, f"gain on {models.questions}", "at least"),
             (found.mmlu, "loss on MMLU", "at most"),
         )
     ]
@@ -87,7 +89,7 @@ def sqlite_lines(spider: Mapping[str, Mapping[str, Any]], models: ModelTable) ->
 
 
 def floor_lines(spider: Mapping[str, Mapping[str, Any]], models: ModelTable) -> list[str]:
-    """Say what one answer to every question scores on Spider, where the metrics of the base know it."""
+    """Say what one answer to every question scores, where the metrics of the base know it."""
     floor = spider[models.base].get("floor")
     return [floor_line(floor)] if floor else []
 
@@ -120,7 +122,8 @@ def set_in_words(name: str, entry: AlsoSet) -> str:
 
 
 def _carried(found: Comparison, carried: Carried) -> str:
-    change = f"{points(carried.difference_pts)} points against Spider's {percent(carried.accuracy_on_dev)}"
+    on_dev = f"{found.models.questions}'s {percent(carried.accuracy_on_dev)}"
+    change = f"{points(carried.difference_pts)} points against {on_dev}"
     numbers = (
         f"95 % interval {interval(points(carried.low_pts), points(carried.high_pts))}, {p_equation(carried.p_holm)}"
     )

@@ -16,7 +16,7 @@ from text2sql.core.files import iter_jsonl, read_json, user_cache, write_json, w
 from text2sql.core.params import Params, load_params
 from text2sql.data.mmlu import LETTERS, subject_categories
 from text2sql.data.schema import schema_from_sqlite
-from text2sql.data.spider import open_spider
+from text2sql.data.sources import open_source
 from text2sql.execution.executor import Limits
 from text2sql.report.result_sets import PREDICTIONS, RESULTS, VERDICTS
 from text2sql.report.set_files import CHOICES, read_choices, read_gzip
@@ -30,8 +30,8 @@ INDEX = {"index": int}
 def write_page(name: str, spider: Path, out: Path | None = None) -> str:
     """Write the HTML report of `results/<name>` to `out`, by default reports/<name>.html; return a line about it.
 
-    `spider`: a folder or zip in Spider's layout, that of the set. Raises UserError where the set keeps no choices, or
-    its predictions are not of this Spider.
+    `spider`: a folder or zip in Spider's layout, or of own data, that of the set. Raises UserError where the set keeps
+    no choices, or its predictions are not of these questions.
     """
     from text2sql.report.html import html
     from text2sql.report.run import read_run
@@ -86,7 +86,7 @@ def _lay_out(folder: Path, params: Params, project: Path) -> None:
 def _score_again(params: Params, spider: Path, project: Path) -> list[str]:
     """Write verdicts and schemas; return a line for each model whose count of right answers is no longer the set's."""
     moved = []
-    with open_spider(spider) as source:
+    with open_source(spider, params.data.holdout) as source:
         # Those that were asked: fewer than Spider's where its failing gold queries were left out.
         first = project / PREDICTIONS / f"{params.model_table.base}.jsonl"
         asked = {line["index"] for line in iter_jsonl(first, INDEX)}

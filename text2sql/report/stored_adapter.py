@@ -72,7 +72,8 @@ def _about(whole: Path, target: Path, sum_: str) -> str:
         lines.append(f"{whole.as_posix()} was not evaluated with rounded weights: its figures are not this file's.")
         return "\n\n".join(lines)
     spider = read_json(whole / "metrics/spider/m1.json")
-    figures = [f"{percent(spider['execution_accuracy'])} of Spider's {count(spider['total'])} dev questions"]
+    questions = load_params(whole / "params.yaml").data.name
+    figures = [f"{percent(spider['execution_accuracy'])} of {questions}'s {count(spider['total'])} dev questions"]
     figures.append(f"{percent(spider['official_execution_accuracy'])} by the official definition")
     for folder in (whole, whole / MMLU_ALL):
         if folder.is_dir():

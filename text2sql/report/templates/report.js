@@ -239,12 +239,21 @@ const chips = outcomes.map(([label, wanted]) => {
   return { link, number, wanted, isActive, judged: null };
 });
 
+/** How many examples have the outcomes `wanted`: of all, also where only some of them are shown. */
+function numberOf(wanted) {
+  if (!data.in_all) return examples.filter((example) => matches(example, { ...defaults, ...wanted })).length;
+  const counts = Object.entries(data.in_all[state.judged === "official" ? "official" : "paper"]);
+  const fits = (outcome) => models.every((model, i) => {
+    return !wanted[model.name] || (wanted[model.name] === "right") === (outcome[i] === "1");
+  });
+  return counts.reduce((sum, [outcome, count]) => sum + (fits(outcome) ? count : 0), 0);
+}
+
 function drawChips() {
   for (const chip of chips) {
     if (chip.judged !== state.judged) {
       chip.judged = state.judged;
-      const matching = examples.filter((example) => matches(example, { ...defaults, ...chip.wanted }));
-      chip.number.textContent = matching.length.toLocaleString("en");
+      chip.number.textContent = numberOf(chip.wanted).toLocaleString("en");
     }
     if (chip.isActive()) chip.link.setAttribute("aria-current", "true");
     else chip.link.removeAttribute("aria-current");
