@@ -50,9 +50,12 @@ def prepare_also(
         if missing:
             raise UserError(
                 f"{key}.spider: {path}: its questions name {len(missing)} databases that are neither there nor among "
-                f"those of data.spider's examples: {', '.join(missing)[:200]}; wanted database/<db_id>/<db_id>.sqlite"
+                f"those of data.spider's examples: {', '.join(missing)[:200]}; wanted {source.databases_lie_in}"
             )
-        schemas = {db_id: schema_from_sqlite(database_of(db_id), db_id).to_dict() for db_id in sorted(named)}
+        schemas = {
+            db_id: schema_from_sqlite(database_of(db_id), db_id).described(source.descriptions(db_id)).to_dict()
+            for db_id in sorted(named)
+        }
         write_json(folder / "schemas.json", schemas)
         say(f"{name}, from {path}: running {named.total()} gold queries")
         dev = Dev(source, params, database_of)

@@ -26,6 +26,7 @@ from text2sql.report.sentences import (
     rotation_lines,
     sqlite_lines,
     strength_lines,
+    tie_lines,
 )
 
 # What is read here of each line and file. The rest of them is their own stage's affair.
@@ -90,7 +91,7 @@ class Run:
     def notes(self) -> list[str]:
         """What a reader of the figures has to know besides.
 
-        How far scores carry, MMLU asked in other ways, Spider's floor, versions of SQLite that differ, memory.
+        How far scores carry, MMLU asked in other ways, Spider's floor and ties, versions of SQLite that differ, memory.
         """
         found = self.comparison
         by_task = {"training": self.training, "Spider": found.spider, "MMLU": found.mmlu, "MMLU in chat": found.chat}
@@ -99,6 +100,7 @@ class Run:
             *rotation_lines(found),
             *chat_lines(found),
             *floor_lines(found.spider, self.models),
+            *tie_lines(found.spider, self.models),
             *sqlite_lines(found.spider, self.models),
             *memory_lines(by_task, self.models),
             *strength_lines(by_task, self.models),

@@ -18,6 +18,7 @@ from text2sql.core.journal import STRENGTH
 from text2sql.core.models import ModelTable
 from text2sql.core.params import AlsoSet
 from text2sql.report.numbers import count, interval, p_equation, percent, points
+from text2sql.scoring.failures import TIE
 
 _AGAINST_BASE = {Verdict.BETTER: "improved on", Verdict.WORSE: "regressed from"}
 CHANCE = "A guess is right on 25 % of MMLU's questions, which have four options each."
@@ -126,6 +127,25 @@ def _carried(found: Comparison, carried: Carried) -> str:
     )
     kind = "other questions" if carried.flips is None else f"{percent(carried.flips)} of verdicts flip"
     return f"{found.models.titles[carried.model]} {percent(carried.accuracy)}, {change} ({numbers}, {kind})"
+
+
+def tie_lines(spider: Mapping[str, Mapping[str, Any]], models: ModelTable) -> list[str]:
+    """Say, for models with such answers, how many are wrong on Spider by a tie at gold's LIMIT alone."""
+    return [f"{models.titles[model]}, Spider: {line}" for model in models.names for line in tie_line(spider[model])]
+
+
+def tie_line(metrics: Mapping[str, Any]) -> list[str]:
+    """Say how many answers are wrong by a tie at gold's LIMIT alone, and the lenient count; nothing where none is."""
+    ties = metrics["causes"].get(TIE, 0)
+    if not ties:
+        return []
+    lenient, total = metrics["lenient_successes"], metrics["total"]
+    answers = "answers are" if ties > 1 else "answer is"
+    return [
+        f"{count(ties)} {answers} wrong by a tie at gold's LIMIT alone, and as right as gold: leniently "
+        f"{count(lenient)} of {count(total)} ({percent(lenient / total)}) are right, officially "
+        f"{count(metrics['official_successes'])}"
+    ]
 
 
 def rotation_lines(found: Comparison) -> list[str]:
