@@ -13,6 +13,7 @@ def test_spider_execution(metric, model, prediction, record_property):
         actual_output=prediction["sql"],
         expected_output=prediction["gold"],
         context=[prediction["db_id"]],
+        metadata={"other_golds": prediction.get("other_golds", [])},
     )
     difference = _difference(metric, case)
     if difference is not None:

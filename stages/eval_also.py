@@ -12,13 +12,11 @@ from text2sql.core.files import read_jsonl, user_cache, write_json, write_jsonl
 from text2sql.core.paths import ALSO, DATABASES, METRICS, PREDICTIONS, TIMINGS, VERDICTS
 from text2sql.core.stage_arguments import set_model_and_params
 from text2sql.core.timing import Stopwatch
-from text2sql.data.spider import Example
+from text2sql.data.spider import RECORD, Example
 from text2sql.execution.executor import Limits
 from text2sql.scoring.golds import Gold
 from text2sql.scoring.predictions import asked_in_halves, read_predictions, strength_of
 from text2sql.scoring.verdicts import score_examples, summarise
-
-EXAMPLE = {"index": int, "db_id": str, "question": str, "query": str}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -26,7 +24,7 @@ def main(arguments: Sequence[str]) -> None:
     asked, name, params = set_model_and_params(__doc__.splitlines()[0], arguments)
     stopwatch = Stopwatch()
     split = ALSO / asked / "dev.jsonl"
-    examples = [Example(*(line[field] for field in EXAMPLE)) for line in read_jsonl(split, EXAMPLE)]
+    examples = [Example.from_record(line) for line in read_jsonl(split, RECORD)]
     predictions = PREDICTIONS / f"also/{asked}/{name}.jsonl"
     golds: list[Gold] = []
     verdicts = score_examples(

@@ -12,8 +12,7 @@ from text2sql.core.paths import ALSO, PREDICTIONS, TIMINGS, adapter_of
 from text2sql.core.stage_arguments import set_model_and_params
 from text2sql.core.timing import Stopwatch
 from text2sql.data.schema import read_schemas
-
-EXAMPLE = {"index": int, "db_id": str, "question": str, "query": str}
+from text2sql.data.spider import RECORD
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -35,9 +34,10 @@ def main(arguments: Sequence[str]) -> None:
     key = run_key(f"predict_also@{asked}-{name}", params.model, model.model)
     journal = Journal(f"predict_also-{asked}-{name}", key, processes.index)
     journaled = JournaledRun(journal, f"predict_also {asked} {name}", processes)
-    schemas = read_schemas(ALSO / asked / "schemas.json")
-    prompt = SpiderPrompt(schemas, params.prompt.schema_, few_shot, params.prompt.answer, params.order_in(asked))
-    examples = read_jsonl(ALSO / asked / "dev.jsonl", EXAMPLE)
+    schemas = read_schemas(ALSO / asked / "schemas.json", params.prompt.descriptions)
+    shown = params.prompt
+    prompt = SpiderPrompt(schemas, shown.schema_, few_shot, shown.answer, params.order_in(asked), shown.evidence)
+    examples = read_jsonl(ALSO / asked / "dev.jsonl", RECORD)
     predictions = predict(model, examples, prompt, params.generation, journaled)
     if predictions is None:
         return

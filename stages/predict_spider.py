@@ -12,8 +12,7 @@ from text2sql.core.paths import DEV, PREDICTIONS, SCHEMAS, TIMINGS, adapter_of
 from text2sql.core.stage_arguments import model_and_params
 from text2sql.core.timing import Stopwatch
 from text2sql.data.schema import read_schemas
-
-EXAMPLE = {"index": int, "db_id": str, "question": str, "query": str}
+from text2sql.data.spider import RECORD
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -36,9 +35,14 @@ def main(arguments: Sequence[str]) -> None:
     journal = Journal(f"predict_spider-{name}", key, processes.index)
     journaled = JournaledRun(journal, f"predict_spider {name}", processes)
     prompt = SpiderPrompt(
-        read_schemas(SCHEMAS), params.prompt.schema_, few_shot, params.prompt.answer, params.prompt.table_order
+        read_schemas(SCHEMAS, params.prompt.descriptions),
+        params.prompt.schema_,
+        few_shot,
+        params.prompt.answer,
+        params.prompt.table_order,
+        params.prompt.evidence,
     )
-    predictions = predict(model, read_jsonl(DEV, EXAMPLE), prompt, params.generation, journaled)
+    predictions = predict(model, read_jsonl(DEV, RECORD), prompt, params.generation, journaled)
     if predictions is None:
         return
     write_jsonl(PREDICTIONS / f"{name}.jsonl", predictions)

@@ -38,7 +38,9 @@ def train(name: str, params: Params) -> None:
     from text2sql.training.job import TrainingJob
 
     few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
-    pairs = training_pairs(read_jsonl(CONVERSATIONS), read_schemas(SCHEMAS), params.prompt, few_shot)
+    pairs = training_pairs(
+        read_jsonl(CONVERSATIONS), read_schemas(SCHEMAS, params.prompt.descriptions), params.prompt, few_shot
+    )
     stage = f"train_{name}"
     job = TrainingJob(
         name, params.model, params.train_for(name), current_processes(), stage, template=params.prompt.template

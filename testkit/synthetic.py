@@ -265,12 +265,27 @@ def ask_mmlu_otherwise(made: Results, seed: int = 0) -> Results:
     return made
 
 
+def as_of_bird(made: Results) -> Results:
+    """Give the metrics what a benchmark in BIRD's layout has besides: its own accuracy, and all by difficulty."""
+
+    def with_birds(entry: dict) -> dict:
+        found = {f"bird_{key}": value for key, value in entry.items() if key.startswith("execution_accuracy")}
+        return {**entry, **found, "bird_successes": entry["successes"]}
+
+    for model, metrics in made.spider_metrics.items():
+        levels = [with_birds(entry) for entry in metrics["by_hardness"].values()]
+        by_difficulty = dict(zip(("simple", "moderate", "challenging"), levels))
+        made.spider_metrics[model] = {**with_birds(metrics), "by_difficulty": by_difficulty}
+    return made
+
+
 def spider_metrics(verdicts: list[dict]) -> dict:
     """Return the dictionary of metrics/spider/<model>.json for these verdict lines."""
     wrong = [line for line in verdicts if line["outcome"] != "correct"]
     causes = {cause: sum(line["outcome"] == cause for line in wrong) for cause in CAUSES}
     return {
         **_both_accuracies(verdicts, failures=True),
+        "lenient_successes": sum(line["official_execution_accuracy"] for line in verdicts) + causes["tie"],
         "by_hardness": {
             level: _both_accuracies([line for line in verdicts if line["hardness"] == level])
             for level in HARDNESS_LEVELS

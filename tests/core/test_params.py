@@ -44,13 +44,15 @@ def test_the_committed_params_and_all_recipes_are_valid(repository):
 
 def test_params_of_before_ask_as_it_was_asked_then(repository, tmp_path):
     text = (repository / "params.yaml").read_text()
-    older = re.sub(r"(?m)^  (rotations|chat|chat_limit|table_order|also|name|holdout): .*\n", "", text)
-    assert len(text.splitlines()) - len(older.splitlines()) == 7
+    named = "rotations|chat|chat_limit|table_order|also|name|holdout|evidence|descriptions"
+    older = re.sub(rf"(?m)^  ({named}): .*\n", "", text)
+    assert len(text.splitlines()) - len(older.splitlines()) == 9
     path = tmp_path / "params.yaml"
     path.write_text(older)
     assert load_params(path) == load_params(repository / "params.yaml")
     assert load_params(path).mmlu.rotations == 1 and load_params(path).mmlu.chat == []
     assert load_params(path).prompt.table_order == "given"
+    assert not (load_params(path).prompt.evidence or load_params(path).prompt.descriptions)
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_questions_without_a_split_need_a_share(folder):
 
 
 def test_a_share_of_spiders_layout_is_refused(repository):
-    assert "has Spider's splits" in message(repository / "data/sample/spider")
+    assert "has splits already" in message(repository / "data/sample/spider")
 
 
 @pytest.mark.parametrize(

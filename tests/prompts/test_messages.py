@@ -18,6 +18,7 @@ from text2sql.prompts.messages import (
     mmlu_prompt,
     render_schema,
     spider_messages,
+    with_evidence,
 )
 
 SCHEMA = Schema(
@@ -54,6 +55,25 @@ def test_each_form_of_a_schema():
         "  FOREIGN KEY (team_id) REFERENCES team (id)\n"
         ");"
     )
+
+
+def test_descriptions_are_comments_in_the_ddl_alone(tmp_path):
+    described = SCHEMA.described({("team", "id"): "its number", ("player", "order"): "rank; 1 is first"})
+    assert render_schema(described, "tables") == TABLES
+    text = render_schema(described, "ddl")
+    assert "  id INTEGER PRIMARY KEY, -- its number\n" in text and '  "order", -- rank; 1 is first\n' in text
+    assert '  "home town" TEXT\n' in text
+    with sqlite3.connect(tmp_path / "built.sqlite") as connection:
+        connection.executescript(text)
+    connection.close()
+    assert schema_from_sqlite(tmp_path / "built.sqlite", "league") == SCHEMA
+
+
+def test_evidence_stands_after_the_question():
+    assert with_evidence(" Who? ", " a refers\nto b ") == "Who?\nHint: a refers to b"
+    assert with_evidence(" Who? ", " ") == with_evidence(" Who? ", None) == " Who? "
+    asked = content(spider_messages(with_evidence("Who?", "a is b"), SCHEMA, "tables"))
+    assert asked == f"Answer with one SQLite query.\n{TABLES}\nWho?\nHint: a is b"
 
 
 def test_the_ddl_is_sql_that_builds_the_same_schema(tmp_path):

@@ -110,6 +110,14 @@ def test_hardness_categories_and_causes_are_all_there(parsed, made):
     assert {f"#base={cause}" for cause, number in made.spider_metrics["base"]["causes"].items() if number} <= links
 
 
+def test_birds_difficulties_are_there_where_the_benchmark_has_them(parsed):
+    made = synthetic.as_of_bird(synthetic.results(examples=40, questions=30))
+    page = Parsed(report_page.page(made))
+    ids = [attributes.get("id") for _, attributes in page.elements]
+    assert "difficulty" in ids and "BIRD's execution accuracy" in page.text and "challenging" in page.text
+    assert "difficulty" not in [attributes.get("id") for _, attributes in parsed.elements]
+
+
 def test_every_comparison_is_listed_with_its_adjusted_p(parsed, comparison):
     assert f"All {len(comparison.rows)} comparisons" in parsed.text
     for entry in comparison.rows:

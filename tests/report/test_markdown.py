@@ -73,6 +73,18 @@ def test_table_2_has_this_run_beside_the_papers(text, made):
     assert papers == ["36 of 1,034: 3.48 %", "75 of 1,034: 7.25 %", "62 of 1,034: 6.00 %"]
 
 
+def test_birds_accuracy_stands_beside_the_others_by_difficulty(found):
+    assert report.difficulty_table(found) == []
+    made = synthetic.as_of_bird(synthetic.results(examples=40, questions=30))
+    (heading, table) = report.difficulty_table(report_page.compared(made))
+    assert "difficulty" in heading
+    for level in ("simple", "moderate", "challenging"):
+        metrics = made.spider_metrics["base"]["by_difficulty"][level]
+        cells = row(table, level, "Base")
+        assert cells[2] == str(metrics["total"]) and cells[3] == report.accuracy(metrics, "bird_execution_accuracy")
+        assert cells[3] == cells[4] and cells[5] == report.accuracy(metrics, "official_execution_accuracy")
+
+
 def test_letters_stand_beside_the_base_s_choices_kept(text, found):
     cells = row(text, "Letters chosen")
     assert cells == ["Letters chosen", "A", "B", "C", "D", "Base's choices kept"]

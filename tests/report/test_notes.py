@@ -40,6 +40,19 @@ def test_where_memory_ran_out_is_said():
     ]
 
 
+def test_answers_that_are_wrong_by_a_tie_alone_are_said():
+    made = synthetic.results(examples=120, questions=30)
+    metrics = made.spider_metrics["m1"]
+    right = metrics["official_successes"]
+    metrics["causes"]["tie"], metrics["lenient_successes"] = 3, right + 3
+    del made.spider_metrics["base"]["causes"]["tie"]  # of a set from before
+    (line,) = report_page.run_of(made).notes
+    assert line.startswith("Model 1, Spider: 3 answers are wrong by a tie at gold's LIMIT alone")
+    share = f"{100 * (right + 3) / 120:.2f} %"
+    assert line.endswith(f"leniently {right + 3} of 120 ({share}) are right, officially {right}")
+    assert "wrong by a tie" in Parsed(report_page.page(made)).text
+
+
 def test_the_page_says_what_the_figures_need_besides():
     """Spider's floor, MMLU's chance, and versions of SQLite that differ; what a database holds is text."""
     made = synthetic.results(examples=20, questions=8)

@@ -48,12 +48,13 @@ def deepeval():
 
 @pytest.fixture
 def case(deepeval):
-    def case(sql, gold=COUNT, context=("world",)):
+    def case(sql, gold=COUNT, context=("world",), metadata=None):
         return deepeval.test_case.LLMTestCase(
             input="How many countries are in Asia?",
             actual_output=sql,
             expected_output=gold,
             context=None if context is None else list(context),
+            metadata=metadata,
         )
 
     return case
@@ -94,6 +95,15 @@ def test_score_and_reason(metric, case, sql, score, reason):
     assert metric.score == score
     assert metric.is_successful() is (score == 1.0)
     assert metric.reason == reason
+
+
+def test_any_of_several_golds_is_right(metric, case):
+    several = {"other_golds": ["SELECT 3", "SELECT nobody FROM country"]}
+    with pytest.raises(UserError, match="its gold query fails: no such column: nobody"):
+        metric.measure(case("SELECT 3", metadata=several))
+    del several["other_golds"][1]
+    assert [metric.measure(case(f"SELECT {n}", metadata=several)) for n in (2, 3, 4)] == [1.0, 1.0, 0.0]
+    assert metric.reason == DIFFER  # from the first
 
 
 def test_a_metric_measures_case_after_case(metric, case):

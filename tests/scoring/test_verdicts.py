@@ -100,6 +100,12 @@ OUTCOMES = [
     (NAMES, "SELECT Nationality FROM people", "wrong_rows"),
     (NAMES, NAMES + " WHERE People_ID = 7", "empty_result"),
     (NAMES + " WHERE 0", NAMES, "wrong_rows"),
+    # as right as gold: two of three nationalities are named once
+    (
+        "SELECT Nationality FROM people GROUP BY Nationality ORDER BY count(*) LIMIT 1",
+        "SELECT max(Nationality) FROM people WHERE Nationality != 'Russia'",
+        "tie",
+    ),
     # the rest
     (NAMES, "SELECT Name FROM", "syntax_error"),
     (NAMES, "SELECT Name people WHERE", "syntax_error"),

@@ -102,6 +102,20 @@ def test_the_prompt_in_training_is_that_of_evaluation(micro_model, smollm2, repo
     assert "\nsong(id)\nsinger(id, name)\n" in messages[0]["content"]
 
 
+def test_evidence_is_trained_with_only_where_it_is_asked_for(repository):
+    params = load_params(repository / "params.yaml")
+    record = {"db_id": "music", "evidence": "a is b", "conversations": TURNS}
+    plain = {key: value for key, value in record.items() if key != "evidence"}
+    for training in ("evaluation", "zero_shot", "bare"):
+        prompt = params.prompt.model_copy(update={"training": training})
+        shown = prompt.model_copy(update={"evidence": True})
+        pairs = [
+            training_pairs([line], {"music": SCHEMA}, chosen, [])[0][0][0]["content"]
+            for line, chosen in ((plain, prompt), (record, prompt), (plain, shown), (record, shown))
+        ]
+        assert pairs[0] == pairs[1] == pairs[2] and pairs[3] == f"{pairs[0]}\nHint: a is b"
+
+
 def test_examples_that_are_too_long_are_left_out_and_counted(smollm2):
     lengths = sorted(len(example.input_ids) for example in encode(smollm2, PAIRS, 512)[0])
     kept, left_out = encode(smollm2, PAIRS, lengths[2])

@@ -4,9 +4,9 @@
 
 PREDICTIONS holds one query a line, aligned with the split (a tab and what follows it, such as a db_id, are ignored),
 one JSON object with the field `sql` or one JSON text a line, a JSON array of those, or BIRD's dictionary, compressed by
-gzip or not; or it is a folder of .jsonl or .jsonl.gz files. PATH is a folder or zip in Spider's official layout, or of
-own data (docs/own-data.md). Prints accuracies by hardness and in all, what the same answer to every question scores,
-causes of failure, and the queries that the sandbox stopped.
+gzip or not; or it is a folder of .jsonl or .jsonl.gz files. PATH is a folder or zip in Spider's official layout, in
+BIRD's, or of own data (docs/own-data.md). Prints accuracies by hardness and in all, what the same answer to every
+question scores, causes of failure, and the queries that the sandbox stopped.
 
 With --answer, the SQL is taken anew from the answers that the field `raw` keeps: docs/answers.md.
 """
@@ -15,7 +15,7 @@ import argparse
 import operator
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, get_args
@@ -26,12 +26,13 @@ from tqdm import tqdm
 from text2sql.core.arguments import share
 from text2sql.core.errors import ArgumentParser, UserError
 from text2sql.core.files import user_cache, write_jsonl
+from text2sql.data.layouts import SPIDER
 from text2sql.data.sources import open_source
-from text2sql.data.spider import SPLIT_FILES, Example
+from text2sql.data.spider import Example
 from text2sql.execution.executor import Limits
 from text2sql.prompts.answers import AnswerRule, extract_sql
 from text2sql.report.numbers import in_percent, percent, words
-from text2sql.report.sentences import floor_line
+from text2sql.report.sentences import floor_line, tie_line
 from text2sql.scoring.failures import CAUSE_GROUPS, CAUSES
 from text2sql.scoring.golds import FailingGold, Gold, floors
 from text2sql.scoring.predictions import read_predictions
@@ -122,10 +123,14 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="a file of queries, or a folder of such")
     parser.add_argument(
-        "--spider", metavar="PATH", type=Path, required=True, help="folder or zip in Spider's layout, or own data"
+        "--spider",
+        metavar="PATH",
+        type=Path,
+        required=True,
+        help="folder or zip in Spider's or BIRD's layout, or own data",
     )
     parser.add_argument("--holdout", metavar="SHARE", type=share, help="of own data without splits: data.holdout")
-    parser.add_argument("--split", choices=sorted(SPLIT_FILES), default="dev", help="default: dev")
+    parser.add_argument("--split", choices=sorted(SPIDER.splits), default="dev", help="default: dev")
     parser.add_argument("--out", metavar="FILE", type=Path, help="write one JSON line an example there")
     parser.add_argument(
         "--keep-distinct", action="store_true", help="as the official script's --keep_distinct: compare DISTINCT too"
@@ -173,7 +178,9 @@ def _positive(text: str) -> int:
 
 def _line(verdict: Verdict) -> dict:
     """Return a verdict as `--out` holds it: without the results, with the seconds, which differ from run to run."""
-    return {name: value for name, value in asdict(verdict).items() if name not in ("gold_result", "result")}
+    further = ("other_golds", "bird_execution_accuracy", "difficulty")
+    line = {name: value for name, value in asdict(verdict).items() if name not in ("gold_result", "result", *further)}
+    return line | verdict.further()
 
 
 def report(verdicts: Sequence[Verdict], keep_distinct: bool = False, notes: Sequence[str] = ()) -> str:
@@ -181,7 +188,9 @@ def report(verdicts: Sequence[Verdict], keep_distinct: bool = False, notes: Sequ
     metrics = summarise(verdicts)
     stopped = [verdict for verdict in verdicts if verdict.stopped]
     parts = [
-        _accuracy_table(metrics),
+        _accuracy_table("hardness", {**metrics["by_hardness"], "all": metrics}),
+        *([_accuracy_table("difficulty", metrics["by_difficulty"])] if "by_difficulty" in metrics else []),
+        *(f"{line}." for line in tie_line(metrics)),
         *notes,
         _cause_table(metrics),
         f"SQLite {metrics['sqlite_version']}; official definition with DISTINCT "
@@ -196,25 +205,29 @@ def report(verdicts: Sequence[Verdict], keep_distinct: bool = False, notes: Sequ
     return "\n\n".join(parts)
 
 
-def _accuracy_table(metrics: dict) -> str:
-    levels = {**metrics["by_hardness"], "all": metrics}
+def _accuracy_table(of_level: str, levels: Mapping[str, dict]) -> str:
+    """Return accuracies by level, a column group a definition; BIRD's where there is one."""
+    definitions = {"execution": ("execution_accuracy", "successes")}
+    definitions["official"] = ("official_execution_accuracy", "official_successes")
+    if any("bird_successes" in entry for entry in levels.values()):
+        definitions["BIRD's"] = ("bird_execution_accuracy", "bird_successes")
     rows = [
         [
             level,
             entry["total"],
-            *_accuracy_cells(entry, "execution_accuracy", entry["successes"]),
-            *_accuracy_cells(entry, "official_execution_accuracy", entry["official_successes"]),
+            *(cell for name, right in definitions.values() for cell in _accuracy_cells(entry, name, right)),
         ]
         for level, entry in levels.items()
     ]
-    interval = "95 % interval"
-    headers = ["hardness", "examples", "execution", "right", interval, "official", "right", interval]
-    return _table(rows, headers)
+    headers = [heading for definition in definitions for heading in (definition, "right", "95 % interval")]
+    return _table(rows, [of_level, "examples", *headers])
 
 
-def _accuracy_cells(entry: dict, name: str, right: int) -> list:
+def _accuracy_cells(entry: dict, name: str, right: str) -> list:
+    if right not in entry:
+        return ["-"] * 3  # no example has a verdict by this definition
     share = percent(entry[name]) if entry["total"] else "-"
-    return [share, right, f"{in_percent(entry[f'{name}_low'])} - {in_percent(entry[f'{name}_high'])}"]
+    return [share, entry[right], f"{in_percent(entry[f'{name}_low'])} - {in_percent(entry[f'{name}_high'])}"]
 
 
 def _cause_table(metrics: dict) -> str:

@@ -13,6 +13,7 @@ from text2sql.core.models import ModelTable
 
 SIGNIFICANCE = 0.05
 EXECUTION, OFFICIAL, ACCURACY = "execution_accuracy", "official_execution_accuracy", "accuracy"
+BIRD = "bird_execution_accuracy"  # where the benchmark is BIRD's
 # Accuracy on MMLU over all rotations of the options, and of answers in chat: where they were asked.
 ROTATED, CHAT = "rotated_accuracy", "chat_accuracy"
 SPIDER_MEASURES = (EXECUTION, OFFICIAL)

@@ -182,6 +182,8 @@ class PromptParams(Section):
     answer: Literal["standard", "paper"]  # what counts as the SQL in an answer: docs/answers.md
     template: TemplateVariables = {}
     table_order: TableOrder = "given"
+    evidence: bool = False  # what BIRD gives a reader to know besides the question
+    descriptions: bool = False  # what BIRD says of columns, with the schema as ddl
 
 
 class LoraParams(Section):

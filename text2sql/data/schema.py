@@ -2,7 +2,8 @@
 
 import contextlib
 import sqlite3
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from text2sql.data.in_use import pending_changes
 
 @dataclass(frozen=True)
 class Column:
-    """A column; `type` as the schema declares it, maybe empty."""
+    """A column; `type` as the schema declares it, maybe empty; `description` in words, where the benchmark has any."""
 
     name: str
     type: str
+    description: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Schema:
         """Return the schema as JSON can hold it."""
         value = asdict(self)
         value["tables"] = [
-            {**table, "columns": list(table["columns"]), "primary_key": list(table["primary_key"])}
+            {**table, "columns": list(map(_column, table["columns"])), "primary_key": list(table["primary_key"])}
             for table in value["tables"]
         ]
         value["foreign_keys"] = list(value["foreign_keys"])
@@ -69,7 +71,10 @@ class Schema:
                 tuple(
                     Table(
                         table["name"],
-                        tuple(Column(column["name"], column["type"]) for column in table["columns"]),
+                        tuple(
+                            Column(column["name"], column["type"], column.get("description", ""))
+                            for column in table["columns"]
+                        ),
                         tuple(table["primary_key"]),
                     )
                     for table in value["tables"]
@@ -81,12 +86,12 @@ class Schema:
             )
         except KeyError as error:
             raise UserError(f"not a schema: has no field {error}") from None
-        except (TypeError, IndexError) as error:
+        except (TypeError, IndexError, AttributeError) as error:
             raise UserError(f"not a schema: {error}") from None
         texts = [schema.db_id]
         for table in schema.tables:
             texts += [table.name, *table.primary_key]
-            texts += [text for column in table.columns for text in (column.name, column.type)]
+            texts += [text for column in table.columns for text in (column.name, column.type, column.description)]
         for key in schema.foreign_keys:
             texts += [key.table, key.column, key.ref_table, key.ref_column]
         for text in texts:
@@ -94,10 +99,35 @@ class Schema:
                 raise UserError(f"not a schema: found {text!r:.60} where it wants a text")
         return schema
 
+    def described(self, descriptions: Mapping[tuple[str, str], str]) -> "Schema":
+        """Return the schema with its columns' descriptions, {(table, column): text}, names in lower case.
 
-def read_schemas(path: str | Path) -> dict[str, Schema]:
-    """Return {db_id: schema} of the file that `prepare` wrote. Raises UserError where it is not one."""
-    return {db_id: Schema.from_dict(schema) for db_id, schema in read_json(path).items()}
+        Without any, those that it has are left out.
+        """
+        tables = tuple(
+            replace(
+                table,
+                columns=tuple(
+                    replace(column, description=descriptions.get((table.name.lower(), column.name.lower()), ""))
+                    for column in table.columns
+                ),
+            )
+            for table in self.tables
+        )
+        return replace(self, tables=tables)
+
+
+def _column(column: dict) -> dict:
+    return column if column["description"] else {"name": column["name"], "type": column["type"]}
+
+
+def read_schemas(path: str | Path, descriptions: bool = False) -> dict[str, Schema]:
+    """Return {db_id: schema} of the file that `prepare` wrote, with `descriptions` of columns or without.
+
+    Raises UserError where it is not one.
+    """
+    schemas = {db_id: Schema.from_dict(schema) for db_id, schema in read_json(path).items()}
+    return schemas if descriptions else {db_id: schema.described({}) for db_id, schema in schemas.items()}
 
 
 # In the order of creation. table_list is in SQLite from 3.37 on.

@@ -1,9 +1,10 @@
-"""Spider: its files in, plain records out.
+"""Spider and what is laid out as it or as BIRD is: their files in, plain records out.
 
 The official layout (Yu et al., 2018): `train_spider.json`, `dev.json`, `tables.json` and
 `database/<db_id>/<db_id>.sqlite`, in a folder or a zip, below one top folder or none. A database may also be given
 as text, `database/<db_id>/<db_id>.sql`, as in this project's own sample. `Spider-DK.json` may stand for `dev.json`, and
 Spider-Syn's field for `question`.
+BIRD's layout is that of `text2sql.data.layouts`.
 """
 
 import contextlib
@@ -13,16 +14,16 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from text2sql.core.errors import UserError
 from text2sql.data.archives import Archive, is_safe_name, open_archive
 from text2sql.data.databases import build_database, check_database
+from text2sql.data.descriptions import DESCRIPTIONS, read_descriptions
 from text2sql.data.in_use import SIDE_FILES, copy_with_changes, merge_changes
+from text2sql.data.layouts import SPIDER, Layout, find_layout
 from text2sql.data.schema import kind_of
 
-# Spider-DK (Gan et al., 2021) is a file of its own, which needs Spider's databases beside its own three.
-SPLIT_FILES = {"train": "train_spider.json", "dev": "dev.json", "dk": "Spider-DK.json"}
 Split = Literal["train", "dev", "dk"]
 _SYN_QUESTION = "SpiderSynQuestion"  # Spider-Syn (Gan et al., 2021) has it beside `SpiderQuestion`, the original
 
@@ -31,8 +32,9 @@ _SYN_QUESTION = "SpiderSynQuestion"  # Spider-Syn (Gan et al., 2021) has it besi
 class Example:
     """A question about a database and the SQL that answers it.
 
-    `index` is its position in the split; `sql` the official parse, `evidence` what a reader is told besides the
-    question, where the file carries them.
+    `index` is its position in the split; `sql` the official parse, where the file carries it. `others` are further
+    queries that answer it, where a file gives a list; `evidence` is what a reader has to know besides, maybe empty, and
+    `difficulty` (simple, moderate or challenging) BIRD's; None where the file does not have them.
     """
 
     index: int
@@ -40,14 +42,51 @@ class Example:
     question: str
     query: str
     sql: dict | None = None
+    others: tuple[str, ...] = ()
     evidence: str | None = None
+    difficulty: str | None = None
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """All queries that answer it, the first one first."""
+        return (self.query, *self.others)
+
+    @property
+    def of_bird(self) -> bool:
+        """Whether it has BIRD's difficulty: it is then scored by BIRD's definition too."""
+        return self.difficulty is not None
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the example as `prepare` keeps it: without the parse, and with no key for what it does not have."""
+        record: dict[str, Any] = {name: getattr(self, name) for name in RECORD}
+        if self.others:
+            record["others"] = list(self.others)
+        return record | {name: getattr(self, name) for name in OF_BIRD if getattr(self, name) is not None}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> "Example":
+        """Return the example that `to_record` wrote."""
+        return cls(
+            record["index"],
+            record["db_id"],
+            record["question"],
+            record["query"],
+            others=tuple(record.get("others", ())),
+            evidence=record.get("evidence"),
+            difficulty=record.get("difficulty"),
+        )
+
+
+RECORD = {"index": int, "db_id": str, "question": str, "query": str}  # what every record of an example has
+OF_BIRD = ("evidence", "difficulty")
 
 
 class SpiderSource:
-    """One copy of Spider, open for reading."""
+    """One copy of a benchmark, open for reading."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, layout: Layout = SPIDER) -> None:
         self._archive = archive
+        self._layout = layout
 
     @property
     def path(self) -> Path:
@@ -63,20 +102,26 @@ class SpiderSource:
 
         Raises UserError that names file and example where one is not right, or the split is empty.
         """
-        name = SPLIT_FILES[split]
-        if split == "dev" and not self._archive.has(name) and self._archive.has(SPLIT_FILES["dk"]):
-            name = SPLIT_FILES["dk"]
+        name = self._layout.splits.get(split)
+        if name is None:
+            raise UserError(f"{self.path}: has no split {split}; takes {', '.join(self._layout.splits)}")
         shown = self._archive.describe(name)
         index = -1
         with self._archive.open_text(name) as file:
             for index, record in enumerate(itertools.islice(_iter_objects(file, shown, "example"), limit)):
-                yield _example(index, record, f"{shown}, example {index}")
+                yield _example(index, record, f"{shown}, example {index}", self._layout)
         if index < 0:
             raise UserError(f"{shown}: holds no examples, wanted at least one")
 
     def database_ids(self) -> set[str]:
         """Return the ids of the databases that are there."""
-        return {name for name in self._archive.names("database") if self._database_file(name)}
+        names = itertools.chain.from_iterable(map(self._archive.names, self._layout.databases))
+        return {name for name in names if self._database_file(name)}
+
+    @property
+    def databases_lie_in(self) -> str:
+        """The place of a database's file, in words."""
+        return " or ".join(f"{folder}/<db_id>/<db_id>.sqlite" for folder in self._layout.databases)
 
     def extract_database(self, db_id: str, destination: Path) -> list[str]:
         """Write a database to `destination` as an SQLite file, whole or not at all, with changes in files beside it.
@@ -86,7 +131,8 @@ class SpiderSource:
         """
         name = self._database_file(db_id)
         if name is None:
-            raise UserError(f"{self._archive.describe(f'database/{db_id}/{db_id}.sqlite')}: no such file")
+            folder = self._layout.databases[0]
+            raise UserError(f"{self._archive.describe(f'{folder}/{db_id}/{db_id}.sqlite')}: no such file")
         shown = self._archive.describe(name)
         destination.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -112,20 +158,24 @@ class SpiderSource:
 
     def tables_json(self) -> dict[str, dict]:
         """Return the entries of `tables.json` by db_id; none where there is no such file."""
-        if not self._archive.has("tables.json"):
-            return {}
-        shown = self._archive.describe("tables.json")
         entries = {}
-        with self._archive.open_text("tables.json") as file:
-            for index, entry in enumerate(_iter_objects(file, shown, "entry")):
-                if not isinstance(entry.get("db_id"), str):
-                    raise UserError(f"{shown}, entry {index}: has no text 'db_id'")
-                entries[entry["db_id"]] = entry
+        for name in filter(self._archive.has, self._layout.tables):
+            shown = self._archive.describe(name)
+            with self._archive.open_text(name) as file:
+                for index, entry in enumerate(_iter_objects(file, shown, "entry")):
+                    if not isinstance(entry.get("db_id"), str):
+                        raise UserError(f"{shown}, entry {index}: has no text 'db_id'")
+                    entries[entry["db_id"]] = entry
         return entries
 
+    def descriptions(self, db_id: str) -> dict[tuple[str, str], str]:
+        """Return what BIRD's `database_description/` says of a database's columns, as `Schema.described` takes it."""
+        name = self._database_file(db_id)
+        return {} if name is None else read_descriptions(self._archive, f"{name.rpartition('/')[0]}/{DESCRIPTIONS}")
+
     def _database_file(self, db_id: str) -> str | None:
-        for ending in ("sqlite", "sql"):
-            name = f"database/{db_id}/{db_id}.{ending}"
+        for folder, ending in itertools.product(self._layout.databases, ("sqlite", "sql")):
+            name = f"{folder}/{db_id}/{db_id}.{ending}"
             if self._archive.has(name):
                 return name
         return None
@@ -133,35 +183,51 @@ class SpiderSource:
 
 @contextlib.contextmanager
 def open_spider(path: str | Path) -> Iterator[SpiderSource]:
-    """Open a folder or zip in Spider's layout. Raises UserError where it is missing, damaged, or something else."""
+    """Open a folder or zip in Spider's or BIRD's layout.
+
+    Raises UserError where it is missing, damaged, or something else.
+    """
     with open_archive(path) as archive:
-        archive.enter_top_folder(holds_spider, "dev.json")
-        yield SpiderSource(archive)
+        layout = find_layout(archive)
+        yield SpiderSource(archive, layout)
 
 
-def holds_spider(archive: Archive) -> bool:
-    """Say whether Spider's files lie at `archive.root`."""
-    return archive.has("dev.json") or archive.has(SPLIT_FILES["dk"])
-
-
-def _example(index: int, record: dict, shown: str) -> Example:
+def _example(index: int, record: dict, shown: str, layout: Layout) -> Example:
     if "question" not in record and _SYN_QUESTION in record:
         record = {**record, "question": record[_SYN_QUESTION]}
-    for field in ("db_id", "question", "query"):
+    for field in ("db_id", "question", layout.query):
         if field not in record:
-            raise UserError(f"{shown}: has no field {field!r}; wanted db_id, question and query")
-        value = record[field]
-        if not isinstance(value, str) or not value.strip():
-            raise UserError(f"{shown}: found {kind_of(value)} as {field!r}, wanted a text that is not empty")
-        if _SURROGATE.search(value):
-            raise UserError(f"{shown}: {field!r} holds half of a surrogate pair, which is no character")
-    db_id = record["db_id"]
+            raise UserError(f"{shown}: has no field {field!r}; wanted db_id, question and {layout.query}")
+    query, *others = _queries(record[layout.query], layout.query, shown)
+    db_id = _text(record["db_id"], "db_id", shown)
     if "/" in db_id or not is_safe_name(db_id):
         raise UserError(f"{shown}: found db_id {db_id!r:.60}, wanted a plain file name")
     sql = record.get("sql")
     if sql is not None and not isinstance(sql, dict):
         raise UserError(f"{shown}: found {kind_of(sql)} as 'sql', wanted an object (or no such field)")
-    return Example(index, db_id, record["question"], record["query"], sql)
+    evidence = record.get("evidence")
+    if evidence is not None or layout.evidence:
+        evidence = _text(evidence or "", "evidence", shown, empty=True)
+    difficulty = record.get("difficulty")
+    if difficulty is not None:
+        difficulty = _text(difficulty, "difficulty", shown)
+    question = _text(record["question"], "question", shown)
+    return Example(index, db_id, question, query, sql, tuple(others), evidence, difficulty)
+
+
+def _queries(value: Any, field: str, shown: str) -> list[str]:
+    """Return an example's queries, of which any is right: one text, or a list of them."""
+    values = value if isinstance(value, list) and value else [value]
+    return list(dict.fromkeys(_text(query, field, shown) for query in values))
+
+
+def _text(value: Any, field: str, shown: str, empty: bool = False) -> str:
+    if not isinstance(value, str) or not (empty or value.strip()):
+        wanted = "a text" if empty else "a text that is not empty"
+        raise UserError(f"{shown}: found {kind_of(value)} as {field!r}, wanted {wanted}")
+    if _SURROGATE.search(value):
+        raise UserError(f"{shown}: {field!r} holds half of a surrogate pair, which is no character")
+    return value
 
 
 _SPACE = re.compile(r"[ \t\r\n]*")

@@ -13,21 +13,23 @@ from text2sql.evaluation.answering import generate_answers
 from text2sql.evaluation.batching import JournaledRun, run_batches
 from text2sql.model.language_model import LanguageModel
 from text2sql.prompts.answers import AnswerRule, extract_sql
-from text2sql.prompts.messages import FewShot, SchemaForm, spider_messages
+from text2sql.prompts.messages import FewShot, SchemaForm, spider_messages, with_evidence
 
 
 @dataclass(frozen=True)
 class SpiderPrompt:
-    """What prompts show beside the question, schema and worked examples, and what counts as SQL in the answer."""
+    """What prompts show beside the question (schema, worked examples, evidence), and what counts as SQL in answers."""
 
     schemas: Mapping[str, Schema]
     form: SchemaForm
     few_shot: Sequence[FewShot]
     rule: AnswerRule = "standard"
     order: TableOrder = "given"
+    evidence: bool = False
 
-    def messages(self, question: str, db_id: str) -> list[dict]:
-        """Return the chat messages that ask `question` about the database `db_id`."""
+    def messages(self, question: str, db_id: str, evidence: str | None = None) -> list[dict]:
+        """Return the chat messages that ask `question` about the database `db_id`; evidence only where it is shown."""
+        question = with_evidence(question, evidence if self.evidence else None)
         return spider_messages(question, self.schemas.get(db_id), self.form, self.few_shot, self.order)
 
 
@@ -56,9 +58,9 @@ class Predictor:
     prompt: SpiderPrompt
     max_new_tokens: int
 
-    def prompt_ids(self, question: str, db_id: str) -> list[int]:
+    def prompt_ids(self, question: str, db_id: str, evidence: str | None = None) -> list[int]:
         """Return the token ids that ask `question` about the database `db_id`."""
-        return self.model.chat_ids(self.prompt.messages(question, db_id))
+        return self.model.chat_ids(self.prompt.messages(question, db_id, evidence))
 
     def check(self, prompts: list[list[int]]) -> None:
         """Raise UserError unless all `prompts` and their answers fit into the model's context."""
@@ -80,13 +82,16 @@ def predict(
 ) -> list[dict] | None:
     """Answer `examples` (records of `dev.jsonl`) greedily and return one record each, in their order.
 
-    A record holds `index`, `db_id`, `question`, `gold`, `raw` (the model's text), `sql` (extracted) and `new_tokens`
-    (its end token included); the first also `prompt`, as the model read it: the reports' example, and `STRENGTH` where
-    the adapter is scaled; those of a batch that was halved for lack of memory also `HALVED`. Finished batches are
-    journaled and not asked again. Returns None in all processes but the main one.
+    A record holds `index`, `db_id`, `question`, `gold` (the first of several; the others as `other_golds`), `raw` (the
+    model's text), `sql` (extracted) and `new_tokens` (its end token included); the first also `prompt`, as the model
+    read it: the reports' example, and `STRENGTH` where the adapter is scaled; those of a batch that was halved for lack
+    of memory also `HALVED`. Finished batches are journaled and not asked again. Returns None in all processes but the
+    main one.
     """
     predictor = Predictor(model, prompt, generation.max_new_tokens)
-    prompts = [predictor.prompt_ids(example["question"], example["db_id"]) for example in examples]
+    prompts = [
+        predictor.prompt_ids(example["question"], example["db_id"], example.get("evidence")) for example in examples
+    ]
     predictor.check(prompts)
 
     def answer(positions: list[int]) -> list[dict]:
@@ -118,6 +123,7 @@ def _prediction(example: dict, answer: Answer) -> dict:
         "db_id": example["db_id"],
         "question": example["question"],
         "gold": example["query"],
+        **({"other_golds": example["others"]} if "others" in example else {}),
         "raw": answer.raw,
         "sql": answer.sql,
         "new_tokens": answer.new_tokens,

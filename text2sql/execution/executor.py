@@ -256,7 +256,7 @@ class _Worker:
             message = f"{CLOCK_FACTOR * seconds:g} seconds on the clock were not enough"
         else:
             kind, message = "crash", f"the worker process ended (exit code {code})"
-        return [(self.waiting.popleft(), failure(kind, message, self._sent))]
+        return [(self.waiting.popleft(), Result((), (), message, kind, time.monotonic() - self._sent))]
 
     def end(self) -> None:
         """Kill the process and wait for its end."""
@@ -314,7 +314,7 @@ class _Server:
 
     def answer(self, database: bytes, sql: str, purpose: Purpose) -> bytes:
         """Run a query; return its pickled result."""
-        started = time.monotonic()
+        started = time.process_time()
         self._set_alarms(self._limits.timeout_s + GRACE_S, self._limits.timeout_s * CLOCK_FACTOR)
         try:
             message = pickle.dumps(self._run(os.fsdecode(database), sql, purpose))
@@ -331,7 +331,7 @@ class _Server:
         signal.setitimer(signal.ITIMER_REAL, clock_s)
 
     def _run(self, database: str, sql: str, purpose: Purpose) -> Result:
-        started = time.monotonic()
+        started = time.process_time()
         if database != self._database:
             self._close()
             try:

@@ -20,7 +20,7 @@ from text2sql.data.databases import open_read_only
 from text2sql.execution.executor import Limits, Result
 
 # Incremented when the file format or the sandbox's behaviour changes.
-FORMAT = 2
+FORMAT = 3
 
 
 class GoldCache:
@@ -111,6 +111,7 @@ def _is_result(value: object) -> bool:
         and isinstance(value.get("rows"), list)
         and set(map(type, value["rows"])) <= {list}
         and isinstance(value.get("plain"), bool)
+        and isinstance(value.get("lossy"), bool)
         and isinstance(value.get("seconds"), float)
     )
 
@@ -118,14 +119,14 @@ def _is_result(value: object) -> bool:
 def _to_json(result: Result) -> dict:
     rows = [list(map(_cell_to_json, row)) for row in result.rows]
     plain = not any(isinstance(cell, dict) for row in rows for cell in row)
-    return {"columns": result.columns, "rows": rows, "plain": plain, "seconds": result.seconds}
+    return {"columns": result.columns, "rows": rows, "plain": plain, "seconds": result.seconds, "lossy": result.lossy}
 
 
 def _from_json(stored: dict) -> Result:
     rows: Iterable[tuple] = map(tuple, stored["rows"])
     if not stored["plain"]:
         rows = (tuple(map(_cell_from_json, row)) for row in rows)
-    return Result(tuple(stored["columns"]), tuple(rows), None, None, stored["seconds"])
+    return Result(tuple(stored["columns"]), tuple(rows), None, None, stored["seconds"], lossy=stored["lossy"])
 
 
 def _cell_to_json(cell: object) -> object:

@@ -112,7 +112,7 @@ class Result:
     """What came of one query: its columns' names and its rows, or an error.
 
     Cells are int, float, str, bytes or None; text is decoded as UTF-8 with errors ignored, as the official evaluator
-    does. `error_kind` is None for rows, else
+    does, and `lossy` says whether there were any. `seconds` are the processor's. `error_kind` is None for rows, else
     - sqlite: SQLite's own message (syntax, unknown names, anything else it says);
     - limit: too many steps, too much time or memory, or too long a text or pattern;
     - too_large: the result, or one value on the way to it;
@@ -129,11 +129,12 @@ class Result:
     error_kind: str | None
     seconds: float
     same_as: str | None = None
+    lossy: bool = False
 
 
 def failure(kind: str, message: str, started: float) -> Result:
-    """Return the result of a query that began at `started` (monotonic clock) and gave no rows."""
-    return Result((), (), message[:MAX_MESSAGE], kind, time.monotonic() - started)
+    """Return the result of a query that began at `started` (`time.process_time`) and gave no rows."""
+    return Result((), (), message[:MAX_MESSAGE], kind, time.process_time() - started)
 
 
 ANY_PURPOSE = Purpose()
@@ -152,9 +153,10 @@ class Sandbox:
             raise sqlite3.OperationalError(f"{os.path.basename(pending)} beside it holds changes, which are not read")
         self._database = database
         self._second: Sandbox | None = None
+        self._lossy = False
         self._connection = connection = _open_copy(database) if in_memory else _open_file(database)
         try:
-            connection.text_factory = _decode
+            connection.text_factory = self._decode
             for pragma in (f"hard_heap_limit={MAX_HEAP_BYTES}", "query_only=ON", "mmap_size=0"):
                 connection.execute(f"PRAGMA {pragma}").fetchall()
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
@@ -178,7 +180,7 @@ class Sandbox:
 
     def run(self, sql: str, limits: Limits, purpose: Purpose = ANY_PURPOSE) -> Result:
         """Run one text. Afterwards the sandbox can run another."""
-        started = time.monotonic()
+        started = time.process_time()
         try:
             size = len(sql.encode("utf-8"))
         except UnicodeEncodeError as error:
@@ -188,7 +190,7 @@ class Sandbox:
         if size > MAX_SQL_BYTES:
             return failure("limit", f"the query is {size} bytes long, more than {MAX_SQL_BYTES}", started)
         first_word = _FIRST_WORD.match(sql)[1].upper()  # type: ignore[index]  # it matches any text
-        self._refused = None
+        self._refused, self._lossy = None, False
         meter = _Meter(limits, lambda: self._foresee(sql, purpose, started))
         self._connection.set_progress_handler(meter, meter.interval)
         try:
@@ -201,7 +203,7 @@ class Sandbox:
             rows, too_large = _fetch(cursor, limits)
             if too_large:
                 return failure("too_large", too_large, started)
-            return Result(columns, rows, None, None, time.monotonic() - started)
+            return Result(columns, rows, None, None, time.process_time() - started, lossy=self._lossy)
         except Exception as error:
             if meter.foreseen:
                 return meter.foreseen
@@ -235,7 +237,7 @@ class Sandbox:
                 return None
             for known in purpose.known:
                 if self._second.program(known) == program and (columns := self._second.columns(sql)):
-                    return Result(columns, (), None, None, time.monotonic() - started, known)
+                    return Result(columns, (), None, None, time.process_time() - started, known)
         except (sqlite3.Error, sqlite3.Warning, OSError, MemoryError):
             pass  # no early result
         return None
@@ -256,6 +258,13 @@ class Sandbox:
             self._connection.set_progress_handler(None, 0)  # it would stop later queries' programs as well
         names = tuple(column[0] for column in description)
         return () if any(map(_NUMBERED.search, names)) else names  # so a subquery tells equal names apart
+
+    def _decode(self, text: bytes) -> str:
+        try:
+            return text.decode()
+        except UnicodeDecodeError:
+            self._lossy = True
+            return text.decode(errors="ignore")
 
     def _authorize(
         self, action: int, first: str | None, second: str | None, schema: str | None, source: str | None
@@ -314,10 +323,6 @@ def _open_copy(database: str | os.PathLike) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _decode(text: bytes) -> str:
-    return text.decode(errors="ignore")
 
 
 class _Meter:

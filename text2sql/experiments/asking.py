@@ -13,7 +13,7 @@ from text2sql.core.journal import HALVED, Journal
 from text2sql.core.timing import Stopwatch
 from text2sql.data.mmlu import draw, read_questions
 from text2sql.data.schema import read_schemas
-from text2sql.data.spider import Example
+from text2sql.data.spider import RECORD, Example
 from text2sql.evaluation.batching import JournaledRun
 from text2sql.evaluation.mmlu import answer_questions
 from text2sql.evaluation.mmlu_chat import DRAW_SEED, ask_in_chat
@@ -26,7 +26,6 @@ from text2sql.prompts.messages import load_few_shot
 from text2sql.scoring.golds import Gold
 from text2sql.scoring.verdicts import Verdict, score_examples, summarise
 
-EXAMPLE = {"index": int, "db_id": str, "question": str, "query": str}
 TASKS = ("spider", "mmlu", "chat")
 
 
@@ -47,17 +46,18 @@ class Asking:
     def spider(self) -> tuple[list[dict], dict[str, Any]]:
         """Return the answers to Spider with their verdicts, and the content of `metrics/spider/<model>.json`."""
         params = self.run.params
-        examples = read_jsonl(self.data / "spider/dev.jsonl", EXAMPLE)
+        examples = read_jsonl(self.data / "spider/dev.jsonl", RECORD)
         few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
-        schemas = read_schemas(self.data / "spider/schemas.json")
-        prompt = SpiderPrompt(schemas, params.prompt.schema_, few_shot, params.prompt.answer, params.prompt.table_order)
+        schemas = read_schemas(self.data / "spider/schemas.json", params.prompt.descriptions)
+        shown = params.prompt
+        prompt = SpiderPrompt(schemas, shown.schema_, few_shot, shown.answer, shown.table_order, shown.evidence)
         task = _Task(self, "spider")
         predictions = predict(self.model, examples, prompt, params.generation, task.journaled)
         assert predictions is not None
         task.time(len(predictions), sum(prediction["new_tokens"] for prediction in predictions))
         golds: list[Gold] = []
         verdicts = score_examples(
-            [Example(*(line[name] for name in EXAMPLE)) for line in examples],
+            [Example.from_record(line) for line in examples],
             [prediction["sql"].strip() for prediction in predictions],
             lambda db_id: self.data / "databases" / db_id / f"{db_id}.sqlite",
             Limits(**params.execution.model_dump()),

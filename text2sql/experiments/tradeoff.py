@@ -172,7 +172,7 @@ class _Runner:
         if self._trained(run):
             return folder, read_json(about)
         few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
-        schemas = read_schemas(self._data / "spider/schemas.json")
+        schemas = read_schemas(self._data / "spider/schemas.json", params.prompt.descriptions)
         pairs = training_pairs(read_jsonl(self._data / "spider/qa_sharegpt.jsonl"), schemas, params.prompt, few_shot)
         job = TrainingJob(
             name, params.model, params.train, template=params.prompt.template, inputs=dict(self.shared.parts)

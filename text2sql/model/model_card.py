@@ -128,8 +128,9 @@ def _data_in_words(data: DataParams) -> str:
 
 def _prompt_in_words(params: Params) -> str:
     prompt = params.prompt
+    question = "question and its evidence" if prompt.evidence else "question"
     if prompt.training == "bare":
-        return "the bare question"
+        return f"the bare {question}"
     schema = {
         "none": "without the schema",
         "name": "with the database's name",
@@ -139,5 +140,5 @@ def _prompt_in_words(params: Params) -> str:
     if prompt.schema_ in ("tables", "ddl") and prompt.table_order != "given":
         schema += f" ({prompt.table_order} tables)"
     if prompt.training == "zero_shot":
-        return f"that of evaluation without its worked examples: the question {schema}"
-    return f"that of evaluation: the question {schema}, and {prompt.few_shot} worked examples"
+        return f"that of evaluation without its worked examples: the {question} {schema}"
+    return f"that of evaluation: the {question} {schema}, and {prompt.few_shot} worked examples"

@@ -12,7 +12,8 @@ from text2sql.core.errors import UserError
 from text2sql.core.files import atomic_directory, write_json, write_jsonl
 from text2sql.core.params import Params
 from text2sql.data.schema import schema_from_sqlite
-from text2sql.data.spider import SpiderSource, open_spider
+from text2sql.data.sources import open_source
+from text2sql.data.spider import SpiderSource
 from text2sql.preparation.prepare import Dev, database_file, spider_path
 from text2sql.scoring.golds import refuse_failing
 
@@ -36,7 +37,7 @@ def prepare_also(
     rule = params.failing_gold_in(name)
     params = params.model_copy(update={"data": params.data.model_copy(update={"failing_gold": rule})})
     path = spider_path(entry.spider, f"{key}.spider", Path(raw), say)
-    with open_spider(path) as source, atomic_directory(out) as folder:
+    with open_source(path) as source, atomic_directory(out) as folder:
         say(f"{name}, from {path}: reading questions")
         named = Counter(example.db_id for example in source.iter_examples("dev", params.data.dev_limit))
         # The same data have the same databases, which `prepare` has extracted.
@@ -50,9 +51,12 @@ def prepare_also(
         if missing:
             raise UserError(
                 f"{key}.spider: {path}: its questions name {len(missing)} databases that are neither there nor among "
-                f"those of data.spider's examples: {', '.join(missing)[:200]}; wanted database/<db_id>/<db_id>.sqlite"
+                f"those of data.spider's examples: {', '.join(missing)[:200]}; wanted {source.databases_lie_in}"
             )
-        schemas = {db_id: schema_from_sqlite(database_of(db_id), db_id).to_dict() for db_id in sorted(named)}
+        schemas = {
+            db_id: schema_from_sqlite(database_of(db_id), db_id).described(source.descriptions(db_id)).to_dict()
+            for db_id in sorted(named)
+        }
         write_json(folder / "schemas.json", schemas)
         say(f"{name}, from {path}: running {named.total()} gold queries")
         dev = Dev(source, params, database_of)

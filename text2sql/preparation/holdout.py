@@ -39,8 +39,7 @@ def hold_out(
                 "dev.json": [example for example in examples if example.db_id in held_out],
             }
             for name, split in splits.items():
-                records = [{"db_id": e.db_id, "question": e.question, "query": e.query} for e in split]
-                write_json(folder / name, records)
+                write_json(folder / name, list(map(_record, split)))
             write_json(folder / "tables.json", [tables[name] for name in names if name in tables])
     return len(splits["train_spider.json"]), len(splits["dev.json"])
 
@@ -59,7 +58,11 @@ def _choose(
     with Executor(Limits()) as executor:
         while waiting:
             for name in waiting:
-                fault = _fault(executor, _database(folder, name), [e.query for e in examples if e.db_id == name])
+                fault = _fault(
+                    executor,
+                    _database(folder, name),
+                    [query for e in examples if e.db_id == name for query in e.queries],
+                )
                 if fault:
                     say(f"{name}: not held out: {fault}")
                 else:
@@ -78,6 +81,13 @@ def _fault(executor: Executor, database: Path, golds: Sequence[str]) -> str | No
     if failed:
         return f"{failed} of its {len(golds)} gold queries fail"
     return f"{empty} of its {len(golds)} gold queries return nothing" if 2 * empty > len(golds) else None
+
+
+def _record(example: Example) -> dict:
+    """Return an example as a file in Spider's layout has it."""
+    record = example.to_record()
+    del record["index"]
+    return record | ({"query": [record["query"], *record.pop("others")]} if "others" in record else {})
 
 
 def _database(folder: Path, name: str) -> Path:

@@ -88,7 +88,7 @@ def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], 
         if missing:
             raise UserError(
                 f"{path}: dev examples name {len(missing)} databases that are not there: {', '.join(missing)[:200]}; "
-                "wanted database/<db_id>/<db_id>.sqlite"
+                f"wanted {source.databases_lie_in}"
             )
         used = sorted({*train_databases, *dev_databases} & available)
         say(f"{called}: extracting {len(used)} databases")
@@ -98,7 +98,10 @@ def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], 
             if brought:
                 lacking = ", ".join(brought)
                 say(f"{called}: database {db_id} needs its application's {lacking}, which SQLite lacks")
-        schemas = {db_id: schema_from_sqlite(database_file(databases, db_id), db_id) for db_id in used}
+        schemas = {
+            db_id: schema_from_sqlite(database_file(databases, db_id), db_id).described(source.descriptions(db_id))
+            for db_id in used
+        }
         without = sorted(set(train_databases) - available)
         if without:
             entries = source.tables_json()
@@ -129,23 +132,14 @@ def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], 
 def _train_records(source: SpiderSource, limit: int | None, databases: Counter) -> Iterator[dict]:
     for example in source.iter_examples("train", limit):
         databases[example.db_id] += 1
-        yield _record(example)
-
-
-def _record(example: Example) -> dict:
-    """Return what is kept of an example; `evidence` only where it has some."""
-    record = {
-        "index": example.index,
-        "db_id": example.db_id,
-        "question": example.question,
-        "query": example.query,
-    }
-    return record if example.evidence is None else {**record, "evidence": example.evidence}
+        yield example.to_record()
 
 
 def _conversation(record: dict) -> dict:
+    evidence = {"evidence": record["evidence"]} if "evidence" in record else {}
     return {
         "db_id": record["db_id"],
+        **evidence,
         "conversations": [
             {"from": "human", "value": record["question"]},
             {"from": "gpt", "value": record["query"]},
@@ -165,18 +159,23 @@ class Dev:
         self.failed: list[Gold] = []
 
     def records(self) -> Iterator[dict]:
-        queries = [(self._database_of(example.db_id), example.query) for example in self._examples()]
+        queries = (
+            (self._database_of(example.db_id), query) for example in self._examples() for query in example.queries
+        )
         with Executor(Limits(**self._params.execution.model_dump())) as executor:
-            for example, result in zip(self._examples(), executor.run_each(queries), strict=True):
+            results = executor.run_each(queries)
+            for example in self._examples():
                 place = f"{self._source.path}, dev example {example.index} (database {example.db_id})"
-                if result.error is not None:
-                    self.failed.append(Gold(example.index, example.db_id, example.query, result.error))
+                found = [next(results) for _ in example.queries]
+                failed = next((pair for pair in zip(example.queries, found) if pair[1].error is not None), None)
+                if failed:
+                    self.failed.append(Gold(example.index, example.db_id, failed[0], failed[1].error))
                     if self._params.data.failing_gold != "wrong":
                         continue
-                self.without_rows += result.error is None and not result.rows
+                self.without_rows += not failed and not found[0].rows
                 hardness = hardness_of_example(example, place)
                 self.hardness[hardness] += 1
-                yield {**_record(example), "hardness": hardness}
+                yield {**example.to_record(), "hardness": hardness}
 
     def counts(self) -> dict[str, Any]:
         """Return what was counted of the examples written."""

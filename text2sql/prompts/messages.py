@@ -90,8 +90,9 @@ def render_schema(schema: Schema | None, form: SchemaForm, order: TableOrder = "
     """Return what the prompt shows of a database.
 
     `none`: nothing (the paper's runs); `name`: its name (the paper's own proposal, section III.D); `tables`: one
-    line a table with its columns; `ddl`: CREATE TABLE statements with types, primary and foreign keys. Tables come in
-    `order`. Names are quoted if SQLite needs it. Raises UserError if the form needs a schema and `schema` is None.
+    line a table with its columns; `ddl`: CREATE TABLE statements with types, primary and foreign keys, and columns'
+    descriptions as comments, where the schema has them. Tables come in `order`. Names are quoted if SQLite needs it.
+    Raises UserError if the form needs a schema and `schema` is None.
     """
     if form == "none":
         return ""
@@ -129,6 +130,12 @@ def spider_messages(
         _block(shot.question, render_schema(shot.schema, form, order)) + f" {shot.query.strip()}" for shot in few_shot
     ]
     return _user_message("\n\n".join([INSTRUCTION, *blocks, _block(question, shown)]))
+
+
+def with_evidence(question: str, evidence: str | None) -> str:
+    """Return the question with what a reader has to know besides, BIRD's evidence, on a line after it; maybe none."""
+    known = " ".join((evidence or "").split())
+    return f"{question.strip()}\nHint: {known}" if known else question
 
 
 def bare_messages(question: str) -> list[dict]:
@@ -172,7 +179,8 @@ def _choices(question: Question) -> str:
 
 def _create_table(schema: Schema, position: int) -> str:
     table = schema.tables[position]
-    lines = []
+    lines: list[str] = []
+    comments = [f" -- {column.description}" if column.description else "" for column in table.columns]
     for column in table.columns:
         line = f"{_quoted(column.name)} {column.type}".rstrip()
         if table.primary_key == (column.name,):
@@ -185,7 +193,10 @@ def _create_table(schema: Schema, position: int) -> str:
             lines.append(
                 f"FOREIGN KEY ({_quoted(key.column)}) REFERENCES {_quoted(key.ref_table)} ({_quoted(key.ref_column)})"
             )
-    return f"CREATE TABLE {_quoted(table.name)} (\n  " + ",\n  ".join(lines) + "\n);"
+    comments += [""] * (len(lines) - len(comments))
+    commas = [","] * (len(lines) - 1) + [""]
+    shown = [f"  {line}{comma}{comment}" for line, comma, comment in zip(lines, commas, comments, strict=True)]
+    return f"CREATE TABLE {_quoted(table.name)} (\n" + "\n".join(shown) + "\n);"
 
 
 # The keywords that SQLite 3.40 refuses as the name of a table or column unless quoted; it takes the others.

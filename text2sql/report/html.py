@@ -16,10 +16,11 @@ import jinja2
 from markupsafe import Markup
 
 from text2sql.comparison.cost import costs
-from text2sql.comparison.result import Comparison
+from text2sql.comparison.result import BIRD, EXECUTION, OFFICIAL, Comparison
 from text2sql.data.mmlu import CATEGORY_NAMES
 from text2sql.report import charts, numbers
 from text2sql.report.explorer import Outcomes, explorer_data, script_json, style_class
+from text2sql.report.markdown import MEASURE_NAMES, difficulties
 from text2sql.report.run import Run
 from text2sql.report.sentences import CARRIED_NOTE, CHANCE, sentences, set_in_words
 from text2sql.scoring.failures import CAUSE_GROUPS
@@ -55,6 +56,9 @@ def _of_comparison(comparison: Comparison) -> dict[str, Any]:
         "styles": {model: style_class(place) for place, model in enumerate(models.names)},
         "categories": CATEGORY_NAMES,
         "hardness": HARDNESS_LEVELS,
+        "difficulties": difficulties(comparison),
+        "measures": [measure for measure in (EXECUTION, OFFICIAL, BIRD) if measure in comparison.spider[models.base]],
+        "measure_names": MEASURE_NAMES,
         "shown_causes": _causes_that_occur(comparison.spider),
         "most_of_a_cause": max(max(spider["causes"].values()) for spider in comparison.spider.values()),
         "sentences": sentences(comparison.summary),
@@ -112,7 +116,7 @@ def _of_page() -> dict[str, Any]:
 def _causes_that_occur(spider: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Return the causes that any model has, by their groups."""
     groups = {
-        group: [cause for cause in causes if any(metrics["causes"][cause] for metrics in spider.values())]
+        group: [cause for cause in causes if any(metrics["causes"].get(cause) for metrics in spider.values())]
         for group, causes in CAUSE_GROUPS.items()
     }
     return {group: causes for group, causes in groups.items() if causes}

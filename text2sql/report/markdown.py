@@ -11,6 +11,7 @@ from text2sql.comparison.cost import costs
 from text2sql.comparison.result import (
     ACCURACY,
     ALL,
+    BIRD,
     CHAT,
     EXECUTION,
     OFFICIAL,
@@ -30,6 +31,7 @@ from text2sql.scoring.mmlu_chat import KINDS
 MEASURE_NAMES = {
     EXECUTION: "{questions}, execution accuracy",
     OFFICIAL: "{questions}, official execution accuracy",
+    BIRD: "BIRD's execution accuracy",
     ACCURACY: "MMLU",
     ROTATED: "MMLU, four rotations",
     CHAT: "MMLU in chat",
@@ -72,6 +74,7 @@ def headline(run: Run) -> str:
             bullets(gate_lines(run.trade_off, run.models)),
             f"## {run.models.questions}" + (" (the paper's Table II)" if run.models.on_spider else ""),
             table_2(comparison),
+            *difficulty_table(comparison),
             *also_tables(run),
             "## MMLU",
             mmlu_table(comparison),
@@ -156,6 +159,26 @@ def table_2(comparison: Comparison) -> str:
         )
     headings = ["Model", "Tests", "Successes", "Failures", "Execution accuracy", "Official execution accuracy"]
     return table([*headings, *(["The paper's"] if on_spider else [])], rows)
+
+
+def difficulties(comparison: Comparison) -> list[str]:
+    """Return the levels of difficulty that BIRD's files name, in order; none for another benchmark."""
+    return list(comparison.spider[comparison.models.base].get("by_difficulty", ()))
+
+
+def difficulty_table(comparison: Comparison) -> list[str]:
+    """Return the section of BIRD's own accuracy beside the others, in all and by difficulty, where there is one."""
+    models, rows = comparison.models, []
+    if BIRD not in comparison.spider[models.base]:
+        return []
+    for level in [ALL, *difficulties(comparison)]:
+        for model, title in models.titles.items():
+            found = comparison.spider[model]
+            found = found if level == ALL else found["by_difficulty"][level]
+            rows.append([level if model == models.base else "", title, found["total"]])
+            rows[-1] += [accuracy(found, measure) for measure in (BIRD, EXECUTION, OFFICIAL)]
+    headings = ["Difficulty", "Model", "Tests", "BIRD's", "Execution accuracy", "Official execution accuracy"]
+    return ["### BIRD's execution accuracy, by difficulty", table(headings, rows)]
 
 
 def mmlu_table(comparison: Comparison) -> str:

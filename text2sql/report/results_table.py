@@ -315,7 +315,8 @@ def causes_table(sets: Sequence[ResultSet]) -> str:
     """Return how many answers failed for which cause; causes that never occur are left out."""
     frame = pd.DataFrame(
         [
-            {"Set": found.name, "Model": title, **found.metrics["spider"][model]["causes"]}
+            # Sets from before a cause was told apart have no count of it.
+            {"Set": found.name, "Model": title, **dict.fromkeys(CAUSES, 0), **found.metrics["spider"][model]["causes"]}
             for found in sets
             for model, title in found.models.titles.items()
         ]

@@ -25,6 +25,7 @@ from text2sql.report.sentences import (
     rotation_lines,
     sqlite_lines,
     strength_lines,
+    tie_lines,
 )
 
 # What is read here of each line and file. The rest of them is their own stage's affair.
@@ -91,8 +92,8 @@ class Run:
     def notes(self) -> list[str]:
         """What a reader of the figures has to know besides.
 
-        How far scores carry, MMLU asked in other ways, what one answer to all questions scores, versions of SQLite that
-        differ, memory.
+        How far scores carry, MMLU asked in other ways, what one answer to all questions scores, ties, versions of
+        SQLite that differ, memory.
         """
         found = self.comparison
         by_task = {
@@ -106,6 +107,7 @@ class Run:
             *rotation_lines(found),
             *chat_lines(found),
             *floor_lines(found.spider, self.models),
+            *tie_lines(found.spider, self.models),
             *sqlite_lines(found.spider, self.models),
             *memory_lines(by_task, self.models),
             *strength_lines(by_task, self.models),

@@ -1,7 +1,7 @@
 """The verdicts in words: one sentence a pair of models, and one line a limit of the gate."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from text2sql.comparison.gate import TradeOff
 from text2sql.comparison.result import (
@@ -16,8 +16,11 @@ from text2sql.comparison.result import (
 )
 from text2sql.core.journal import STRENGTH
 from text2sql.core.models import ModelTable
-from text2sql.core.params import AlsoSet
 from text2sql.report.numbers import count, interval, p_equation, percent, points
+from text2sql.scoring.failures import TIE
+
+if TYPE_CHECKING:  # `score` starts without pydantic
+    from text2sql.core.params import AlsoSet
 
 _AGAINST_BASE = {Verdict.BETTER: "improved on", Verdict.WORSE: "regressed from"}
 CHANCE = "A guess is right on 25 % of MMLU's questions, which have four options each."
@@ -106,7 +109,7 @@ def _of_floor(entry: Mapping[str, Any]) -> str:
     return f"{percent(share)} ({count(entry['successes'])} of {count(entry['total'])}, by {query})"
 
 
-def also_lines(found: Comparison, sets: Mapping[str, AlsoSet]) -> list[str]:
+def also_lines(found: Comparison, sets: Mapping[str, "AlsoSet"]) -> list[str]:
     """Say, a line a further evaluation set, how far each model's score on Spider carries to it."""
     return [
         f"{set_in_words(name, sets[name])}, {count(next(iter(by_model.values()))['total'])} questions: "
@@ -115,7 +118,7 @@ def also_lines(found: Comparison, sets: Mapping[str, AlsoSet]) -> list[str]:
     ]
 
 
-def set_in_words(name: str, entry: AlsoSet) -> str:
+def set_in_words(name: str, entry: "AlsoSet") -> str:
     """Return what a further evaluation set is: `syn (data/raw/Spider-Syn)`, `reversed (hub, tables reversed)`."""
     order = f", tables {entry.table_order}" if entry.table_order else ""
     return f"{name} ({entry.spider}{order})"
@@ -129,6 +132,25 @@ def _carried(found: Comparison, carried: Carried) -> str:
     )
     kind = "other questions" if carried.flips is None else f"{percent(carried.flips)} of verdicts flip"
     return f"{found.models.titles[carried.model]} {percent(carried.accuracy)}, {change} ({numbers}, {kind})"
+
+
+def tie_lines(spider: Mapping[str, Mapping[str, Any]], models: ModelTable) -> list[str]:
+    """Say, for models with such answers, how many are wrong on Spider by a tie at gold's LIMIT alone."""
+    return [f"{models.titles[model]}, Spider: {line}" for model in models.names for line in tie_line(spider[model])]
+
+
+def tie_line(metrics: Mapping[str, Any]) -> list[str]:
+    """Say how many answers are wrong by a tie at gold's LIMIT alone, and the lenient count; nothing where none is."""
+    ties = metrics["causes"].get(TIE, 0)
+    if not ties:
+        return []
+    lenient, total = metrics["lenient_successes"], metrics["total"]
+    answers = "answers are" if ties > 1 else "answer is"
+    return [
+        f"{count(ties)} {answers} wrong by a tie at gold's LIMIT alone, and as right as gold: leniently "
+        f"{count(lenient)} of {count(total)} ({percent(lenient / total)}) are right, officially "
+        f"{count(metrics['official_successes'])}"
+    ]
 
 
 def rotation_lines(found: Comparison) -> list[str]:

@@ -2,7 +2,8 @@
 
 A query that fails is sorted by what the sandbox or SQLite said, one that runs by how its result differs from gold's,
 with the official evaluator's comparison (`text2sql.scoring.official`). The paper (section II.A) tells three groups:
-schema hallucination, conversational answers and wrong logic.
+schema hallucination, conversational answers and wrong logic. A result that gold itself might have had, where rows tie
+at its LIMIT, is of none of them.
 """
 
 import re
@@ -11,11 +12,12 @@ from collections.abc import Mapping
 from text2sql.execution.executor import Result
 from text2sql.scoring.official import Rows, official_equal
 
+TIE = "tie"  # wrong officially by a tie at gold's LIMIT alone: `text2sql.scoring.ties`
 CAUSE_GROUPS: Mapping[str, tuple[str, ...]] = {
     "schema_hallucination": ("unknown_table", "unknown_column"),
     "conversational_answer": ("not_sql",),
     "wrong_logic": ("wrong_rows", "wrong_order", "wrong_duplicates", "wrong_columns", "empty_result"),
-    "other": ("syntax_error", "limit_reached", "result_too_large", "forbidden_operation", "other_error"),
+    "other": ("syntax_error", "limit_reached", "result_too_large", "forbidden_operation", "other_error", TIE),
 }
 CAUSES = (
     "unknown_table",
@@ -31,6 +33,7 @@ CAUSES = (
     "wrong_duplicates",
     "wrong_columns",
     "empty_result",
+    TIE,
 )
 
 _OF_KIND = {

@@ -1,5 +1,6 @@
 """What gold queries return: which fail, and how much is right by the same answer to every question."""
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ _LONGEST_FLOOR = 1000  # characters of a floor's query: a result may have 100,00
 class Gold:
     """The result of an example's gold query, as written and as the official evaluator runs it.
 
-    `error` says why it failed, then without rows; `order_matters` is for the official comparison.
+    `error` says why it failed, then without rows; `order_matters` is for the official comparison. `others` are further
+    gold queries of the example, of which any is right.
     """
 
     index: int
@@ -31,6 +33,11 @@ class Gold:
     rows: Rows = ()
     official_rows: Rows = ()
     order_matters: bool = False
+    others: tuple["Gold", ...] = ()
+
+    @property
+    def all(self) -> tuple["Gold", ...]:
+        return (self, *self.others)
 
     @property
     def place(self) -> str:
@@ -60,15 +67,17 @@ def floors(golds: Sequence[Gold]) -> dict[str, dict]:
     """
     total = len(golds)
     golds = [gold for gold in golds if gold.error is None]
-    paper = Counter([frozenset(), *(frozenset(gold.rows) for gold in golds)])
+    different = (dict.fromkeys(frozenset(right.rows) for right in gold.all) for gold in golds)
+    paper: Counter[frozenset] = Counter([frozenset(), *itertools.chain.from_iterable(different)])
     paper[frozenset()] -= 1
     (commonest, successes), *_ = paper.most_common(1)
     # As a gold returned them: a set's order differs from run to run.
-    rows = next((gold.rows for gold in golds if frozenset(gold.rows) == commonest), ())
+    rows = next((right.rows for gold in golds for right in gold.all if frozenset(right.rows) == commonest), ())
     official: dict[Rows, int] = {}
     for rows_of_all in [(), *(candidate for candidate, _ in _commonest(golds))]:
         official[rows_of_all] = sum(
-            official_equal(gold.official_rows, rows_of_all, gold.order_matters) for gold in golds
+            any(official_equal(right.official_rows, rows_of_all, right.order_matters) for right in gold.all)
+            for gold in golds
         )
     official_rows = max(official, key=official.__getitem__)
     return {
@@ -82,7 +91,7 @@ def floors(golds: Sequence[Gold]) -> dict[str, dict]:
 
 
 def _commonest(golds: Sequence[Gold]) -> list[tuple[Rows, int]]:
-    found: Counter[Rows] = Counter(tuple(gold.official_rows) for gold in golds)
+    found: Counter[Rows] = Counter(tuple(right.official_rows) for gold in golds for right in gold.all)
     return found.most_common(_CANDIDATES)
 
 

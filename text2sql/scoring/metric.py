@@ -22,9 +22,9 @@ class ExecutionAccuracyMetric(BaseMetric):
     """1.0 where the generated query returns the same set of rows as the expected one, else 0.0; synchronous.
 
     A test case holds the generated SQL as `actual_output`, gold as `expected_output`, and the database's id as the
-    first entry of `context`. `databases` is a folder with `<db_id>/<db_id>.sqlite`. Queries run in `executor`, or,
-    where none is given, each in a process of its own. After `measure`, `score`, `success` and `reason` say what
-    happened.
+    first entry of `context`; further gold queries, of which any is right, are a list `other_golds` in its `metadata`.
+    `databases` is a folder with `<db_id>/<db_id>.sqlite`. Queries run in `executor`, or, where none is given, each in a
+    process of its own. After `measure`, `score`, `success` and `reason` say what happened.
     """
 
     async_mode = False
@@ -57,15 +57,12 @@ class ExecutionAccuracyMetric(BaseMetric):
         """
         database = self._database(test_case)
         predicted = self._run(database, test_case.actual_output or "")
-        query = test_case.expected_output or ""
-        gold = self._golds.get((database, query))
-        if gold is None:
-            gold = self._golds[database, query] = self._run(database, query)
-        if gold.error is not None and self.failing_gold != "wrong":
-            raise UserError(f"{database.stem}: its gold query fails: {gold.error}: {query:.300}")
-        right = gold.error is None and predicted.error is None and same_rows(gold.rows, predicted.rows)
-        self.score = score = float(right)
-        self.reason = _reason(gold, predicted, right)
+        golds = [self._gold(database, query) for query in _gold_queries(test_case)]
+        failed = next((gold for gold in golds if gold.error is not None), None)
+        ran = failed is None and predicted.error is None
+        equal = next((gold for gold in golds if ran and same_rows(gold.rows, predicted.rows)), None)
+        self.score = score = float(equal is not None)
+        self.reason = _reason(failed or equal or golds[0], predicted, equal is not None)
         self.success = score >= self._threshold
         return score
 
@@ -88,10 +85,22 @@ class ExecutionAccuracyMetric(BaseMetric):
             raise UserError(f"{path}: no such file")
         return path
 
+    def _gold(self, database: Path, query: str) -> Result:
+        gold = self._golds.get((database, query))
+        if gold is None:
+            gold = self._golds[database, query] = self._run(database, query)
+        if gold.error is not None and self.failing_gold != "wrong":
+            raise UserError(f"{database.stem}: its gold query fails: {gold.error}: {query:.300}")
+        return gold
+
     def _run(self, database: Path, sql: str) -> Result:
         if self.executor is None:
             return run_query(database, sql, self.limits)
         return self.executor.run_all([(database, sql)])[0]
+
+
+def _gold_queries(test_case: LLMTestCase) -> list[str]:
+    return [test_case.expected_output or "", *(test_case.metadata or {}).get("other_golds", ())]
 
 
 def _reason(gold: Result, predicted: Result, right: bool) -> str:

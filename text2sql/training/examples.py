@@ -13,7 +13,7 @@ from text2sql.core.errors import UserError
 from text2sql.core.params import PromptParams
 from text2sql.data.schema import Schema
 from text2sql.prompts.chat import NO_VARIABLES, Turn, assistant_turn, chat_text, check_variables
-from text2sql.prompts.messages import FewShot, bare_messages, spider_messages
+from text2sql.prompts.messages import FewShot, bare_messages, spider_messages, with_evidence
 
 # The label of a token that the loss ignores: PyTorch's and transformers' convention.
 IGNORED = -100
@@ -46,6 +46,7 @@ def training_pairs(
     for number, record in enumerate(conversations, start=1):
         place = f"training example {number}"
         question, query = _question_and_query(record, place)
+        question = with_evidence(question, record.get("evidence") if prompt.evidence else None)
         if prompt.training == "bare":
             pairs.append((bare_messages(question), query))
             continue
