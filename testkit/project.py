@@ -22,9 +22,11 @@ COPIED = (
     "models/README.md",
     "models/base",
     "params.yaml",
+    "results/tradeoff",
     "stages",
     "text2sql",
 )
+NOT_COPIED = ("*.gz", "run.json")  # of the curves' runs: megabytes that no stage reads
 
 # As small as shows everything: a model of two layers learns, answers and is compared.
 SMALL = {
@@ -57,7 +59,7 @@ class Project:
             source, target = repository / name, folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", *NOT_COPIED))
             else:
                 shutil.copyfile(source, target)
         project = cls(folder)

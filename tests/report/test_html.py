@@ -1,5 +1,6 @@
 """reports/report.html as text: what it says, what it must not do, and how large it may grow."""
 
+import base64
 import json
 import re
 from html.parser import HTMLParser
@@ -13,7 +14,8 @@ from text2sql.core.models import ModelTable
 from text2sql.core.params import load_params
 from text2sql.report import charts, explorer, numbers
 from text2sql.report import html as html_report
-from text2sql.report.run import read_run
+from text2sql.report.curve import read_curve
+from text2sql.report.run import curves_of_run, read_run
 from text2sql.report.sentences import sentences
 
 HOSTILE = (
@@ -340,7 +342,7 @@ def test_a_loss_that_is_not_a_number_is_left_out(made, comparison):
 
 
 def test_text_has_the_contrast_that_wcag_asks_for():
-    css = (html_report.TEMPLATES / "report.css").read_text(encoding="utf-8")
+    css = (charts.TEMPLATES / "report.css").read_text(encoding="utf-8")
     colours = dict(re.findall(r"--([\w-]+): light-dark\((#\w{6}, #\w{6})\)", css))
 
     def luminance(colour: str) -> float:
@@ -448,3 +450,17 @@ class TestFourModels:
     def test_after_the_last_colour_the_tuned_models_repeat_theirs(self):
         places = [explorer.style_class(place) for place in range(8)]
         assert places[5:] == ["model-5", "model-1", "model-2"] and len(set(places[:6])) == explorer.STYLES
+
+
+def test_the_committed_curve_of_the_runs_base_is_shown(made, repository, monkeypatch):
+    curve = read_curve(repository / "results/tradeoff/qwen05/curve.json")
+    monkeypatch.chdir(repository)
+    timings = {name: {**timing, "base": curve["base"]} for name, timing in made.timings.items() if "base" in timing}
+    assert [found["name"] for found in curves_of_run(timings)] == ["qwen05"]  # not those that train nothing
+    other = {"stage": {"base": {**curve["base"], "sha256": "0" * 64}}}
+    assert curves_of_run(other) == [] == curves_of_run({})
+    page = Parsed(report_page.page(made, curves=[curve]))
+    (picture,) = [attributes for tag, attributes in page.elements if tag == "img"]
+    kind, _, data = picture["src"].partition(",")
+    assert kind == "data:image/svg+xml;base64" and ">rank-4</text>" in base64.b64decode(data).decode()
+    assert "18 ways to specialise" in page.text

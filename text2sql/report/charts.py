@@ -3,10 +3,12 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from text2sql.comparison.result import ACCURACY, EXECUTION, Comparison
 
+TEMPLATES = Path(__file__).parent / "templates"  # of pages and figures
 RAW_LOSS_POINTS = 600
 MEAN_LOSS_POINTS = 30
 

@@ -46,6 +46,17 @@ def read_curve(path: Path) -> dict[str, Any]:
     return read_object(path, FIELDS)
 
 
+def curves_of(base: Mapping[str, Any], folder: Path = CURVES) -> list[dict[str, Any]]:
+    """Return the curves below `folder` that specialise `base`, named as a timing names it, by their names.
+
+    A curve that trains nothing, such as a base asked in several ways, is none.
+    """
+    found = [read_curve(path) for path in sorted(folder.glob(f"*/{JSON}"))]
+    return [
+        curve for curve in found if curve["base"] == base and any(point["kind"] != "base" for point in curve["points"])
+    ]
+
+
 def curve_table(curve: Mapping[str, Any]) -> str:
     """Return the points as a Markdown table, a row each, and what has to be known to read it."""
     headings = [

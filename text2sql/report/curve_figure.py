@@ -8,8 +8,7 @@ import jinja2
 
 from text2sql.comparison.result import ACCURACY, EXECUTION
 from text2sql.core.models import SPIDER
-from text2sql.report.charts import Axis
-from text2sql.report.html import TEMPLATES
+from text2sql.report.charts import TEMPLATES, Axis
 from text2sql.report.numbers import points, true_minus
 
 WIDTH, HEIGHT = 640, 400  # of the plot's box, in pixels; the template adds its margins

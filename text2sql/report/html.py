@@ -9,7 +9,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -19,14 +18,13 @@ from text2sql.comparison.cost import costs
 from text2sql.comparison.result import BIRD, EXECUTION, OFFICIAL, Comparison
 from text2sql.data.mmlu import CATEGORY_NAMES
 from text2sql.report import charts, numbers
+from text2sql.report.curve_figure import figure
 from text2sql.report.explorer import Outcomes, explorer_data, script_json, style_class
 from text2sql.report.markdown import MEASURE_NAMES, difficulties
 from text2sql.report.run import Run
 from text2sql.report.sentences import CARRIED_NOTE, CHANCE, sentences, set_in_words
 from text2sql.scoring.failures import CAUSE_GROUPS
 from text2sql.scoring.hardness import HARDNESS_LEVELS
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def html(run: Run) -> str:
@@ -89,6 +87,7 @@ def _of_run(run: Run) -> dict[str, Any]:
         "timings": list(run.timings.values()),
         "on_gpu": any(timing["peak_gpu_memory_gb"] is not None for timing in run.timings.values()),
         "provenance": run.provenance,
+        "curves": [(curve, _picture(figure(curve))) for curve in run.curves],
         "example_prompt": run.example_prompt,
         "examples": Markup(script_json(explored)),
         "examples_shown": shown,
@@ -98,6 +97,11 @@ def _of_run(run: Run) -> dict[str, Any]:
     }
 
 
+def _picture(svg: str) -> str:
+    """Return a picture's address that holds the picture: its style stays its own."""
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+
 def _all_whole(run: Run) -> bool:
     """Whether all weights of each tuned model were trained."""
     return bool(run.training) and all(metrics.get("trainable_share") == 1 for metrics in run.training.values())
@@ -105,9 +109,9 @@ def _all_whole(run: Run) -> bool:
 
 def _of_page() -> dict[str, Any]:
     """Return the page's own style and script, and the hash by which its policy lets that run."""
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    script = (charts.TEMPLATES / "report.js").read_text(encoding="utf-8")
     return {
-        "style": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        "style": Markup((charts.TEMPLATES / "report.css").read_text(encoding="utf-8")),
         "script": Markup(script),
         "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     }
@@ -124,7 +128,7 @@ def _causes_that_occur(spider: Mapping[str, Mapping[str, Any]]) -> dict[str, lis
 
 def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
+        loader=jinja2.FileSystemLoader(charts.TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

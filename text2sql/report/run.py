@@ -16,6 +16,7 @@ from text2sql.core.files import iter_jsonl, read_json, read_object
 from text2sql.core.models import ModelTable
 from text2sql.core.params import Params
 from text2sql.report import lock
+from text2sql.report.curve import curves_of
 from text2sql.report.explorer import MOST_EXAMPLES, Outcomes, draw
 from text2sql.report.sentences import (
     also_lines,
@@ -65,6 +66,7 @@ class Run:
     example_prompt: the first question's prompt as the base read it, with all that its chat template adds; None for a
         run that did not keep it.
     provenance: {heading: value, or a mapping of any depth}, such as {"git": {"revision": …}, "data": {path: md5}}.
+    curves: the contents of curve.json of trade-off curves of the same base.
     """
 
     params: Params
@@ -77,6 +79,7 @@ class Run:
     provenance: Mapping[str, Any]
     example_prompt: str | None = None
     outcomes: Outcomes | None = None
+    curves: Sequence[Mapping[str, Any]] = ()
 
     @property
     def models(self) -> ModelTable:
@@ -145,7 +148,14 @@ def read_run(params: Params) -> Run:
         provenance=provenance(timings, found),
         example_prompt=_example_prompt(paths.PREDICTIONS / f"{models.base}.jsonl"),
         outcomes=outcomes,
+        curves=curves_of_run(timings),
     )
+
+
+def curves_of_run(timings: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the committed trade-off curves of the base that these stages loaded."""
+    bases = [timing["base"] for timing in timings.values() if "base" in timing]
+    return curves_of(bases[0]) if bases else []
 
 
 def _example_prompt(predictions: Path) -> str | None:

@@ -34,7 +34,7 @@ def write_page(name: str, spider: Path, out: Path | None = None) -> str:
     no choices, or its predictions are not of these questions.
     """
     from text2sql.report.html import html
-    from text2sql.report.run import read_run
+    from text2sql.report.run import curves_of_run, read_run
 
     folder = (RESULTS / name).resolve()
     if not folder.is_dir():
@@ -48,7 +48,8 @@ def write_page(name: str, spider: Path, out: Path | None = None) -> str:
         moved = _score_again(params, spider, project)
         with contextlib.chdir(project):
             run = read_run(params)
-            page = html(replace(run, provenance={**run.provenance, "git": {"revision": f"made from {RESULTS / name}"}}))
+    origin = {**run.provenance, "git": {"revision": f"made from {RESULTS / name}"}}
+    page = html(replace(run, provenance=origin, curves=curves_of_run(run.timings)))
     out = out or Path("reports", f"{name}.html")
     write_text(out, page)
     return "\n".join([*moved, f"{out}: {len(page.encode()) / 1e6:.1f} MB"])
