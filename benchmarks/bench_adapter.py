@@ -7,6 +7,8 @@ first run of each warms up and is not counted. All sides do the same work: the a
 ten-thousandth, so that the answers, and their lengths, are the base's; the table says how many are. Memory is the
 process's peak.
 
+In another dtype the base alone is also measured in float32: what `model.dtype: auto` goes by.
+
 With `--adapter`, a trained one as it is, without a warm-up: its answers merged are compared with those unmerged. There
 is no ratio to the base then, whose answers have other lengths.
 """
@@ -18,7 +20,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from unittest.mock import patch
 
@@ -41,6 +43,7 @@ from text2sql.model.bases import EMBEDDED_BASE
 
 PREDICT, MMLU = "predict", "mmlu"
 ADAPTED, BASE, UNMERGED = "with its adapter", "the base alone", "with its adapter unmerged"
+FLOAT32 = "the base alone in float32"
 MOST_AS_LONG, MOST_MEMORY = 1.15, 1.1
 STRENGTH = 1e-4
 
@@ -65,10 +68,9 @@ def measure(
     counts["repeats"] = 1 if short else repeats
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         measured = adapter or save_random_adapter(model, Path(folder) / "adapter")
-        workers = {
-            name: _worker(name, chosen, measured, counts)
-            for name in ((ADAPTED, UNMERGED) if adapter else (ADAPTED, BASE, UNMERGED))
-        }
+        names = [ADAPTED, UNMERGED] if adapter else [ADAPTED, BASE, UNMERGED]
+        names += [] if adapter or chosen.dtype == "float32" else [FLOAT32]
+        workers = {name: _worker(name, chosen, measured, counts) for name in names}
         sides = {
             work: [WorkerSide(f"{work} {name}", worker, work) for name, worker in workers.items()]
             for work in (PREDICT, MMLU)
@@ -90,24 +92,31 @@ def measure(
         f"{counts[PREDICT]} questions and {counts[MMLU]} of MMLU, {which}, {chosen.dtype}",
         counts,
         [side for alike in sides.values() for side in alike],
-        [row for ours, *others in sides.values() for other in others for row in _rows(ours, other, chosen)],
+        [row for alike in sides.values() for row in _rows(alike, chosen.dtype)],
         peak_memory_gb={name: round(peak, 3) for name, peak in peaks.items()},
         notes=notes,
     )
 
 
-def _rows(ours: Side, other: Side, model: ModelParams) -> list[dict]:
-    answers = same(ours.answers, other.answers)
-    if model.dtype == "float32" and not nearly_same(ours.answers, other.answers):
-        raise RuntimeError(f"{ours.name}: answers in float32 differ from {other.name}: {answers}")
-    goal = None if other.name.endswith(UNMERGED) else MOST_AS_LONG
-    return [compared(ours, other, goal, answers, at_most=True) | {"ours": ours.name}]
+def _rows(sides: Sequence[Side], dtype: str) -> Iterator[dict]:
+    """Yield comparisons of what one kind of work took: the adapter with all others, and the base's two dtypes."""
+    named = {name: side for side in sides for name in (ADAPTED, BASE, UNMERGED, FLOAT32) if side.name.endswith(name)}
+    pairs = [(ADAPTED, BASE, MOST_AS_LONG), (ADAPTED, UNMERGED, None), (BASE, FLOAT32, None)]
+    for one, other, goal in pairs:
+        if one in named and other in named:
+            ours, peer = named[one], named[other]
+            answers = same(ours.answers, peer.answers)
+            if dtype == "float32" and not nearly_same(ours.answers, peer.answers):
+                raise RuntimeError(f"{ours.name}: answers in float32 differ from {peer.name}: {answers}")
+            yield compared(ours, peer, goal, answers, at_most=True) | {"ours": ours.name}
 
 
 def _worker(name: str, model: ModelParams, adapter: Path, counts: dict) -> Worker:
     plan = {"model": model.model_dump(), "adapter": str(adapter), "unmerged": name == UNMERGED, "counts": counts}
-    if name == BASE:
+    if name in (BASE, FLOAT32):
         plan["adapter"] = None
+    if name == FLOAT32:
+        plan["model"]["dtype"] = "float32"
     return Worker("benchmarks.bench_adapter", ["--serve", json.dumps(plan)])
 
 
