@@ -16,6 +16,7 @@ from text2sql.model.adapters import cast_adapter_to_base, check_adapter, load_ad
 from text2sql.model.context import check_embeddings, check_prompts, context_of
 from text2sql.model.loading import load_base
 from text2sql.model.merging import merge_on_cpu
+from text2sql.model.output_layer import multiply_batch_at_once
 from text2sql.model.whole_model import is_whole, whole_params
 from text2sql.prompts.chat import NO_VARIABLES, assistant_turn, chat_text, check_variables
 
@@ -61,6 +62,7 @@ class LanguageModel:
             from text2sql.model.attention import use_grouped_attention
 
             use_grouped_attention(self.model)
+            multiply_batch_at_once(self.model)
             if adapter is not None:
                 cast_adapter_to_base(self.model)
         self.model.eval()

@@ -1,8 +1,7 @@
 """An adapter merged into its base in memory, for evaluation on a CPU.
 
-Unmerged, each layer takes two small products more for each token: a quarter to a half of a small model's time on a CPU
-in float32. The product of the two matrices is added to the layer's weight once, a layer at a time. In float32 the same
-sums come in another order: results agree up to rounding.
+Unmerged, each layer takes two small products more for each token. The product of the two matrices is added to the
+layer's weight once, a layer at a time. In float32 the same sums come in another order: results agree up to rounding.
 """
 
 from collections import Counter
