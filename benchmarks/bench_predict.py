@@ -31,7 +31,19 @@ from benchmarks.material import (
     spider_prompts,
     spread,
 )
-from benchmarks.measuring import OURS, Side, Worker, best_of, bound, compared, in_turns, nearly_same, result, same
+from benchmarks.measuring import (
+    OURS,
+    Side,
+    Worker,
+    WorkerSide,
+    best_of,
+    bound,
+    compared,
+    in_turns,
+    nearly_same,
+    result,
+    same,
+)
 from benchmarks.results import save, show
 from testkit.random_models import save_random_adapter
 from text2sql.core.dependencies import Key
@@ -134,7 +146,7 @@ def measure(
             best_size, seconds, tried = best_of(
                 peer_batch_sizes, lambda size: worker.ask({**request, "size": size})["seconds"], most=questions
             )
-            sides[UNSLOTH] = _WorkerSide(UNSLOTH, worker, {**request, "size": best_size})
+            sides[UNSLOTH] = WorkerSide(UNSLOTH, worker, {**request, "size": best_size})
             sides[UNSLOTH].note = f"in a process of its own, batch size {best_size}, the fastest of {tried}"
             sides[UNSLOTH].warm_up = seconds
             notes.append(f"unsloth: {sides[UNSLOTH].note}.")
@@ -228,23 +240,6 @@ def least_seconds(
     moved = steps * size["weight_bytes"] + cached * size["cache_bytes_per_token"]
     # A copy reads and writes: its rate is that of all bytes.
     return max(operations / rate["operations_per_second"], moved / rate["bytes_per_second"])
-
-
-class _WorkerSide(Side):
-    """A side that runs in another process and takes its own time there."""
-
-    def __init__(self, name: str, worker: Worker, request: dict) -> None:
-        super().__init__(name, lambda: None)
-        self._worker, self._request = worker, request
-
-    def run(self) -> float:
-        if on_gpu():
-            import torch
-
-            torch.cuda.empty_cache()  # both processes share the GPU's memory
-        answer = self._worker.ask(self._request)
-        self.answers = answer["answers"]
-        return answer["seconds"]
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -33,7 +33,8 @@ def machine() -> dict[str, Any]:
         "processor": processor,
         "cores": cores,
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
-        "amx": bool(torch.cpu._is_amx_tile_supported()),
+        "amx": bool(torch.cpu.get_capabilities().get("amx_tile")),
+        "avx512_bf16": bool(torch.cpu.get_capabilities().get("avx512_bf16")),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version(), **versions(PACKAGES)},
     }

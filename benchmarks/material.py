@@ -28,7 +28,7 @@ def params() -> Params:
 
 def model_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which model is measured."""
-    parser.add_argument("--model", default=EMBEDDED_BASE, metavar="BASE", help="the embedded base, or a local folder")
+    parser.add_argument("--model", default=EMBEDDED_BASE, metavar="BASE", help="a carried base, or a local folder")
     parser.add_argument("--quantization", choices=["none", "4bit"], default="none")
     parser.add_argument("--dtype", choices=["float32", "bfloat16", "float16"], help="default: bfloat16 on a GPU")
 

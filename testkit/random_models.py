@@ -6,7 +6,7 @@ from typing import Any
 from testkit.short_tokenizer import short_tokenizer
 from text2sql.core.files import atomic_directory
 from text2sql.core.params import LoraParams, load_params
-from text2sql.model.bases import EMBEDDED_BASE, embedded_base
+from text2sql.model.bases import CARRIED, carried_base, embedded_base
 
 REPOSITORY = Path(__file__).parent.parent
 SHAPES: dict[str, dict[str, Any]] = {
@@ -81,7 +81,7 @@ def write_micro_model(folder: Path) -> Path:
 
 def source_folder(base: str) -> str:
     """Return the folder of the base's files."""
-    return str(embedded_base()) if base == EMBEDDED_BASE else str(base)
+    return str(carried_base(CARRIED[base])) if base in CARRIED else str(base)
 
 
 def save_random_adapter(base: str, folder: str | Path, lora: LoraParams | None = None, seed: int = 0) -> Path:

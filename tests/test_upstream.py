@@ -27,7 +27,7 @@ TRAINER = {
 }
 # What is imported from modules that promise nothing, or is private: its parameters that we pass or receive, in order.
 INSIDES = {
-    "torch.cpu._is_amx_tile_supported": ([], "pytorch/pytorch: torch/cpu/__init__.py"),
+    "torch.cpu.get_capabilities": ([], "pytorch/pytorch: torch/cpu/__init__.py"),
     "torch._C._cuda_endAllocateToPool": (None, "pytorch/pytorch: torch/csrc/cuda/Module.cpp"),
     "transformers.integrations.sdpa_attention.sdpa_attention_forward": (
         ["module", "query", "key", "value", "attention_mask", "dropout", "scaling", "is_causal", "position_bias"],

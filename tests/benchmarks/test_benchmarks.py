@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import __main__ as benchmarks_main
 from benchmarks import (
+    bench_adapter,
     bench_growth,
     bench_load,
     bench_mmlu,
@@ -81,6 +82,15 @@ def test_mmlu_chooses_as_the_harness_does(micro_model):
     found = bench_mmlu.measure(questions=4, model=str(micro_model), peers="b", peer_batch_sizes=[2], **REPEATS)
     checked(found)
     assert found["comparisons"][0]["answers"] == "4 of 4 the same"
+
+
+def test_an_adapter_answers_as_unmerged_and_scaled_down_as_its_base(micro_model, tmp_path):
+    counts = {"questions": 3, "mmlu_questions": 2, "model": str(micro_model), **REPEATS}
+    found = checked(bench_adapter.measure(**counts))
+    assert [row["answers"] for row in found["comparisons"]] == ["3 of 3 the same"] * 2 + ["2 of 2 the same"] * 2
+    assert set(found["peak_memory_gb"]) == {bench_adapter.ADAPTED, bench_adapter.BASE, bench_adapter.UNMERGED}
+    trained = checked(bench_adapter.measure(adapter=save_random_adapter(str(micro_model), tmp_path / "a"), **counts))
+    assert len(trained["comparisons"]) == 2 and "a random adapter" not in trained["what"]
 
 
 def test_mmlu_says_that_the_harness_is_missing(micro_model, monkeypatch):

@@ -135,3 +135,24 @@ def test_a_kept_base_is_loaded_once_and_handed_out_in_copies(micro_model, tmp_pa
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(second.parameters(), loaded.parameters(), strict=True))
     assert tokenizer.chat_template is not None
     assert kept(model_params(micro_model, dtype="bfloat16"))[0].dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype", "said"),
+    [
+        ({"amx_tile": True, "avx512_bf16": True}, "bfloat16", "the CPU has AMX and AVX-512 BF16"),
+        ({"amx_tile": False, "avx512_bf16": True}, "bfloat16", "the CPU has AVX-512 BF16"),
+        ({"amx_tile": False, "avx512_bf16": False}, "float32", "the CPU has no AMX or AVX-512 BF16"),
+        ({}, "float32", "the CPU has no AMX or AVX-512 BF16"),  # another architecture
+    ],
+)
+def test_auto_takes_the_dtype_that_the_cpu_multiplies_fast_and_says_why(
+    micro_model, monkeypatch, capsys, flags, dtype, said
+):
+    import torch
+
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: flags)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    base, _ = load_base(model_params(micro_model, dtype="auto"))
+    assert str(base.dtype) == f"torch.{dtype}"
+    assert capsys.readouterr().err == f"model.dtype: auto takes {dtype}: {said}\n"

@@ -306,8 +306,9 @@ def _open_file(database: str | os.PathLike) -> sqlite3.Connection:
 def _open_copy(database: str | os.PathLike) -> sqlite3.Connection:
     """Open a copy of the database in memory, by a part of SQLite that knows no files.
 
-    Temporary storage is in memory too, but in SQLite's format for files, which sorts a large table in runs that fit
-    the CPU's cache: half the time of its format for memory.
+    Temporary storage is in memory too, but in SQLite's format for files, which sorts a large table in runs as large as
+    SQLite's own cache: half the time of its format for memory. A run of a megabyte, SQLite's least, fits the CPU's
+    cache, which takes a sixth less than the two of its default.
     """
     size = os.path.getsize(database)
     if not 0 < size <= MAX_DATABASE_BYTES or not hasattr(sqlite3.Connection, "deserialize"):
@@ -319,6 +320,7 @@ def _open_copy(database: str | os.PathLike) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA temp_store=FILE")
         connection.deserialize(content)
+        connection.execute("PRAGMA cache_size=-500")  # `deserialize` sets it back
     except BaseException:
         connection.close()
         raise

@@ -1,7 +1,7 @@
 """A LoRA adapter: added fresh to a base or loaded onto it, kept in float32 in training, checked and saved on disk.
 
-On disk it has PEFT's own format, with a model card as its README. It stays unmerged: a merge into 4-bit weights would
-round a small adapter away.
+On disk it has PEFT's own format, with a model card as its README. It is loaded unmerged: a merge into 4-bit weights
+would round a small adapter away. (On a CPU in float32, `merging` merges it for evaluation.)
 """
 
 import contextlib
@@ -244,7 +244,7 @@ def check_adapter(folder: str | Path) -> None:
         raise UserError(f"{folder / WEIGHTS}: holds no weights")
 
 
-def adapter_on_cpu(model: Any) -> dict[str, Any]:
+def trained_on_cpu(model: Any) -> dict[str, Any]:
     """Return copies of the trained weights of `model` by name, in CPU memory.
 
     PEFT would copy weights that share one tensor on the GPU, which may be out of memory.
@@ -263,7 +263,7 @@ def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -
     nothing else. Equal weights give equal bytes. Raises RunError if the disk is full.
     """
     with disk_errors(folder, "adapter"), atomic_directory(folder) as temporary:
-        model.save_pretrained(temporary, state_dict=adapter_on_cpu(model), save_embedding_layers=False)
+        model.save_pretrained(temporary, state_dict=trained_on_cpu(model), save_embedding_layers=False)
         config_file = temporary / CONFIG
         config = json.loads(config_file.read_text(encoding="utf-8"))
         # The base that was measured, by what anyone can look up, not by its path on this machine.

@@ -22,7 +22,8 @@ from text2sql.model.gguf_file import GgufHeader, Tensor, read_header
 # By llama.cpp's names, which are transformers' as well.
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 SHARD_BYTES = 512 * 1024**2
-CHUNK_ELEMENTS = 16 * 1024**2  # of a tensor that are in float32 at a time
+# So many elements of a tensor are dequantised at a time: their temporaries stay in a processor's cache.
+CHUNK_ELEMENTS = 128 * 1024
 # Kinds of tokens in `tokenizer.ggml.token_type`.
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5
 # How a text is split before the byte pairs are merged (`tokenizer.ggml.pre`), by the architectures whose converter in
@@ -206,16 +207,19 @@ def weights(header: GgufHeader, tensor: Tensor, config: dict) -> Any:
     """Return a tensor of the file in bfloat16, its rows in the order of transformers' model with these settings."""
     import numpy as np
     import torch
-    from gguf import GGMLQuantizationType, dequantize
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 
     raw = np.memmap(header.path, mode="r", dtype=np.uint8, offset=tensor.start, shape=(tensor.size,))
-    rows = raw.reshape(math.prod(tensor.shape[:-1]), -1)
-    result = torch.empty((len(rows), tensor.shape[-1]), dtype=torch.bfloat16)
+    result = torch.empty(math.prod(tensor.shape), dtype=torch.bfloat16)
     kind = GGMLQuantizationType[tensor.quantisation]
-    step = max(1, CHUNK_ELEMENTS // tensor.shape[-1])
-    for start in range(0, len(rows), step):
-        result[start : start + step] = torch.from_numpy(np.array(dequantize(rows[start : start + step], kind)))
+    block, block_bytes = GGML_QUANT_SIZES[kind]
+    step = CHUNK_ELEMENTS // block
+    for start in range(0, result.numel() // block, step):
+        # As one row: `dequantize` would go through many rows in small groups, in Python.
+        part = raw[start * block_bytes : (start + step) * block_bytes].reshape(1, -1)
+        values = torch.from_numpy(np.array(dequantize(part, kind)))
+        result[start * block : (start + step) * block] = values.flatten()
     processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(config=config)
     # It moves rows alone, which it does for any elements: numpy has no bfloat16.
     moved = processor.process(weights=result.reshape(tensor.shape).view(torch.int16).numpy(), name=tensor.name)

@@ -1,6 +1,7 @@
 """A base model, with or without an adapter, that generates answers and scores options.
 
-Base and tuned models pass through the same code: an adapter is loaded on top of its base with PEFT and stays unmerged.
+Base and tuned models pass through the same code: an adapter is loaded on top of its base with PEFT. It stays unmerged,
+except on a CPU in float32, where it is merged in memory.
 """
 
 import functools
@@ -14,6 +15,8 @@ from text2sql.core.params import ModelParams
 from text2sql.model.adapters import cast_adapter_to_base, check_adapter, load_adapter, scale_adapter
 from text2sql.model.context import check_embeddings, check_prompts, context_of
 from text2sql.model.loading import load_base
+from text2sql.model.merging import merge_on_cpu
+from text2sql.model.output_layer import multiply_batch_at_once
 from text2sql.model.whole_model import is_whole, whole_params
 from text2sql.prompts.chat import NO_VARIABLES, assistant_turn, chat_text, check_variables
 
@@ -49,6 +52,7 @@ class LanguageModel:
         if adapter is not None:
             self.model, self.tokenizer = load_adapter(self.model, self.tokenizer, Path(adapter), model, other_base)
             scale_adapter(self.model, Path(adapter), model.strength)
+            self.model = merge_on_cpu(self.model)
         check_variables(self.tokenizer, template)
         if model.loader == "unsloth":
             from unsloth import FastLanguageModel
@@ -58,6 +62,7 @@ class LanguageModel:
             from text2sql.model.attention import use_grouped_attention
 
             use_grouped_attention(self.model)
+            multiply_batch_at_once(self.model)
             if adapter is not None:
                 cast_adapter_to_base(self.model)
         self.model.eval()

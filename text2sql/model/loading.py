@@ -18,6 +18,7 @@ from text2sql.core.files import read_object, user_cache
 from text2sql.core.params import ModelParams
 from text2sql.core.startup import quick_imports
 from text2sql.model.bases import CARRIED, EMBEDDED_BASE, carried_base, is_gguf, is_local, local_gguf
+from text2sql.model.dtypes import auto_dtype, torch_dtype
 
 FORMS = f"a folder or hub id in Hugging Face's format with weights as safetensors, a .gguf file, {', '.join(CARRIED)}"
 # Forms of weights that are not read, and why.
@@ -53,6 +54,8 @@ def load_base(model: ModelParams, max_seq_len: int = 2048) -> tuple[Any, Any]:
     when out of memory.
     """
     check_hardware(model)
+    if model.dtype == "auto":
+        print(auto_dtype(), file=sys.stderr, flush=True)
     source = _source(model)
     loader = _load_with_unsloth if model.loader == "unsloth" else _load_with_transformers
     with _loading_errors(model):
@@ -141,18 +144,7 @@ def as_loaded(model: ModelParams) -> Any:
     import torch
 
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-    return SimpleNamespace(dtype=_dtype(model.dtype), device=device)
-
-
-def _dtype(name: str) -> Any:
-    import torch
-
-    if name != "auto":
-        return getattr(torch, name)
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    # Without matrix units (AMX) a CPU is faster in float32, where answers do not depend on the batch size either.
-    return torch.bfloat16 if torch.cpu._is_amx_tile_supported() else torch.float32
+    return SimpleNamespace(dtype=torch_dtype(model.dtype), device=device)
 
 
 def _load_with_transformers(source: str, model: ModelParams, max_seq_len: int) -> tuple[Any, Any]:
@@ -165,7 +157,7 @@ def _load_with_transformers(source: str, model: ModelParams, max_seq_len: int) -
     del max_seq_len  # only unsloth takes it
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
-    dtype = _dtype(model.dtype)
+    dtype = torch_dtype(model.dtype)
     config = AutoConfig.from_pretrained(source, revision=model.revision, trust_remote_code=False)
     options: dict[str, Any] = {}
     # A checkpoint that is already in 4 bit has its own settings.
@@ -197,7 +189,7 @@ def _load_with_unsloth(source: str, model: ModelParams, max_seq_len: int) -> tup
         model_name=source,
         revision=model.revision,
         max_seq_length=max_seq_len,
-        dtype=_dtype(model.dtype),
+        dtype=torch_dtype(model.dtype),
         load_in_4bit=model.quantization == "4bit",
         trust_remote_code=False,
     )

@@ -11,7 +11,7 @@ from typing import Any
 from text2sql.core.errors import UserError
 from text2sql.core.files import atomic_directory
 from text2sql.core.params import ModelParams
-from text2sql.model.adapters import adapter_on_cpu, disk_errors
+from text2sql.model.adapters import disk_errors, trained_on_cpu
 
 CONFIG = "config.json"
 CHECKPOINT = "model.safetensors"  # the name that Trainer looks for
@@ -46,7 +46,7 @@ def save_weights(model: Any, folder: str | Path) -> None:
     from safetensors.torch import save_file
 
     Path(folder).mkdir(parents=True, exist_ok=True)
-    save_file(adapter_on_cpu(model), Path(folder) / CHECKPOINT)
+    save_file(trained_on_cpu(model), Path(folder) / CHECKPOINT)
 
 
 def load_weights(model: Any, folder: str | Path) -> None:

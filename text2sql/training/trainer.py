@@ -17,7 +17,7 @@ from trl import SFTConfig, SFTTrainer
 
 from text2sql.core.errors import UserError, is_out_of_memory
 from text2sql.core.timing import Stopwatch
-from text2sql.model.adapters import adapter_in_float32, adapter_on_cpu
+from text2sql.model.adapters import adapter_in_float32, trained_on_cpu
 from text2sql.model.attention import use_right_padded_attention
 from text2sql.model.cuda_graphs import can_be_recorded
 from text2sql.model.library_way import accepted
@@ -243,7 +243,7 @@ class AdapterTrainer(SFTTrainer):
         if self.job.trains_all:
             save_weights(self.model, str(output_dir))
             return
-        self.model.save_pretrained(output_dir, state_dict=adapter_on_cpu(self.model), save_embedding_layers=False)
+        self.model.save_pretrained(output_dir, state_dict=trained_on_cpu(self.model), save_embedding_layers=False)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         if self.job.trains_all:
