@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -104,6 +105,7 @@ def test_its_run_is_kept_beside_the_set_whose_adapters_it_asked(project, finishe
     kept.run(*results, "export", "micro")
     further = project.copy(tmp_path / "further")
     for name in ("recipes", "results"):
+        shutil.rmtree(further.folder / name, ignore_errors=True)
         (kept.folder / name).rename(further.folder / name)
     further.run(*results, "export", "micro", "--also")
     folder = further.folder / "results/micro/also"

@@ -63,7 +63,10 @@ def test_dvcs_plots_draw_what_the_plots_files_hold(project, repository):
         with open(f"metrics/plots/{name}.csv", encoding="utf-8", newline="") as file:
             columns = set(csv.DictReader(file).fieldnames)
         assert wanted - {"task", "category"} | {group} <= columns
-    plots = {name: plot for entry in _dvc_yaml(repository)["plots"] for name, plot in entry.items()}
+    entries = _dvc_yaml(repository)["plots"]
+    pictures = [entry for entry in entries if isinstance(entry, str)]
+    assert pictures and all((repository / path).is_file() for path in pictures)
+    plots = {name: plot for entry in entries if entry not in pictures for name, plot in entry.items()}
     for name in ("accuracy", "mmlu_by_category"):
         assert plots[name]["template"] == "intervals"
         assert plots[name]["y"] == {f"metrics/plots/{name}.csv": "model"}
