@@ -69,7 +69,7 @@ def test_an_adapter_is_loaded_by_peft_as_others_do(adapter, micro_model, tmp_pat
 
     out = export(adapter, tmp_path / "out", "--to", "adapter")
     tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(micro_model, dtype=torch.float32), out)
-    torch.testing.assert_close(logits(tuned), evaluated(micro_model, adapter))
+    torch.testing.assert_close(logits(tuned), evaluated(micro_model, adapter), atol=1e-4, rtol=1e-4)
     tokenizer, prompt = AutoTokenizer.from_pretrained(out), read_prompt_file(out)
     assert tokenizer.chat_template and GenerationConfig.from_pretrained(out).eos_token_id == prompt.end_id
     assert tokenizer.convert_tokens_to_ids(prompt.end) == prompt.end_id
@@ -88,7 +88,7 @@ def test_a_strength_is_in_the_adapters_alpha(repository, adapter, micro_model, t
     write_params(repository, micro_model, adapter / "params.yaml", strength=0.5)
     out = export(adapter, tmp_path / "out", "--to", "adapter")
     tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(micro_model, dtype=torch.float32), out)
-    torch.testing.assert_close(logits(tuned), evaluated(micro_model, adapter, strength=0.5))
+    torch.testing.assert_close(logits(tuned), evaluated(micro_model, adapter, strength=0.5), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
