@@ -39,7 +39,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 locked = $(VENV)/bin/uv --system-certs pip install -q --python $(VENV)/bin/python --compile-bytecode --no-deps --require-hashes -r $(1) \
 	|| $(PIP) install -q --no-deps --require-hashes -r $(1)
 
-.PHONY: help install repro sweep tradeoff check lint types layers workflows test test-long coverage evaluation review moved bench lock
+.PHONY: llama-cpp help install repro sweep tradeoff check lint types layers workflows test test-long coverage evaluation review moved bench lock
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -50,6 +50,7 @@ help:
 	@echo "make test-long           the tests that take long; make test LONG=1: those and all others, in one go"
 	@echo "make coverage            the tests, and which lines they ran, in the stages' processes too"
 	@echo "make moved SINCE=HEAD    the accuracies that lie outside the intervals that git has for them; exit 1 where one does"
+	@echo "make llama-cpp           compile llama.cpp, to quantise and to ask exports (docs/export.md)"
 	@echo "make bench               speed against named peers, on this machine; SHORT=1: roughly, in 4 minutes on 2 slow cores"
 	@echo "make lock                pin what pyproject.toml names, with hashes; UPGRADE=1: the newest versions"
 
@@ -97,6 +98,10 @@ tradeoff: $(INSTALLED)
 	@test -n '$(strip $(POINTS))' || \
 		{ echo 'error: POINTS: is empty; wanted a points file, as in make tradeoff POINTS=tradeoff/qwen05.yaml' >&2; exit 2; }
 	text2sql tradeoff $(POINTS)
+
+# No part of `make install`: it is compiled, for minutes.
+llama-cpp: $(INSTALLED)
+	$(call locked,requirements/llama-cpp.txt)
 
 check: lint types layers workflows
 

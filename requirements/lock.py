@@ -21,6 +21,7 @@ LOCKS = {
     "develop.txt": ["pyproject.toml", "--extra=train", "--extra=test", "--group=pyproject.toml:check"],
     "base.txt": ["pyproject.toml"],
     "gpu.txt": ["pyproject.toml", "--extra=train", "--extra=gpu"],
+    "llama-cpp.txt": ["pyproject.toml", "--extra=llama-cpp"],
     "uv.txt": ["--group=pyproject.toml:install"],
 }
 

@@ -37,13 +37,17 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with what takes longest: the pipelines, and the files with long tests. Skip GPU tests without a GPU."""
+    """Begin with what takes longest: the pipelines, and the files with long tests. Skip what needs a GPU or an engine
+    that is not here.
+    """
     long = {item.path for item in items if item.get_closest_marker("long")}
     items.sort(key=lambda item: (_group_of(item.nodeid.partition("::")[0]) not in PIPELINES, item.path not in long))
-    marked = [item for item in items if item.get_closest_marker("gpu")]
-    if marked and not _has_gpu():
-        for item in marked:
-            item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+    needs = (("gpu", _has_gpu, "needs a GPU"), ("engine", _has_llama_cpp, "needs llama.cpp: `make llama-cpp`"))
+    for name, is_there, reason in needs:
+        marked = [item for item in items if item.get_closest_marker(name)]
+        if marked and not is_there():
+            for item in marked:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_collection_finish():
@@ -77,6 +81,17 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+def _has_llama_cpp() -> bool:
+    from text2sql.core.errors import UserError
+    from text2sql.experiments.export.engines import ENGINES
+
+    try:
+        ENGINES["llama.cpp"].require()
+    except UserError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="session")

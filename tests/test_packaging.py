@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-LOCKS = ("base.txt", "develop.txt", "gpu.txt")
+LOCKS = ("base.txt", "develop.txt", "gpu.txt", "llama-cpp.txt")
 # Brought by torch alone: which of them there are is its build's affair.
 TORCHS_OWN = re.compile(r"^(torch|sympy|mpmath|cuda-|nvidia-)", re.MULTILINE)
 
@@ -31,8 +31,9 @@ def test_locks_leave_torchs_build_to_the_machine_and_agree_otherwise(repository)
     folder = repository / "requirements"
     assert [key for name in LOCKS[:2] for key in pins(folder / name) if TORCHS_OWN.match(key)] == []
     assert "torch" not in pins(folder / "gpu.txt") and list(pins(folder / "torch.txt")) == ["torch"]
-    base, develop, gpu = (pins(folder / name) for name in LOCKS)
-    assert base.items() <= develop.items()
+    base, develop, gpu, llama_cpp = (pins(folder / name) for name in LOCKS)
+    assert base.items() <= develop.items() and base.items() <= llama_cpp.items()
+    assert "llama-cpp-python" in llama_cpp and "llama-cpp-python" not in develop
     assert {key: gpu[key] for key in gpu.keys() & develop.keys()} == {
         key: develop[key] for key in gpu.keys() & develop.keys()
     }

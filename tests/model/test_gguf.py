@@ -10,7 +10,7 @@ from testkit.gguf_files import HEADS, KEY_HEADS, write_gguf
 from testkit.train_once import model_params
 from text2sql.core.errors import UserError
 from text2sql.core.params import load_params
-from text2sql.model import gguf_model
+from text2sql.model import gguf_model, shards
 from text2sql.model.base_identity import base_identity
 from text2sql.model.bases import local_gguf
 from text2sql.model.gguf_file import read_header
@@ -104,7 +104,7 @@ def test_chunks_and_shards_change_no_weight(chunk, shard, tmp_path, monkeypatch)
     import torch
 
     monkeypatch.setattr(gguf_model, "CHUNK_ELEMENTS", chunk)
-    monkeypatch.setattr(gguf_model, "SHARD_BYTES", shard)
+    monkeypatch.setattr(shards, "SHARD_BYTES", shard)
     path = tmp_path / "tiny.gguf"
     write_gguf(path, "llama", "Q8_0")
     found, wanted = converted(path, tmp_path / "folder"), dequantised(path, "llama")
@@ -282,7 +282,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     path = tmp_path / "tiny.gguf"
     write_gguf(path, "llama", "Q8_0")
     free = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(gguf_model.shutil, "disk_usage", lambda place: free)
+    monkeypatch.setattr(shards.shutil, "disk_usage", lambda place: free)
     assert "is full; make room (`text2sql bases`" in refusal(path)
 
 

@@ -15,7 +15,9 @@ def stages(repository, tmp_path_factory):
     text = (repository / "params.yaml").read_text()
     assert "  chat: []" in text and "  also: {}" in text
     sets = "{syn: {spider: data/raw/syn}, turned: {spider: hub, table_order: reversed}}"
-    params.write_text(text.replace("  chat: []", "  chat: [base, m1]").replace("  also: {}", f"  also: {sets}"))
+    text = text.replace("  chat: []", "  chat: [base, m1]").replace("  also: {}", f"  also: {sets}")
+    assert "\nexport: {}" in text
+    params.write_text(text.replace("\nexport: {}", "\nexport: {m1_q8: {model: m1, format: gguf}}"))
     return read_stages(repository / "dvc.yaml", params)
 
 
@@ -63,6 +65,7 @@ def test_templates_are_resolved_as_dvc_resolves_them(stages):
     assert "models/m1" in stages["predict_spider@m1"].deps
     assert "data/few_shot.json" in stages["train_m2"].deps
     assert "data/predictions/base.jsonl" in stages["eval_spider@base"].deps
+    assert "models/m1" in stages["export@m1_q8"].deps and "export.m1_q8" in stages["export@m1_q8"].params
     assert "models/base" in stages["eval_mmlu_chat@base"].deps and "eval_mmlu_chat@m2" not in stages
     assert {"hub", "data/prepared/databases"} <= set(stages["prepare_also@turned"].deps)
     assert {"data/also/syn", "models/m2"} <= set(stages["predict_also@syn-m2"].deps)
@@ -72,4 +75,5 @@ def test_templates_are_resolved_as_dvc_resolves_them(stages):
 
 def test_what_is_off_by_default_is_no_stage(repository):
     names = read_stages(repository / "dvc.yaml", repository / "params.yaml")
-    assert not any(name.startswith("eval_mmlu_chat") or "also" in name for name in names)
+    off = ("eval_mmlu_chat", "export", "verify")
+    assert not any(name.startswith(off) or "also" in name for name in names)

@@ -30,6 +30,9 @@ VERBS = (
     Verb("bases", "list the carried bases and what of them is kept, or remove it", "text2sql.cli.bases"),
     Verb("holdout", "hold out training databases, to choose a recipe on them", "text2sql.cli.holdout"),
     Verb("results", "export, check and tabulate sets of results", "text2sql.cli.results"),
+    Verb("export", "export a model for others to load or serve", "text2sql.cli.export"),
+    Verb("verify", "ask an export, and say what it loses", "text2sql.cli.verify"),
+    Verb("prompt", "print the messages that ask an export", "text2sql.cli.prompt"),
     Verb("tradeoff", "run a trade-off curve's points, or draw it", "text2sql.cli.tradeoff"),
     Verb("changed", "say which committed results a run changed", "text2sql.cli.changed"),
     Verb("moved", "say which accuracies left the intervals that git has", "text2sql.cli.moved"),
@@ -49,13 +52,16 @@ def main(arguments: Sequence[str]) -> int | None:
                 "verbs:",
                 *(f"  {verb.name:<10}{verb.help}" for verb in VERBS),
                 "",
-                "text2sql VERB --help shows a verb's options. With --debug, an error shows its traceback.",
+                "text2sql VERB --help shows a verb's options, --version the version; --debug an error's traceback.",
                 "The experiment itself is run by `dvc repro`, or `make repro`.",
             ]
         ),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,  # listed by themselves, --help and --version would take four lines of a screen
     )
-    parser.add_argument("--version", action="version", version=f"text2sql {__version__}")
+    parser.add_argument("-h", "--help", action="help", help=argparse.SUPPRESS)
+    version = f"text2sql {__version__}"
+    parser.add_argument("--version", action="version", version=version, help=argparse.SUPPRESS)
     parser.add_argument("verb", metavar="VERB", choices=verbs, help=argparse.SUPPRESS)
     name = parser.parse_args(arguments[:1] or ["--help"]).verb
     return importlib.import_module(verbs[name].module).main(arguments[1:])

@@ -59,8 +59,8 @@ def trade_off(summary: Summary, limits: Limits) -> tuple[TradeOff, ...]:
         gain, change = pair.spider, pair.mmlu
         loss, low, high = 0.0 - change.difference_pts, 0.0 - change.high_pts, 0.0 - change.low_pts
         least, most = limits.min_spider_gain_pts, limits.max_mmlu_loss_pts
-        spider = _outcome(wholly_beyond=gain.high_pts < least, wholly_within=gain.low_pts >= least)
-        mmlu = _outcome(wholly_beyond=low > most, wholly_within=high <= most)
+        spider = outcome(wholly_beyond=gain.high_pts < least, wholly_within=gain.low_pts >= least)
+        mmlu = outcome(wholly_beyond=low > most, wholly_within=high <= most)
         found.append(
             TradeOff(
                 model,
@@ -71,7 +71,8 @@ def trade_off(summary: Summary, limits: Limits) -> tuple[TradeOff, ...]:
     return tuple(found)
 
 
-def _outcome(wholly_beyond: bool, wholly_within: bool) -> Outcome:
+def outcome(wholly_beyond: bool, wholly_within: bool) -> Outcome:
+    """Return the verdict on an interval that lies wholly beyond a limit, wholly within it, or neither."""
     return Outcome.BROKEN if wholly_beyond else Outcome.KEPT if wholly_within else Outcome.INCONCLUSIVE
 
 

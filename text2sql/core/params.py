@@ -268,10 +268,30 @@ class CompareParams(Section):
 
     max_mmlu_loss_pts: NotNegative
     min_spider_gain_pts: NotNegative
+    max_export_loss_pts: NotNegative = 1  # what an export may answer worse than what was evaluated
     bootstrap_samples: Annotated[
         int, BeforeValidator(_number), Field(ge=100, description="a whole number of at least 100")
     ]
     seed: Seed
+
+
+FORMATS = ("adapter", "merged", "gguf", "vllm")
+ENGINES = ("transformers", "llama.cpp", "vllm")
+
+
+class ExportEntry(Section):
+    """One export: of which model, in which form, and what asks it in the proof (docs/export.md)."""
+
+    model: Text
+    format: Literal["adapter", "merged", "gguf", "vllm"]
+    dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of merged weights
+    quantization: Literal["f16", "q8_0", "q4_0", "q4_k_m"] = "q8_0"  # of a GGUF file
+    engine: Annotated[
+        Literal["transformers", "llama.cpp", "vllm"] | None,
+        Field(description=f"one of {', '.join(ENGINES)}, or null for the format's own"),
+    ] = None
+    questions: Limit = None  # of the evaluated ones, evenly spread
+    mmlu: bool = True  # ask MMLU's questions too, where the engine gives log-likelihoods
 
 
 class Params(Section):
@@ -290,6 +310,10 @@ class Params(Section):
     mmlu: MmluParams
     execution: ExecutionParams
     compare: CompareParams
+    export: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ExportEntry],
+        Field(description="a mapping of exports, each with model and format, or {} for none"),
+    ] = {}
 
     @field_validator("models")
     @classmethod
@@ -325,6 +349,15 @@ class Params(Section):
                 raise ValueError(f"chat: got {shown(name)}, takes names of `models`: {', '.join(known)}")
             if name in value.chat[:place]:
                 raise ValueError(f"chat: {name} is named twice")
+        return value
+
+    @field_validator("export")
+    @classmethod
+    def _export_names_models(cls, value: dict[str, ExportEntry], info: ValidationInfo) -> dict[str, ExportEntry]:
+        known = list(info.data.get("models", {}))
+        for name, entry in value.items():
+            if known and entry.model not in known:
+                raise ValueError(f"{name}.model: got {shown(entry.model)}, takes names of `models`: {', '.join(known)}")
         return value
 
     @property

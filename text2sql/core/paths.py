@@ -14,6 +14,9 @@ PREDICTIONS = Path("data/predictions")  # a file a model; also/, a folder a set
 VERDICTS = Path("data/verdicts")  # spider/, mmlu/ and mmlu_chat/, a file a model; also/, a folder a set
 TIMINGS = Path("data/timings")  # <stage>_<model>.json, <stage>_<set>_<model>.json
 METRICS = Path("metrics")
+EXPORTS = METRICS / "export"  # a file an export
+EXPORT_VERDICTS = VERDICTS / "export"
+EXPORT_FOLDERS = Path("data/exports")  # a folder an export
 MODELS = Path("models")  # a folder a tuned model
 
 

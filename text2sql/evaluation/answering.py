@@ -1,6 +1,8 @@
 """Greedy answers to chat prompts, as text, with what the template opened."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from text2sql.model.language_model import LanguageModel
 from text2sql.prompts.answers import reasoning_opened_by
@@ -24,11 +26,11 @@ def generate_answers(model: LanguageModel, prompts: list[list[int]], max_new_tok
     """Return the answer to each of `prompts` (token ids), asked as one batch."""
     outputs = model.generate(prompts, max_new_tokens)
     return [
-        Generated(_opened(model, prompt) + model.decode(output), len(output), model.has_ended(output))
+        Generated(opened_by(model.tokenizer, prompt) + model.decode(output), len(output), model.has_ended(output))
         for prompt, output in zip(prompts, outputs, strict=True)
     ]
 
 
-def _opened(model: LanguageModel, prompt: list[int]) -> str:
+def opened_by(tokenizer: Any, prompt: Sequence[int]) -> str:
     """Return the reasoning that the template opened, so that a kept answer tells it from what follows."""
-    return reasoning_opened_by(model.tokenizer.decode(prompt[-_LAST_TOKENS:]))
+    return reasoning_opened_by(tokenizer.decode(prompt[-_LAST_TOKENS:]))

@@ -7,6 +7,7 @@ one pass gives all four.
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from text2sql.core.intervals import clustered_interval, wilson_interval
 from text2sql.core.journal import HALVED, STRENGTH
@@ -116,8 +117,19 @@ def _of_rotations(rows: list[list[float]], answer: int) -> dict:
     }
 
 
+class Reader(Protocol):
+    """What makes token ids of texts and knows how many fit: a `LanguageModel`, or what stands for one."""
+
+    @property
+    def context(self) -> int | None: ...
+
+    def text_ids(self, texts: Sequence[str]) -> list[list[int]]: ...
+
+    def check_prompts(self, prompts: Sequence[list[int]], new_tokens: int, change: str) -> None: ...
+
+
 def prompts_that_fit(
-    model: LanguageModel, questions: Sequence[Question], shots: Mapping[str, Sequence[Question]]
+    model: Reader, questions: Sequence[Question], shots: Mapping[str, Sequence[Question]]
 ) -> tuple[list[list[int]], int]:
     """Return the token ids of each question's prompt, and how many worked examples were left out in all.
 

@@ -14,7 +14,7 @@ def fit_tokens(base: Any, tokenizer: Any, adapter: Path, weights: Path, other_ba
     Raises ValueError if the adapter's tokenizer gives the base's tokens other ids, unless `other_base`, or if a token
     has an embedding neither in the base nor in the file `weights`, or an embedding there has no token.
     """
-    own = _own_tokenizer(tokenizer, adapter, other_base)
+    own = adapter_tokenizer(tokenizer, adapter, other_base)
     layers = _embedding_layers(base)
     before = min(layer.weight.shape[0] for layer in layers.values())
     saved, learned = _saved_rows(weights, layers), _trained_tokens(adapter)
@@ -37,8 +37,11 @@ def _has_tokenizer(adapter: Path) -> bool:
     return any((adapter / name).is_file() for name in TOKENIZER_FILES)
 
 
-def _own_tokenizer(tokenizer: Any, adapter: Path, other_base: bool) -> Any:
-    """Return the tokenizer in the folder `adapter` where it differs from `tokenizer`, which is returned otherwise."""
+def adapter_tokenizer(tokenizer: Any, adapter: Path, other_base: bool = False) -> Any:
+    """Return the tokenizer in the folder `adapter` where it differs from `tokenizer`, which is returned otherwise.
+
+    Raises ValueError if it gives the base's tokens other ids, unless `other_base`.
+    """
     if not _has_tokenizer(adapter):
         return tokenizer
     from transformers import AutoTokenizer

@@ -113,9 +113,10 @@ def load_adapter(
 ) -> tuple[Any, Any]:
     """Return `base`, which `model` names, with all of an adapter loaded onto it, unmerged, and its tokenizer.
 
-    The tokenizer is `tokenizer`, or the adapter's own where that folder has another; embeddings grow to fit it.
-    Raises UserError that says what differs if the adapter was trained on another base, unless `other_base`, or if any
-    of its weights has no place in the model, or any of its places no weight.
+    The tokenizer is `tokenizer`, or the adapter's own where that folder has another; embeddings grow to fit it. Of a
+    base on the device "meta" the adapter alone has weights. Raises UserError that says what differs if the adapter was
+    trained on another base, unless `other_base`, or if any of its weights has no place in the model, or any of its
+    places no weight.
     """
     from peft import PeftConfig, get_peft_model
 
@@ -131,6 +132,8 @@ def load_adapter(
             warnings.simplefilter("ignore")  # one line below says it, where PEFT takes thousands of characters
             mapping = getattr(base, "_checkpoint_conversion_mapping", {})
             tuned = get_peft_model(base, peft_config)
+            if base.device.type == "meta":
+                _allocate(tuned)
             result = tuned.load_adapter(str(adapter), "default", key_mapping=mapping)
         _check_landed(tuned, adapter / WEIGHTS, result.missing_keys, result.unexpected_keys)
     except Exception as error:
@@ -140,6 +143,23 @@ def load_adapter(
             f"{reason:.400}"
         ) from error
     return tuned, tokenizer
+
+
+def _allocate(model: Any) -> None:
+    """Give the adapter of `model`, whose base is on the device "meta", memory of its own."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils import ModulesToSaveWrapper
+
+    for module in model.modules():
+        names: tuple[str, ...] = ()
+        if isinstance(module, BaseTunerLayer):
+            names = tuple(module.adapter_layer_names)
+        elif isinstance(module, ModulesToSaveWrapper):
+            names = ("modules_to_save",)
+        for name in names:
+            part = getattr(module, name, None)
+            if part is not None:
+                part.to_empty(device="cpu")
 
 
 def _check_landed(model: Any, file: Path, missing: Sequence[str], surplus: Sequence[str]) -> None:

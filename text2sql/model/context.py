@@ -8,7 +8,12 @@ from text2sql.core.errors import UserError
 
 def context_of(model: Any) -> int | None:
     """Return how many tokens `model` was made to read, or None if its architecture sets no limit."""
-    config = model.config.get_text_config()
+    return context_of_config(model.config)
+
+
+def context_of_config(config: Any) -> int | None:
+    """Return what `context_of` does, from a model's config."""
+    config = config.get_text_config()
     context = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
     rope = getattr(config, "rope_parameters", None)
     if context and isinstance(rope, dict) and rope.get("rope_type") == "yarn":

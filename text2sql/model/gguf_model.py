@@ -5,23 +5,19 @@ of the architecture has. One tensor is in memory at a time, and one shard of tho
 does not understand is refused: nothing is left out in silence.
 """
 
-import errno
 import math
-import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from text2sql.core.errors import UserError
-from text2sql.core.files import write_json
 from text2sql.core.startup import quick_imports
 from text2sql.model.gguf_file import GgufHeader, Tensor, read_header
+from text2sql.model.shards import write_shards
 
 # By llama.cpp's names, which are transformers' as well.
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
-SHARD_BYTES = 512 * 1024**2
 # So many elements of a tensor are dequantised at a time: their temporaries stay in a processor's cache.
 CHUNK_ELEMENTS = 128 * 1024
 # Kinds of tokens in `tokenizer.ggml.token_type`.
@@ -67,7 +63,8 @@ def write_model(gguf: Path, folder: Path) -> None:
         raise
     except Exception as error:  # of a file whose settings contradict each other, transformers raises anything
         raise _not_understood(gguf, f"{type(error).__name__}: {' '.join(str(error).split()):.200}") from error
-    _write_weights(header, names, settings, folder)
+    shapes = {name: tensor.shape for name, tensor in names.items()}
+    write_shards(folder, shapes, 2, lambda name: weights(header, names[name], settings))  # 2 bytes: bfloat16
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
     generation = GenerationConfig.from_model_config(config)
@@ -163,44 +160,6 @@ def _names(header: GgufHeader, model: Any) -> dict[str, Tensor]:
     if rest:
         raise _not_understood(header.path, f"the tensor {rest[0]}")
     return found
-
-
-def _write_weights(header: GgufHeader, names: Mapping[str, Tensor], config: dict, folder: Path) -> None:
-    """Write the tensors `names` as safetensors, in shards of at most SHARD_BYTES (or of one tensor).
-
-    Raises OSError where the disk has no room for them: the library's own error, in the middle, is of another kind.
-    """
-    from safetensors.torch import save_file
-
-    total = sum(_bytes(tensor) for tensor in names.values())
-    if shutil.disk_usage(folder).free < total:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-    shards = list(_shards(names))
-    weight_map: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        one = len(shards) == 1
-        file = "model.safetensors" if one else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        save_file({name: weights(header, names[name], config) for name in shard}, folder / file, {"format": "pt"})
-        weight_map |= dict.fromkeys(shard, file)
-    if len(shards) > 1:
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        write_json(folder / "model.safetensors.index.json", index)
-
-
-def _bytes(tensor: Tensor) -> int:
-    return 2 * math.prod(tensor.shape)  # in bfloat16
-
-
-def _shards(names: Mapping[str, Tensor]) -> Iterator[list[str]]:
-    shard: list[str] = []
-    size = 0
-    for name, tensor in names.items():
-        if shard and size + _bytes(tensor) > SHARD_BYTES:
-            yield shard
-            shard, size = [], 0
-        shard.append(name)
-        size += _bytes(tensor)
-    yield shard
 
 
 def weights(header: GgufHeader, tensor: Tensor, config: dict) -> Any:

@@ -9,16 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from text2sql.core.errors import RunError, UserError, is_out_of_memory
+from text2sql.core.errors import RunError, is_out_of_memory
 from text2sql.core.journal import STRENGTH
 from text2sql.core.params import ModelParams
 from text2sql.model.adapters import cast_adapter_to_base, check_adapter, load_adapter, scale_adapter
+from text2sql.model.chat_tokens import ChatTokens
 from text2sql.model.context import check_embeddings, check_prompts, context_of
 from text2sql.model.loading import load_base
 from text2sql.model.merging import merge_on_cpu
 from text2sql.model.output_layer import multiply_batch_at_once
 from text2sql.model.whole_model import is_whole, whole_params
-from text2sql.prompts.chat import NO_VARIABLES, assistant_turn, chat_text, check_variables
+from text2sql.prompts.chat import NO_VARIABLES
 
 
 class LanguageModel:
@@ -41,7 +42,7 @@ class LanguageModel:
         Raises UserError for an adapter or a base that does not load, and for a variable that the template does not
         have; RunError as `load_base` does.
         """
-        self._loader, self._template = model.loader, template
+        self._loader = model.loader
         self.strength = 1.0 if adapter is None else model.strength  # what the adapter is scaled by
         self.halvings = 0  # how often memory ran out, and a batch was halved
         if adapter is not None and is_whole(adapter):
@@ -53,7 +54,7 @@ class LanguageModel:
             self.model, self.tokenizer = load_adapter(self.model, self.tokenizer, Path(adapter), model, other_base)
             scale_adapter(self.model, Path(adapter), model.strength)
             self.model = merge_on_cpu(self.model)
-        check_variables(self.tokenizer, template)
+        self._tokens = ChatTokens(self.tokenizer, template)
         if model.loader == "unsloth":
             from unsloth import FastLanguageModel
 
@@ -69,13 +70,9 @@ class LanguageModel:
 
     @functools.cached_property
     def _end_ids(self) -> set[int]:
-        """The token that ends an answer: where the chat template ends a turn, as in training, whatever else names one.
-
-        Raises UserError if there is none, or none that the model has an embedding for.
-        """
-        end_id = assistant_turn(self.tokenizer, self._template).end_id
-        check_embeddings(self.model, [[end_id]])
-        return {end_id}
+        """The token that ends an answer. Raises UserError if there is none, or the model has no embedding for it."""
+        check_embeddings(self.model, [[self._tokens.end_id]])
+        return {self._tokens.end_id}
 
     @functools.cached_property
     def _cache_layers(self) -> Any:
@@ -134,28 +131,14 @@ class LanguageModel:
 
     def chat_ids(self, messages: list[dict]) -> list[int]:
         """Return the token ids of `messages` in the chat template, up to the start of the assistant's answer."""
-        text = chat_text(self.tokenizer, messages, True, self._template)
-        return self._ids(text)
+        return self._tokens.chat_ids(messages)
 
     def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each of the plain `texts`, after the model's BOS if it has one.
 
         What the tokenizer puts behind a text is left away: an end token there would end the text before its answer.
         """
-        ids = self._ids(list(texts))
-        return [[*self._start_ids, *text] for text in ids]
-
-    def _ids(self, text: Any) -> Any:
-        # Not verbose: `check_prompts` says in one line what is too long, and what to change.
-        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-
-    @functools.cached_property
-    def _start_ids(self) -> list[int]:
-        """What the tokenizer itself puts before a text."""
-        bare = self.tokenizer("Answer:", add_special_tokens=False)["input_ids"]
-        whole = self.tokenizer("Answer:")["input_ids"]
-        starts = range(len(whole) - len(bare) + 1)
-        return whole[: next((start for start in starts if whole[start : start + len(bare)] == bare), 0)]
+        return self._tokens.text_ids(texts)
 
     def check_prompts(self, prompts: Sequence[list[int]], new_tokens: int, change: str) -> None:
         """Raise UserError unless `prompts`, with `new_tokens` after each, fit the model; `change` says what helps."""
@@ -189,14 +172,7 @@ class LanguageModel:
         return self._halving(lambda part: self._log_likelihoods(part, option_ids), prompts)
 
     def _option_ids(self, options: Sequence[str]) -> list[int]:
-        before = self.tokenizer("Answer:", add_special_tokens=False)["input_ids"]
-        ids = []
-        for option in options:
-            whole = self.tokenizer("Answer:" + option, add_special_tokens=False)["input_ids"]
-            if whole[:-1] != before:
-                raise UserError(f"model.base: {option!r} is not one token of this model, which MMLU's scoring needs")
-            ids.append(whole[-1])
-        return ids
+        return self._tokens.option_ids(options)
 
     def _log_likelihoods(self, prompts: list[list[int]], option_ids: list[int]) -> list[list[float]]:
         import torch

@@ -56,7 +56,7 @@ def load_base(model: ModelParams, max_seq_len: int = 2048) -> tuple[Any, Any]:
     check_hardware(model)
     if model.dtype == "auto":
         print(auto_dtype(), file=sys.stderr, flush=True)
-    source = _source(model)
+    source = base_source(model)
     loader = _load_with_unsloth if model.loader == "unsloth" else _load_with_transformers
     with _loading_errors(model):
         base, tokenizer = loader(source, model, max_seq_len)
@@ -98,7 +98,23 @@ def _set_padding_token(base: Any, tokenizer: Any) -> None:
     raise UserError("model.base: its tokenizer has no special token that could end a turn or pad a batch")
 
 
-def _source(model: ModelParams) -> str:
+def load_tokenizer(model: ModelParams) -> Any:
+    """Return the tokenizer of `load_base` alone, without its weights. Raises as that does."""
+    source = base_source(model)
+    with _loading_errors(model):
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=model.revision, trust_remote_code=False)
+    if tokenizer.chat_template is None:
+        raise UserError(f"model.base: {model.base} has no chat template; wanted an instruction-tuned model")
+    return tokenizer
+
+
+def base_source(model: ModelParams) -> str:
+    """Return the folder, or the hub's id, that `model.base` is loaded from; a carried base is fetched on first use.
+
+    Raises UserError for a base that is not there, or not in a form that is read.
+    """
     if model.base in CARRIED:
         return str(carried_base(CARRIED[model.base], model.source))
     path = Path(model.base).expanduser()
@@ -119,6 +135,20 @@ def _source(model: ModelParams) -> str:
             f"hub id (owner/name){did_you_mean(model.base, CARRIED)}"
         )
     return model.base
+
+
+def base_folder(model: ModelParams) -> Path:
+    """Return the folder with the files of `model.base`; those of a hub's id are fetched. Raises as `load_base` does."""
+    source = base_source(model)
+    if Path(source).is_dir():
+        return Path(source)
+    with _loading_errors(model):
+        from huggingface_hub import snapshot_download
+
+        patterns = ["*.json", "*.jinja", "*.model", "*.safetensors", "*.txt"]
+        folder = Path(snapshot_download(source, revision=model.revision, allow_patterns=patterns))
+    _check_weights(model.base, folder)
+    return folder
 
 
 def _check_weights(base: str, folder: Path) -> None:

@@ -39,10 +39,10 @@ def model_card(name: str, params: Params, metrics: dict) -> str:
     if whole:
         del rows["LoRA"]
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-    return f"""{_front_matter(params.model, whole)}
+    return f"""{front_matter(params.model, whole)}
 # {title}: {"a whole model" if whole else "a LoRA adapter"} for text-to-SQL
 
-A fine-tune of {_base_in_words(params.model)} that answers a question about a database with one SQLite query.
+A fine-tune of {base_in_words(params.model)} that answers a question about a database with one SQLite query.
 {_other_models(params.model)}
 ## Data
 
@@ -77,19 +77,26 @@ _USE_WHOLE = """All weights of the base were trained: it needs no base beside it
     model = AutoModelForCausalLM.from_pretrained("models/{name}")"""
 
 
-def _front_matter(model: ModelParams, whole: bool) -> str:
+def front_matter(model: ModelParams, whole: bool) -> str:
+    """Return what the hub reads of a card: library, task, tags, base and licence; `whole` for one with no adapter."""
     library, kind = ("transformers", "") if whole else ("peft", ", lora")
     lines = [f"library_name: {library}", "pipeline_tag: text-generation", f"tags: [text-to-sql{kind}]"]
     if not is_local(model.base):  # a local folder would mean nothing to others
         lines.append(f"base_model: {base_identity(model).name}")
-    if model.base in CARRIED:
-        lines.append(f"license: {CARRIED[model.base].licence}")
-    else:
-        lines += [f"license: {license_id}" for part, license_id in LICENSES.items() if part in model.base.lower()]
+    licence = licence_of(model)
+    lines += [f"license: {licence}"] if licence else []
     return "\n".join(["---", *lines, "---"])
 
 
-def _base_in_words(model: ModelParams) -> str:
+def licence_of(model: ModelParams) -> str | None:
+    """Return the licence of `model.base` by its identifier, or None where it is not known."""
+    if model.base in CARRIED:
+        return CARRIED[model.base].licence
+    return next((license_id for part, license_id in LICENSES.items() if part in model.base.lower()), None)
+
+
+def base_in_words(model: ModelParams) -> str:
+    """Return the base that was trained on, by what anyone can look up."""
     base = base_identity(model)
     if model.base in CARRIED:
         return f"{base.name}, file `{base.file}` (sha256 `{base.sha256}`), dequantised,"

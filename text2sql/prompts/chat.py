@@ -88,3 +88,24 @@ def _special_token_at_start(tokenizer: Any, text: str) -> int | None:
         if is_special and text.startswith(tokenizer.convert_ids_to_tokens(token)):
             return token
     return None
+
+
+def default_system(tokenizer: Any, variables: Mapping[str, Any] = NO_VARIABLES) -> str | None:
+    """Return the system text that the chat template adds where the messages have none, or None where it adds none.
+
+    With it as a message of its own the prompt is the same, whatever a server would put in its place.
+    """
+    mark, asked = "SYSTEM TEXT", [{"role": "user", "content": "How many?"}]
+    without = chat_text(tokenizer, asked, True, variables)
+    try:
+        before, found, after = chat_text(tokenizer, [_system(mark), *asked], True, variables).partition(mark)
+    except UserError:
+        return None  # it refuses that role
+    text = without[len(before) : len(without) - len(after)]
+    if not found or not text or chat_text(tokenizer, [_system(text), *asked], True, variables) != without:
+        return None
+    return text
+
+
+def _system(text: str) -> dict[str, str]:
+    return {"role": "system", "content": text}

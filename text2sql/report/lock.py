@@ -17,6 +17,8 @@ LISTED = {
     "prepare_also": "data.also",
     "predict_also": "data.also",
     "eval_also": "data.also",
+    "export": "export",
+    "verify": "export",
 }
 
 

@@ -22,6 +22,7 @@ from text2sql.comparison.result import (
 )
 from text2sql.data.mmlu import CATEGORY_NAMES, LETTERS
 from text2sql.report import paper
+from text2sql.report.exports import exports_table
 from text2sql.report.markdown_text import DASH, as_text, bullets, code_block, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, p_value, percent, points
 from text2sql.report.run import Run, machine
@@ -55,6 +56,7 @@ def markdown(run: Run) -> str:
         cost_table(run),
         "## Durations",
         durations_table(run.timings),
+        *exports_table(run.exports),
         "## Base, device and libraries",
         provenance_table(run.provenance),
     ]

@@ -3,7 +3,7 @@
 import csv
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from text2sql.core.params import Params
 from text2sql.report import lock
 from text2sql.report.curve import curves_of
 from text2sql.report.explorer import MOST_EXAMPLES, Outcomes, draw
+from text2sql.report.exports import read_exports, sentence
 from text2sql.report.sentences import (
     also_lines,
     chat_lines,
@@ -47,7 +48,7 @@ TRAINING = {"final_loss": float, "steps": int, "examples": int, "trainable_param
 TIMING = {"stage": str, "seconds": float, "versions": dict}
 TIMED_STAGES = (
     "prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "eval_mmlu_chat", "predict_also", "eval_also",
-    "compare",
+    "export", "verify", "compare",
 )  # fmt: skip
 
 
@@ -65,6 +66,7 @@ class Run:
     schemas: {db_id: schema} as in data/prepared/spider/schemas.json; more than the verdicts name are fine.
     example_prompt: the first question's prompt as the base read it, with all that its chat template adds; None for a
         run that did not keep it.
+    exports: {name: the content of metrics/export/<name>.json}, of those that the params list.
     provenance: {heading: value, or a mapping of any depth}, such as {"git": {"revision": …}, "data": {path: md5}}.
     curves: the contents of curve.json of trade-off curves of the same base.
     """
@@ -80,6 +82,7 @@ class Run:
     example_prompt: str | None = None
     outcomes: Outcomes | None = None
     curves: Sequence[Mapping[str, Any]] = ()
+    exports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def models(self) -> ModelTable:
@@ -114,6 +117,7 @@ class Run:
             *sqlite_lines(found.spider, self.models),
             *memory_lines(by_task, self.models),
             *strength_lines(by_task, self.models),
+            *(sentence(name, one) for name, one in self.exports.items()),
         ]
 
 
@@ -149,6 +153,7 @@ def read_run(params: Params) -> Run:
         example_prompt=_example_prompt(paths.PREDICTIONS / f"{models.base}.jsonl"),
         outcomes=outcomes,
         curves=curves_of_run(timings),
+        exports=read_exports(params),
     )
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.comparison import flat
-from text2sql.comparison.gate import Outcome, gate_outcome, trade_off
+from text2sql.comparison.gate import Outcome, gate_outcome, trade_off, worst
 from text2sql.core.errors import UserError
 from text2sql.core.files import atomic_file, write_json, write_text
 from text2sql.core.params import Params
+from text2sql.report.exports import read_exports, sentence
 from text2sql.report.markdown_text import bullets
 from text2sql.report.sentences import gate_lines, sentences
 from text2sql.report.stale import LOCK, stale_parts
@@ -67,6 +68,9 @@ def gate(params: Params) -> int:
     models = params.model_table
     trade_offs = trade_off(flat.read_summary(FLAT, models), params.compare)
     stale = list(stale_parts(LOCK))
-    outcome = "stale" if stale else gate_outcome(trade_offs)
-    print("\n".join([*gate_lines(trade_offs, models), *(f"stale: {part}" for part in stale), f"gate: {outcome}"]))
+    exports = read_exports(params)
+    verdicts = [gate_outcome(trade_offs), *(Outcome(found["verdict"]) for found in exports.values())]
+    outcome = "stale" if stale else worst(verdicts)
+    lines = [*gate_lines(trade_offs, models), *(sentence(name, found) for name, found in exports.items())]
+    print("\n".join([*lines, *(f"stale: {part}" for part in stale), f"gate: {outcome}"]))
     return 1 if outcome in ("stale", Outcome.BROKEN) else 0

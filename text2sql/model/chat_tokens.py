@@ -1,0 +1,77 @@
+"""Texts and token ids of one model, without its weights: prompts in, and where an answer ends."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from text2sql.core.errors import UserError
+from text2sql.core.params import ModelParams
+from text2sql.model.adapter_tokens import adapter_tokenizer
+from text2sql.model.loading import load_tokenizer
+from text2sql.model.whole_model import is_whole, whole_params
+from text2sql.prompts.chat import NO_VARIABLES, assistant_turn, chat_text, check_variables
+
+
+class ChatTokens:
+    """A tokenizer with the variables of its chat template."""
+
+    def __init__(self, tokenizer: Any, template: Mapping[str, Any] = NO_VARIABLES) -> None:
+        """Raises UserError for a variable that the template does not have."""
+        check_variables(tokenizer, template)
+        self.tokenizer, self.template = tokenizer, template
+
+    @classmethod
+    def of(cls, model: ModelParams, adapter: Path | None, template: Mapping[str, Any] = NO_VARIABLES) -> "ChatTokens":
+        """Return those that `LanguageModel` has for the same arguments. Raises UserError as it does."""
+        if adapter is not None and is_whole(adapter):
+            model, adapter = whole_params(adapter, model), None
+        tokenizer = load_tokenizer(model)
+        return cls(tokenizer if adapter is None else adapter_tokenizer(tokenizer, adapter), template)
+
+    @functools.cached_property
+    def end_id(self) -> int:
+        """The token that ends an answer: where the chat template ends a turn, as in training, whatever else names one.
+
+        Raises UserError if there is none.
+        """
+        return assistant_turn(self.tokenizer, self.template).end_id
+
+    def chat_text(self, messages: list[dict]) -> str:
+        """Return the text of `messages` in the chat template, up to the start of the assistant's answer."""
+        return chat_text(self.tokenizer, messages, True, self.template)
+
+    def chat_ids(self, messages: list[dict]) -> list[int]:
+        """Return the token ids of `messages` in the chat template, up to the start of the assistant's answer."""
+        return self._ids(self.chat_text(messages))
+
+    def text_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each of the plain `texts`, after the model's BOS if it has one.
+
+        What the tokenizer puts behind a text is left away: an end token there would end the text before its answer.
+        """
+        ids = self._ids(list(texts))
+        return [[*self._start_ids, *text] for text in ids]
+
+    def option_ids(self, options: Sequence[str]) -> list[int]:
+        """Return the token of each of `options` after "Answer:". Raises UserError if one is more than one token."""
+        before = self._ids("Answer:")
+        ids = []
+        for option in options:
+            whole = self._ids("Answer:" + option)
+            if whole[:-1] != before:
+                raise UserError(f"model.base: {option!r} is not one token of this model, which MMLU's scoring needs")
+            ids.append(whole[-1])
+        return ids
+
+    def _ids(self, text: Any) -> Any:
+        # Not verbose: `check_prompts` says in one line what is too long, and what to change.
+        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    @functools.cached_property
+    def _start_ids(self) -> list[int]:
+        """What the tokenizer itself puts before a text."""
+        bare = self.tokenizer("Answer:", add_special_tokens=False)["input_ids"]
+        whole = self.tokenizer("Answer:")["input_ids"]
+        starts = range(len(whole) - len(bare) + 1)
+        return whole[: next((start for start in starts if whole[start : start + len(bare)] == bare), 0)]
