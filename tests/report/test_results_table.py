@@ -19,8 +19,8 @@ from text2sql.core.files import read_json, write_json
 from text2sql.core.intervals import wilson_interval
 from text2sql.core.models import PAPER_MODELS, ModelTable
 from text2sql.report import paper, results_table
-from text2sql.report.claims import claims
 from text2sql.report.numbers import points
+from text2sql.report.paper_claims import claims
 from text2sql.report.read_sets import Spread, read_sets, verdict
 
 MODELS, TUNED, NAMES = PAPER_MODELS.names, PAPER_MODELS.tuned, PAPER_MODELS.titles

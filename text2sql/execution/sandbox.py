@@ -308,7 +308,7 @@ def _open_copy(database: str | os.PathLike) -> sqlite3.Connection:
 
     Temporary storage is in memory too, but in SQLite's format for files, which sorts a large table in runs as large as
     SQLite's own cache: half the time of its format for memory. A run of a megabyte, SQLite's least, fits the CPU's
-    cache, which takes a sixth less than the two of its default.
+    cache; its default are two.
     """
     size = os.path.getsize(database)
     if not 0 < size <= MAX_DATABASE_BYTES or not hasattr(sqlite3.Connection, "deserialize"):

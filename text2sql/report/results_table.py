@@ -16,9 +16,9 @@ from text2sql.core.intervals import wilson_interval
 from text2sql.core.models import PAPER_MODELS, SPIDER
 from text2sql.report import paper
 from text2sql.report.blocks import update_blocks
-from text2sql.report.claims import claims
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, points, words
+from text2sql.report.paper_claims import claims
 from text2sql.report.read_sets import SEEDED, ResultSet, Spread, spreads, verdict
 from text2sql.report.result_sets import MMLU_ALL
 from text2sql.report.results_carried import carried_table
