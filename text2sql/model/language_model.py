@@ -178,7 +178,7 @@ class LanguageModel:
         import torch
 
         with torch.inference_mode():
-            logits = self._prefill(prompts).logits if self._prefill else self._library.last_logits(prompts)
+            logits = self._prefill.logits(prompts) if self._prefill else self._library.last_logits(prompts)
             chosen = torch.log_softmax(logits.float(), dim=-1)[:, option_ids]
         if not chosen.isfinite().all():
             raise RunError(

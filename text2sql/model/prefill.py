@@ -3,8 +3,8 @@
 Worked examples and schemas make up most of a prompt, and many prompts share them.
 """
 
+import bisect
 import copy
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 from torch.nn.functional import pad
+
+from text2sql.model.packed import Layout, can_be_packed, read_packed
 
 # Shared prefixes are cut to a multiple of so many tokens, so that the next batch mostly has the same ones.
 PREFIX_STEP = 16
@@ -43,9 +45,18 @@ class Prefill:
     def __init__(self, model: Any, pad_id: int) -> None:
         self._model, self._pad_id = model, pad_id
         self._prefix_caches: OrderedDict[tuple, Any] = OrderedDict()
+        self._packs = can_be_packed(model)
+
+    def logits(self, prompts: list[list[int]]) -> torch.Tensor:
+        """Return the logits (batch, vocabulary) of the last tokens of `prompts` (token ids)."""
+        return read_packed(self._model, self._layout(prompts, cache=False)) if self._packs else self(prompts).logits
 
     def __call__(self, prompts: list[list[int]]) -> PrefilledBatch:
         """Return logits, mask and cache of `prompts` (token ids)."""
+        if self._packs:
+            layout = self._layout(prompts, cache=True)
+            logits = read_packed(self._model, layout)
+            return PrefilledBatch(logits, layout.mask(), layout.cache())
         groups = groups_by_prefix(prompts)
         whole = [list(range(len(prompts)))]
         if self._model.device.type == "cuda":
@@ -60,6 +71,12 @@ class Prefill:
             members = [prompts[position] for position in group]
             parts.append(self._read(members, [list(range(len(members)))]))
         return _merged(parts, [position for group in groups for position in group])
+
+    def _layout(self, prompts: list[list[int]], cache: bool) -> Layout:
+        groups = groups_by_prefix(prompts)
+        # Of a prefix that no other prompt has nothing is saved.
+        cuts = [common_length([prompts[p] for p in group]) if len(group) > 1 else 0 for group in groups]
+        return Layout.of(prompts, groups, cuts, self._model.device, cache)
 
     def _read(self, prompts: list[list[int]], groups: list[list[int]]) -> PrefilledBatch:
         """Return the result for `prompts`, with one pass for the prefixes of all `groups` and one for the suffixes."""
@@ -119,10 +136,13 @@ def padded_tokens(prompts: list[list[int]], groups: list[list[int]]) -> int:
 
 def shared_prefix(prompts: list[list[int]]) -> list[int]:
     """Return the longest common prefix of `prompts`, cut to a multiple of `PREFIX_STEP` tokens."""
-    shared = os.path.commonprefix(prompts)
-    # At least one token of each prompt must remain, for its logits.
-    length = min(len(shared), min(map(len, prompts)) - 1)
-    return list(shared[: length // PREFIX_STEP * PREFIX_STEP])
+    return prompts[0][: common_length(prompts) // PREFIX_STEP * PREFIX_STEP]
+
+
+def common_length(prompts: Sequence[list[int]]) -> int:
+    """Return how many first tokens all `prompts` share; at least one of each remains, for its logits."""
+    # Between the first and the last in order lie all others.
+    return min(_common(min(prompts), max(prompts)), min(map(len, prompts)) - 1)
 
 
 def groups_by_prefix(prompts: list[list[int]]) -> list[list[int]]:
@@ -131,7 +151,7 @@ def groups_by_prefix(prompts: list[list[int]]) -> list[list[int]]:
     shared = 0
     for position in sorted(range(len(prompts)), key=prompts.__getitem__):
         # In sorted order the common prefix of a group is that of its first and its last member.
-        common = len(os.path.commonprefix([prompts[groups[-1][0]], prompts[position]])) if groups else 0
+        common = _common(prompts[groups[-1][0]], prompts[position]) if groups else 0
         if groups and 2 * common >= shared:
             groups[-1].append(position)
             shared = common
@@ -139,6 +159,12 @@ def groups_by_prefix(prompts: list[list[int]]) -> list[list[int]]:
             groups.append([position])
             shared = len(prompts[position])
     return groups
+
+
+def _common(first: list[int], second: list[int]) -> int:
+    """Return how many first tokens two prompts share, by comparing slices: hundreds of tokens at a time."""
+    lengths = range(1, min(len(first), len(second)) + 1)
+    return bisect.bisect_left(lengths, True, key=lambda length: first[:length] != second[:length])
 
 
 def _right_padded(rows: list[list[int]], value: int) -> list[list[int]]:
