@@ -151,7 +151,10 @@ def groups_by_prefix(prompts: list[list[int]]) -> list[list[int]]:
     shared = 0
     for position in sorted(range(len(prompts)), key=prompts.__getitem__):
         # In sorted order the common prefix of a group is that of its first and its last member.
-        common = _common(prompts[groups[-1][0]], prompts[position]) if groups else 0
+        # It only shrinks from member to member: most of the time one comparison tells that it did not.
+        first = prompts[groups[-1][0]] if groups else []
+        same = first[:shared] == prompts[position][:shared]
+        common = shared if same else _common(first, prompts[position])
         if groups and 2 * common >= shared:
             groups[-1].append(position)
             shared = common
