@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import text2sql
 from benchmarks.machine import dtype_name
 from testkit.random_models import source_folder
 from text2sql.core.params import ModelParams, Params, load_params
@@ -22,8 +23,8 @@ FEW_SHOT = REPOSITORY / "data" / "few_shot.json"
 
 
 def params() -> Params:
-    """Return the experiment's params."""
-    return load_params(REPOSITORY / "params.yaml")
+    """Return the experiment's params, of the build that is measured (`measuring.of_build`)."""
+    return load_params(Path(text2sql.__file__).parents[1] / "params.yaml")
 
 
 def model_options(parser: argparse.ArgumentParser) -> None:

@@ -6,13 +6,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine, on_gpu, wait
+from benchmarks.targets import TARGETS
 
+REPOSITORY = Path(__file__).parent.parent
 OURS = "this project"
 
 
@@ -33,14 +35,23 @@ class Side:
     warm_up: float | None = None
     seconds: list[float] = field(default_factory=list)
     answers: Any = None
+    peak_gb: float | None = None
+    """The most memory that one run held: of the GPU's tensors; None where the side is not a process of its own."""
 
     def run(self) -> float:
         """Do the work once; return its seconds, scaled."""
+        if on_gpu():
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
         wait()
         started = time.perf_counter()
         self.answers = self.work()
         wait()
-        return (time.perf_counter() - started) * self.scale
+        seconds = (time.perf_counter() - started) * self.scale
+        if on_gpu():
+            self.peak_gb = max(self.peak_gb or 0, torch.cuda.max_memory_allocated() / 1e9)
+        return seconds
 
     @property
     def median(self) -> float:
@@ -55,6 +66,7 @@ class Side:
             "warm_up_seconds": None if self.warm_up is None else round(self.warm_up, 4),
             **({"scaled_by": round(self.scale, 3)} if self.scale != 1 else {}),
             **({"note": self.note} if self.note else {}),
+            **({"peak_gb": round(self.peak_gb, 3)} if self.peak_gb else {}),
         }
 
 
@@ -93,7 +105,10 @@ def compared(ours: Side, peer: Side, goal: float | None, answers: str | None, at
 def result(
     name: str, what: str, counts: dict, sides: Sequence[Side | dict], comparisons: list[dict], **more: Any
 ) -> dict:
-    """Return what a benchmark's `measure` returns; `more` holds the `bound`, `notes` and figures of its own."""
+    """Return what a benchmark's `measure` returns.
+
+    `more` holds the `bound`, `rows` (of `targets.row`), `sweeps` (of `sweep`), `notes`, and figures of its own.
+    """
     return {
         "name": name,
         "what": what,
@@ -142,6 +157,58 @@ def best_of(sizes: Sequence[int], seconds_at: Callable[[int], float], most: int)
     return best, found[best], ", ".join(f"{size}: {seconds:.3g} s" for size, seconds in found.items())
 
 
+def sweep(settings: Iterable[dict], seconds_at: Callable[[dict], float]) -> tuple[dict, list[dict]]:
+    """Try `seconds_at` each of a peer's `settings` on a fixed part of the work; return the fastest, and a record each.
+
+    A record has `settings`, `seconds` and `failure` (None, or in one line why it did not run: for lack of memory, or
+    because the peer does not take it). Give a part that takes at least 5 s. Results carry the records as
+    `sweeps={peer: records}`. Raises RuntimeError where all fail.
+    """
+    records = []
+    for one in settings:
+        seconds, failure = None, None
+        try:
+            seconds = round(seconds_at(one), 4)
+        except Exception as error:  # a peer may raise anything
+            failure = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
+        records.append({"settings": one, "seconds": seconds, "failure": failure})
+        print(f"  {_settings(one)}: {failure or f'{seconds:.3g} s'}", flush=True)
+        if on_gpu():
+            import torch
+
+            torch.cuda.empty_cache()
+    ran = [record for record in records if record["failure"] is None]
+    if not ran:
+        raise RuntimeError(f"no setting runs; the last: {records[-1]['failure'] if records else 'there is none'}")
+    return min(ran, key=lambda record: record["seconds"])["settings"], records
+
+
+def _settings(settings: dict) -> str:
+    return ", ".join(f"{name} {value}" for name, value in settings.items())
+
+
+def of_build(folder: Path, module: str, arguments: Sequence[str]) -> list[str]:
+    """Return the command that runs `module` of these benchmarks, or `stages.…`, on the checkout in `folder`.
+
+    `text2sql`, `stages` and `material.params()` are that checkout's, `benchmarks` and `testkit` are these. So a module
+    of these is to import what only one of the builds has where that is used, and the build needs the same rooms; a
+    stage runs on any build. With `Worker`: `Worker("benchmarks.bench_predict", ["--serve", plan], build=folder)`.
+    """
+    return [sys.executable, "-c", _OF_BUILD, str(REPOSITORY), str(folder.resolve()), module, *arguments]
+
+
+_OF_BUILD = """
+import os, runpy, sys
+here, build, module = sys.argv[1:4]
+sys.path.insert(0, build)
+import stages, text2sql
+sys.path[0] = here
+os.environ["PYTHONPATH"] = build + os.pathsep + here
+sys.argv[1:4] = []
+runpy.run_module(module, run_name="__main__", alter_sys=True)
+"""
+
+
 def markdown(found: dict) -> str:
     """Return a small table of one benchmark's result, with a line for its bound and one for each note.
 
@@ -154,7 +221,32 @@ def markdown(found: dict) -> str:
     if limit:
         lines.append(f"- Bound: {limit['what']}: {limit['seconds']:.3g} s; reached: {limit['share_reached']:.1%}.")
     lines += [f"- {note}" for note in found.get("notes", [])]
+    for one in found.get("rows", []):
+        target = TARGETS[one["target"]]
+        lines.append(f"- {target.work}: {row_text(one)}; {target.shown}: {'met' if one['met'] else 'missed'}.")
+    for peer, records in found.get("sweeps", {}).items():
+        lines += [f"- {peer}, settings tried:", *map(_tried, records)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def row_text(row: dict) -> str:
+    """Return a row's figures in words: ours, the peer's, ratio, share of the bound, memory."""
+    target = TARGETS[row["target"]]
+    parts = [f"{figure(row['ours'])} {target.unit}".rstrip()]
+    if row["peer"] is not None:
+        parts[0] += f" against {figure(row['peer'])} {target.unit} ({row.get('peer_name') or target.against})"
+    if row["ratio"] is not None:
+        parts.append(f"{figure(row['ratio'])} ×")
+    if row["share"] is not None:
+        parts.append(f"{100 * row['share']:.3g} % of the bound")
+    if any(gb is not None for gb in row["gb"]):
+        parts.append("memory " + " and ".join("?" if gb is None else f"{gb:.2f}" for gb in row["gb"]) + " GB")
+    return ", ".join(parts)
+
+
+def _tried(record: dict) -> str:
+    took = record["failure"] or f"{record['seconds']:.3g} s"
+    return f"  - {_settings(record['settings'])}: {took}"
 
 
 def figure(value: float) -> str:
@@ -210,17 +302,15 @@ class Worker:
     """A side in a process of its own, for a library that changes the others when it is imported.
 
     The process runs `python -m MODULE ARGUMENTS`, says `ready` on a line of its own, and answers each line with one.
+    `build` is a checkout whose `text2sql` it is to run with, see `of_build`.
     """
 
     MARK = "==RESULT== "
 
-    def __init__(self, module: str, arguments: Sequence[str]) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], build: Path | None = None) -> None:
+        command = [sys.executable, "-m", module, *arguments] if build is None else of_build(build, module, arguments)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parent.parent,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
         )
         self.ask(None)
 
@@ -253,7 +343,7 @@ class Worker:
 
 
 class WorkerSide(Side):
-    """A side that a worker runs, which answers `request` with `{"seconds": …, "answers": …}`."""
+    """A side that a worker runs, which answers `request` with `{"seconds": …, "answers": …}`, and `peak_gb` maybe."""
 
     def __init__(self, name: str, worker: Worker, request: Any) -> None:
         super().__init__(name, lambda: None)
@@ -267,4 +357,5 @@ class WorkerSide(Side):
             torch.cuda.empty_cache()  # both processes share the GPU's memory
         answer = self._worker.ask(self._request)
         self.answers = answer["answers"]
+        self.peak_gb = answer.get("peak_gb", self.peak_gb)
         return answer["seconds"]

@@ -19,10 +19,23 @@ from benchmarks import (
     bench_train,
     readme,
     results,
+    targets,
 )
 from benchmarks.machine import machine, rates
 from benchmarks.material import spider_questions, spread
-from benchmarks.measuring import OURS, Side, Worker, best_of, compared, figure, in_turns, markdown, result
+from benchmarks.measuring import (
+    OURS,
+    Side,
+    Worker,
+    best_of,
+    compared,
+    figure,
+    in_turns,
+    markdown,
+    of_build,
+    result,
+    sweep,
+)
 from testkit.random_models import save_random_adapter, write_random_base
 
 REPEATS = {"repeats": 1}
@@ -200,6 +213,48 @@ def test_a_worker_answers_each_request(tmp_path, monkeypatch):
     worker.close()
     with pytest.raises(RuntimeError, match="ended with code"):
         Worker("no_such_worker", [])
+
+
+def test_a_sweep_takes_the_fastest_and_lists_what_fails():
+    def seconds(settings):
+        if settings["size"] > 8:
+            raise RuntimeError("CUDA out of memory.\nTried to allocate")
+        return 10 / settings["size"]
+
+    best, records = sweep([{"size": size} for size in (2, 4, 16)], seconds)
+    assert best == {"size": 4}
+    assert [record["seconds"] for record in records] == [5, 2.5, None]
+    assert records[2]["failure"] == "RuntimeError: CUDA out of memory. Tried to allocate"
+    shown = markdown(result("work", "what", {}, [], [], sweeps={"peer": records}))
+    assert "size 4: 2.5 s" in shown and "size 16: RuntimeError: CUDA out of memory." in shown
+    with pytest.raises(RuntimeError, match="no setting runs; the last: RuntimeError"):
+        sweep([{"size": 16}], seconds)
+
+
+def test_a_row_is_held_against_its_target():
+    faster = targets.row("predict-0.5b-today", ours=2.0, peer=5.0, share=0.1, gb=(1.5, None))
+    assert (faster["ratio"], faster["met"]) == (2.5, True)
+    assert not targets.row("dvc-nothing", ours=2.1, peer=1.0)["met"]
+    assert targets.row("train-1.5b-bound", ours=1.0, share=0.35)["met"]
+    assert not targets.row("gguf-0.5b", ours=20.1)["met"]
+    shown = markdown(result("work", "what", {}, [], [], rows=[faster]))
+    assert "2 s against 5 s (the build before), 2.5 ×, 10 % of the bound, memory 1.50 and ? GB; ≥ 2 ×: met" in shown
+    with pytest.raises(ValueError, match="wants a peer"):
+        targets.row("predict-0.5b-today", ours=2.0)
+
+
+def test_another_build_runs_with_these_benchmarks(tmp_path):
+    for name in ("text2sql", "stages"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("")
+    (tmp_path / "stages" / "work.py").write_text(
+        "import sys, benchmarks, text2sql\nprint(text2sql.__file__, benchmarks.__file__, sys.argv[1:])\n"
+    )
+    done = subprocess.run(of_build(tmp_path, "stages.work", ["--so", "1"]), capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [
+        str(tmp_path / "text2sql" / "__init__.py"), benchmarks_main.__file__.replace("__main__", "__init__"),
+        "['--so',", "'1']",
+    ]  # fmt: skip
 
 
 def test_questions_go_on_beyond_the_data_and_differ():
