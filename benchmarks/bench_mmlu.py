@@ -1,16 +1,21 @@
 """MMLU by log-likelihood: the stage's path against the paper's four prompts a question and lm-evaluation-harness.
 
     python -m benchmarks.bench_mmlu [--questions N] [--mmlu PATH] [--model FOLDER --quantization 4bit] [--save]
+    python -m benchmarks.bench_mmlu --whole --against FOLDER [--mmlu PATH] [--save]
 
 (a) the paper's: each option's full prompt through the model, and the sum of the option's log-likelihoods; (b)
 lm-evaluation-harness (`pip install --no-deps lm_eval` is enough for this): `loglikelihood` of its HFLM on the same
 weights, prompts and options, at the best of some batch sizes. Both choose as this project does, or it is said how
 often. The runs alternate; one of each on some of the questions warms up and is not counted. Loading is not counted;
-tokenising is, on all sides.
+tokenising is, on all sides. The harness answers `--peer-questions` of the questions, spread over all lengths, and so do
+we beside it; our own time of all is the first side.
+
+`--whole` times the stage's command instead, from its start to its end, by this build and by the checkout in FOLDER.
 """
 
 import argparse
 import dataclasses
+import functools
 import os
 import sys
 import tempfile
@@ -18,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import has, on_gpu, rates
+from benchmarks.machine import dtype_name, has, on_gpu, rates
 from benchmarks.material import (
     SAMPLE_MMLU,
     model_name,
@@ -30,11 +35,14 @@ from benchmarks.material import (
     sizes,
     spread,
 )
-from benchmarks.measuring import OURS, Side, best_of, bound, compared, in_turns, nearly_same, result, same
+from benchmarks.measuring import OURS, REPOSITORY, Side, bound, compared, in_turns, nearly_same, result, same, sweep
+from benchmarks.projects import project_of, run_stage
 from benchmarks.results import save, show
-from testkit.random_models import save_random_adapter
+from benchmarks.targets import TARGETS, TODAY, row
+from testkit.random_models import save_random_adapter, source_folder
 from text2sql.core.dependencies import Key
 from text2sql.core.errors import UserError
+from text2sql.core.files import read_jsonl
 from text2sql.core.journal import Journal
 from text2sql.core.params import ModelParams
 from text2sql.data.mmlu import SUBJECT_CATEGORY, Question, open_mmlu
@@ -46,6 +54,7 @@ from text2sql.prompts.messages import OPTIONS, mmlu_prompt
 
 PAPER = "(a) the paper's four full prompts"
 HARNESS = "(b) lm-evaluation-harness"
+OURS_OF_PART = f"{OURS}, the harness's questions"
 # On how many questions, or four of the largest batches, sides warm up and batch sizes are tried.
 SEARCHED = 32
 GOALS = {PAPER: 12, HARNESS: 3}
@@ -59,8 +68,10 @@ def measure(
     model: str = EMBEDDED_BASE,
     quantization: str = "none",
     dtype: str | None = None,
+    adapter: bool = False,
     batch_size: int | None = None,
     peer_batch_sizes: Sequence[int] | None = None,
+    peer_questions: int | None = None,
     paper_questions: int | None = None,
     repeats: int = 3,
     peers: Sequence[str] = "ab",
@@ -74,8 +85,8 @@ def measure(
     gpu = on_gpu()
     questions = questions or (14042 if gpu else 6 if short else 300)
     shots = settings.mmlu.shots if shots is None else shots
-    batch_size = batch_size or settings.mmlu.batch_size
-    peer_batch_sizes = peer_batch_sizes or ((32, 64, 128) if gpu else (8,) if short else (8, 16))
+    batch_size = batch_size or (512 if gpu else settings.mmlu.batch_size)
+    peer_batch_sizes = peer_batch_sizes or ((32, 64, 128, 256) if gpu else (8,) if short else (8, 16))
     paper_questions = paper_questions or (64 if gpu else 2 if short else 24)
     repeats = 1 if short else repeats
     chosen = model_params(model, quantization, dtype)
@@ -83,17 +94,20 @@ def measure(
     texts = [mmlu_prompt(question, examples[question.subject]) for question in asked]
     notes = [f"The data hold {len(asked) - repeated} questions: gone through again."] if repeated else []
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        adapter = save_random_adapter(model, Path(folder) / "adapter")
-        ours_model = LanguageModel(chosen, adapter)
-        plain, tokenizer = plain_model(chosen, adapter)
-        ours = Side(OURS, lambda: our_choices(ours_model, asked, examples, batch_size))
+        path = save_random_adapter(model, Path(folder) / "adapter") if adapter else None
+        ours_model = LanguageModel(chosen, path)
+
+        def ours_of(positions: Sequence[int]) -> list[int]:
+            return our_choices(ours_model, [asked[position] for position in positions], examples, batch_size)
+
         some = spread(texts, max(SEARCHED, 4 * max(peer_batch_sizes)))
-        part_of_ours = Side("", lambda: our_choices(ours_model, [asked[one] for one in some], examples, batch_size))
-        ours.warm_up = part_of_ours.run()
-        notes.append(f"Warm-up of {OURS} (not counted above): {ours.warm_up:.3g} s for {len(some)} questions.")
-        sides = {OURS: ours}
-        part = spread(texts, paper_questions)
+        sides = {OURS: Side(OURS, lambda: ours_of(range(len(asked))), warm_up=Side("", lambda: ours_of(some)).run())}
+        notes.append(f"Warm-up of {OURS} (not counted above): {sides[OURS].warm_up:.3g} s for {len(some)} questions.")
+        parts, sweeps = {OURS: list(range(len(asked)))}, {}
+        if any(peer in peers for peer in "ab"):
+            plain, tokenizer = plain_model(chosen, path)
         if "a" in peers:
+            part = parts[PAPER] = spread(texts, paper_questions)
             sides[PAPER] = Side(
                 PAPER,
                 lambda: [_choice(four_prompts(plain, tokenizer, texts[position])) for position in part],
@@ -106,12 +120,21 @@ def measure(
             harness = Harness(plain, tokenizer)
             harness.choices(texts[:2], 2)  # lazy loading at the first call
             searched = [texts[position] for position in some]
-            best, seconds, tried = best_of(
-                peer_batch_sizes, lambda size: Side("", lambda: harness.choices(searched, size)).run(), most=len(some)
+            tried = [{"batch size": size} for size in sorted({min(size, len(some)) for size in peer_batch_sizes})]
+            best, sweeps[HARNESS] = sweep(
+                tried, lambda one: Side("", lambda: harness.choices(searched, one["batch size"])).run()
             )
-            sides[HARNESS] = Side(HARNESS, lambda: harness.choices(texts, best), warm_up=seconds)
-            sides[HARNESS].note = f"batch size {best}, the fastest on {len(some)} questions of {tried}"
-            notes.append(f"lm-evaluation-harness: {sides[HARNESS].note}.")
+            shared = parts[HARNESS] = spread(texts, peer_questions or len(asked))
+            sides[HARNESS] = Side(
+                HARNESS,
+                lambda: harness.choices([texts[position] for position in shared], best["batch size"]),
+                warm_up=0.0,
+                note=f"batch size {best['batch size']}, the fastest on {len(some)} questions",
+            )
+            if len(shared) < len(asked):
+                parts[OURS_OF_PART] = shared
+                sides[OURS_OF_PART] = Side(OURS_OF_PART, lambda: ours_of(shared), warm_up=0.0)
+            notes.append(f"lm-evaluation-harness: {sides[HARNESS].note}; {len(shared):,} questions, ours beside it.")
         elif "b" in peers:
             notes.append("lm-evaluation-harness: not measured; `pip install --no-deps lm_eval` gives what it takes.")
         ids = ours_model.text_ids(texts)
@@ -121,29 +144,49 @@ def measure(
             "tokens_read_once": least_tokens(asked, ids),
         }
         what = f"{len(asked):,} questions of {len(examples)} subjects, {shots}-shot, {chosen.dtype}"
+        what += ", a random adapter" if adapter else ""
 
         def found() -> dict:
-            return _result(chosen, sides, part, counts, what, notes)
+            return _result(chosen, sides, parts, counts, what, notes, sweeps)
 
         in_turns(list(sides.values()), repeats, so_far and (lambda: so_far(found())))
         return found()
 
 
 def _result(
-    model: ModelParams, sides: dict[str, Side], part: Sequence[int], counts: dict, what: str, notes: Sequence[str]
+    model: ModelParams,
+    sides: dict[str, Side],
+    parts: dict[str, list[int]],
+    counts: dict,
+    what: str,
+    notes: Sequence[str],
+    sweeps: dict[str, list[dict]],
 ) -> dict:
-    """Return what is known of those `sides` that have run; the paper's answered the questions at the places `part`."""
+    """Return what is known of those `sides` that have run; `parts` are the places of the questions that each answers."""
     missing = [f"{name}: not measured." for name, side in sides.items() if not side.seconds]
     sides = {name: side for name, side in sides.items() if side.seconds}
-    ours, comparisons = sides[OURS], []
-    for name, side in list(sides.items())[1:]:
-        expected = [ours.answers[position] for position in part] if name == PAPER else ours.answers
-        answers = same(side.answers, expected)
-        comparisons.append(compared(ours, side, GOALS[name], answers))
-        if model.dtype == "float32" and not nearly_same(side.answers, expected):
+    comparisons, rows = [], []
+    for name in (PAPER, HARNESS):
+        if name not in sides:
+            continue
+        ours = sides.get(OURS_OF_PART, sides[OURS]) if name == HARNESS else sides[OURS]
+        answer_at = dict(zip(parts[ours.name], ours.answers, strict=True))
+        expected = [answer_at[position] for position in parts[name]]
+        answers = same(sides[name].answers, expected)
+        comparisons.append(compared(ours, sides[name], GOALS[name], answers))
+        target = f"mmlu-{_size(model)}-harness"
+        if name == HARNESS and target in TARGETS and model.dtype == "bfloat16":
+            memory = (ours.peak_gb, sides[name].peak_gb)
+            rows.append(row(target, ours.median, sides[name].median, gb=memory, answers=answers, peer_name=name))
+        if model.dtype == "float32" and not nearly_same(sides[name].answers, expected):
             raise RuntimeError(f"{name}: choices in float32 differ: {answers}")
+    ours = sides[OURS]
     size, rate = sizes(model.base, model.quantization, model.dtype), rates(model.dtype)
     operations = 2 * size["body"] * counts["tokens_read_once"] + 2 * size["head"] * counts["questions"]
+    seconds = operations / rate["operations_per_second"]
+    target = f"mmlu-{_size(model)}-bound"
+    if target in TARGETS and counts["questions"] == 14042 and on_gpu() and model.dtype == "bfloat16":
+        rows.append(row(target, ours.median, share=seconds / ours.median, gb=(ours.peak_gb, None)))
     return result(
         f"mmlu {model_name(model.base, model.quantization)}",
         what,
@@ -152,13 +195,61 @@ def _result(
         comparisons,
         bound=bound(
             "the operations of all prompts, each subject's shots once, at the measured rate of a large product",
-            operations / rate["operations_per_second"],
+            seconds,
             ours,
         ),
+        rows=rows,
+        sweeps=sweeps,
         questions_per_second=round(counts["questions"] / ours.median, 1),
         rates=rate,
         notes=[*notes, *missing],
     )
+
+
+def _size(model: ModelParams) -> str:
+    """Return what targets call the model: 135m, 0.5b, 1.5b; its own name where they do not know it."""
+    if model.base == EMBEDDED_BASE:
+        return "135m"
+    return next((size for size in ("0.5b", "1.5b") if f"coder-{size}" in model.base.lower()), model.base)
+
+
+def measure_whole(
+    against: Path, mmlu: str | Path, model: str = EMBEDDED_BASE, batch_size: int | None = None, repeats: int = 2
+) -> dict:
+    """Return the seconds of `python -m stages.eval_mmlu base` over all questions, by this build and by `against`."""
+    asked, _, _ = mmlu_questions(mmlu, 14042, 1)
+    subjects: dict[str, list[str]] = {}
+    for subject in dict.fromkeys(question.subject for question in asked):
+        subjects.setdefault(SUBJECT_CATEGORY[subject], []).append(subject)
+    changes = {
+        "model.base": str(source_folder(model)),  # a folder, which any build takes
+        "model.files": str(source_folder(model)),
+        "model.dtype": dtype_name(),
+        "data.mmlu": str(Path(mmlu).resolve()),
+        "mmlu.subjects": subjects,
+        "mmlu.limit": None,
+        "mmlu.batch_size": batch_size or 512,
+    }
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        sides = []
+        for number, (name, checkout) in enumerate(((OURS, REPOSITORY), (TODAY, against))):
+            project = project_of(checkout, Path(folder) / str(number), changes)
+            sides.append(Side(name, functools.partial(_whole_command, project)))
+        in_turns(sides, repeats)
+    ours, before = sides
+    answers = same(before.answers, ours.answers)
+    rows = []
+    if _size(model_params(model)) == "135m" and len(ours.answers) == 14042 and on_gpu():
+        rows = [row("mmlu-135m-whole", ours.median, before.median, answers=answers)]
+    what = f"python -m stages.eval_mmlu base, {len(ours.answers):,} questions, whole command, {dtype_name()}"
+    comparisons = [compared(ours, before, 5, answers)]
+    counts = {"questions": len(ours.answers)}
+    return result(f"mmlu {model_name(model, 'none')}, whole command", what, counts, sides, comparisons, rows=rows)
+
+
+def _whole_command(project: Path) -> list[int]:
+    run_stage(project, "eval_mmlu", "base")
+    return [record["choice"] for record in read_jsonl(project / "data/verdicts/mmlu/base.jsonl")]
 
 
 def mmlu_questions(path: str | Path, count: int, shots: int) -> tuple[list[Question], dict[str, list[Question]], int]:
@@ -262,15 +353,27 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--questions", type=int, metavar="N", help="default: 14042 on a GPU, 300 on a CPU")
     parser.add_argument("--mmlu", default=SAMPLE_MMLU, metavar="PATH")
     parser.add_argument("--shots", type=int, metavar="N", help="default: params.yaml's")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="of this project; default: params.yaml's")
+    parser.add_argument("--adapter", action="store_true", help="with a random adapter; default: the base alone")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="of this project; default: 512 on a GPU, params.yaml's on a CPU"
+    )
     parser.add_argument("--peer-batch-sizes", type=numbers, metavar="N,N,…", help="tried for (b)")
+    parser.add_argument("--peer-questions", type=int, metavar="N", help="how many (b) answers; default: all")
     parser.add_argument("--paper-questions", type=int, metavar="N", help="how many (a) answers")
     parser.add_argument("--repeats", type=int, default=3, metavar="N")
     parser.add_argument("--peers", default="ab", help="which of a and b (default: ab)")
+    parser.add_argument("--whole", action="store_true", help="the stage's whole command, by two builds")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="a checkout of the other build")
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
     options = vars(parser.parse_args(arguments))
-    saved = options.pop("save")
+    saved, whole, against = options.pop("save"), options.pop("whole"), options.pop("against")
+    if whole:
+        if against is None:
+            parser.error("--whole needs --against")
+        taken = {name: options[name] for name in ("mmlu", "model", "batch_size", "repeats")}
+        show(measure_whole(against, **taken), saved)
+        return
     show(measure(**options, so_far=(lambda found: save([found])) if saved else None), saved)
 
 
