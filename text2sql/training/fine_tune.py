@@ -13,12 +13,12 @@ from text2sql.core.dependencies import Key, stage_dependencies
 from text2sql.core.errors import RunError, UserError, is_out_of_memory
 from text2sql.core.params import ModelParams
 from text2sql.core.processes import Processes
-from text2sql.core.startup import quick_imports
+from text2sql.core.startup import in_background, quick_imports
 from text2sql.core.timing import Stopwatch
 from text2sql.model.adapters import add_adapter, save_adapter, without_needless_casts
 from text2sql.model.bases import check_base
 from text2sql.model.context import check_prompts
-from text2sql.model.loading import check_hardware, load_base
+from text2sql.model.loading import check_hardware, load_base, tokenizer_ahead
 from text2sql.model.run_key import LIBRARIES, weights_and_runtime
 from text2sql.model.whole_model import how_loaded, save_whole, train_all
 from text2sql.training.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
@@ -80,9 +80,15 @@ def train_adapter(
     if job.stage:
         check_base(job.model)
     fix_workspace()
-    base, tokenizer = load(job.model, recipe.max_seq_len)
+    early = tokenizer_ahead(job.model) if load is load_base else None
+    if early is not None:  # tokenises while the weights load
+        encoded = in_background(lambda: encode(early, pairs, recipe.max_seq_len, job.template))
+        base, tokenizer = load_base(job.model, recipe.max_seq_len, early)
+        examples, left_out = encoded.result()
+    else:
+        base, tokenizer = load(job.model, recipe.max_seq_len)
+        examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len, job.template)
     loaded = how_loaded(base)
-    examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len, job.template)
     ids = [example.input_ids for example in examples]
     check_prompts(base, ids, 0, "train.max_seq_len or prompt.schema", "training examples")
     store = CheckpointStore(f"train_{job.name}", _key(base, examples, job), checkpoints)
