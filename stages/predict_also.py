@@ -11,6 +11,7 @@ from text2sql.core.files import read_jsonl, write_jsonl
 from text2sql.core.journal import Journal
 from text2sql.core.paths import ALSO, PREDICTIONS, TIMINGS, adapter_of
 from text2sql.core.stage_arguments import set_model_and_params
+from text2sql.core.startup import load_ahead
 from text2sql.core.timing import Stopwatch
 from text2sql.data.schema import read_schemas
 from text2sql.data.spider import RECORD
@@ -18,6 +19,7 @@ from text2sql.data.spider import RECORD
 
 def main(arguments: Sequence[str]) -> None:
     """Write `data/predictions/also/<set>/<model>.jsonl` and the timing."""
+    load_ahead()
     asked, name, params = set_model_and_params(__doc__.splitlines()[0], arguments)
     stopwatch = Stopwatch()
 

@@ -11,6 +11,7 @@ from text2sql.core.files import read_jsonl, write_jsonl
 from text2sql.core.journal import Journal
 from text2sql.core.paths import DEV, PREDICTIONS, SCHEMAS, TIMINGS, adapter_of
 from text2sql.core.stage_arguments import model_and_params
+from text2sql.core.startup import load_ahead
 from text2sql.core.timing import Stopwatch
 from text2sql.data.schema import read_schemas
 from text2sql.data.spider import RECORD
@@ -18,6 +19,7 @@ from text2sql.data.spider import RECORD
 
 def main(arguments: Sequence[str]) -> None:
     """Write `data/predictions/<model>.jsonl` and `data/timings/predict_spider_<model>.json`."""
+    load_ahead()
     name, params = model_and_params(__doc__.splitlines()[0], arguments)
     stopwatch = Stopwatch()
 

@@ -1,24 +1,61 @@
-"""What transformers reads of the installed packages each time it is imported, kept in the user's cache.
+"""What `import transformers` does each time and need not: reads of installed packages, and imports of no use here.
 
-It opens the 3,000 files of its models twice to list what they define, and the metadata of all installed packages: two
-thirds of all files that a stage opens until its first batch. The answers change only where packages do.
+It opens the 3,000 files of its models twice to list what they define, walks through their folders, and reads the metadata
+of all installed packages: most of the files that a stage opens until its first batch. The answers change only where
+packages do, and are kept in the user's cache. For each of its own operators PyTorch looks up the file of every module, to
+note a line of source that nothing shows. For one function of a loss for images scipy is imported, some 390 modules.
 """
 
 import contextlib
 import functools
 import importlib.metadata
+import importlib.util
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from text2sql.core.digests import digest_of
 from text2sql.core.files import user_cache, write_text
 
 IMPORT_UTILS = "transformers.utils.import_utils"
+# {module: functions of it} that transformers imports by name and calls only in models that are none of text.
+LATER = {"scipy.optimize": ("linear_sum_assignment",)}
 Structure = dict[frozenset[str], dict[str, set[str]]]
+
+
+class Later(ModuleType):
+    """Stands for a module whose functions are wanted by name, until one is called or anything else is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a function that imports the module when it is called; anything else from the module itself."""
+        if name not in LATER[self.__name__]:
+            return getattr(self.module(), name)
+        return lambda *args, **options: getattr(self.module(), name)(*args, **options)
+
+    def module(self) -> ModuleType:
+        """Return the module itself."""
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return importlib.import_module(self.__name__)
+
+
+@contextlib.contextmanager
+def imported_later() -> Iterator[None]:
+    """Let the block import functions of the modules of `LATER` that are not imported yet without those modules."""
+    wanted = [name for name in LATER if name not in sys.modules and importlib.util.find_spec(name.partition(".")[0])]
+    stand_ins = [Later(name) for name in wanted]
+    sys.modules.update({module.__name__: module for module in stand_ins})
+    try:
+        yield
+    finally:
+        for module in stand_ins:
+            if sys.modules.get(module.__name__) is module:
+                del sys.modules[module.__name__]
 
 
 @contextlib.contextmanager
@@ -27,13 +64,21 @@ def kept_scans() -> Iterator[None]:
 
     Where its functions have other names, or the cache cannot be written, it reads as usual.
     """
-    ask, finder = importlib.metadata.packages_distributions, _AfterImport(IMPORT_UTILS, _keep_structure)
-    importlib.metadata.packages_distributions = lambda: kept_packages(ask)
+    packages, frame, walk = importlib.metadata.packages_distributions, inspect.getframeinfo, Path.rglob
+    finder = _AfterImport(IMPORT_UTILS, _keep_structure)
+    changed: Any = [
+        (importlib.metadata, "packages_distributions", packages, lambda: kept_packages(packages)),
+        (inspect, "getframeinfo", frame, lambda one, context=0: frame(one, context)),  # file and line without its text
+        (Path, "rglob", walk, lambda folder, pattern, **options: kept_walk(walk, folder, pattern, **options)),
+    ]
     sys.meta_path.insert(0, finder)
+    for place, name, _, quick in changed:
+        setattr(place, name, quick)
     try:
         yield
     finally:
-        importlib.metadata.packages_distributions = ask
+        for place, name, usual, _ in changed:
+            setattr(place, name, usual)
         if finder in sys.meta_path:
             sys.meta_path.remove(finder)
 
@@ -66,6 +111,18 @@ def kept_structure(define: Callable[..., Structure], path: str, prefix: str | No
         ],
     )
     return {frozenset(needs): {module: set(names) for module, names in modules.items()} for needs, modules in rows}
+
+
+def kept_walk(walk: Callable[..., Iterator[Path]], folder: Path, pattern: str, **options: Any) -> Iterator[Path]:
+    """Yield `walk(folder, pattern)`; of the folder of transformers' models kept as `kept_structure` is."""
+    record = _list_of_files("transformers", folder) if folder.parts[-2:] == ("transformers", "models") else None
+    if record is None or options:
+        yield from walk(folder, pattern, **options)
+        return
+    status = record.stat()
+    identity = ["walk", str(record), status.st_mtime_ns, status.st_size, str(folder), pattern]
+    for name in _kept(identity, lambda: [path.relative_to(folder).as_posix() for path in walk(folder, pattern)]):
+        yield folder / name
 
 
 def _kept(identity: list, find: Callable[[], Any]) -> Any:

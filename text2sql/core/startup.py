@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-from text2sql.core.import_scans import kept_scans
+from text2sql.core.import_scans import imported_later, kept_scans
 
 Found = TypeVar("Found")
 
@@ -20,15 +20,15 @@ Found = TypeVar("Found")
 def quick_imports(library: str) -> Iterator[None]:
     """Turn garbage collection off while the block imports `library` and other large ones, then freeze what they made.
 
-    Modules live until the process ends, and every collection would scan them. What transformers reads of the installed
-    packages is kept from one start to the next. Does nothing if `library` is already imported.
+    Modules live until the process ends, and every collection would scan them. What transformers does at each import and
+    need not is left away. Does nothing if `library` is already imported.
     """
     if library in sys.modules:
         yield
         return
     gc.disable()
     try:
-        with kept_scans():
+        with kept_scans(), imported_later():
             yield
     finally:
         gc.freeze()

@@ -33,7 +33,6 @@ class SpiderPrompt:
         question = with_evidence(question, evidence if self.evidence else None)
         return spider_messages(question, self.schemas.get(db_id), self.form, self.few_shot, self.order)
 
-
     def texts(self, examples: Sequence[dict], tokens: ChatTokens) -> list[str]:
         """Return the prompts of `examples` in the chat template of `tokens`, as `predict` asks them."""
         return [

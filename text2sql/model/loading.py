@@ -50,8 +50,8 @@ def check_hardware(model: ModelParams, optim: str | None = None) -> None:
 def load_base(model: ModelParams, max_seq_len: int = 2048, tokenizer: Any = None) -> tuple[Any, Any]:
     """Return the base model and its tokenizer, on the GPU if there is one.
 
-    `tokenizer` is what `tokenizer_ahead` returned, and is not loaded again. Raises UserError for a model that does not exist or needs a missing GPU, RunError if the hub cannot be reached or
-    when out of memory.
+    `tokenizer` is what `tokenizer_ahead` returned, and is not loaded again. Raises UserError for a model that does not
+    exist or needs a missing GPU, RunError if the hub cannot be reached or when out of memory.
     """
     check_hardware(model)
     if model.dtype == "auto":
@@ -112,7 +112,7 @@ def load_tokenizer(model: ModelParams) -> Any:
 
 
 def tokenizer_ahead(model: ModelParams) -> Any:
-    """Return the tokenizer of `load_base`, so that prompts are read while the weights load; None where that has to wait.
+    """Return the tokenizer of `load_base`, to read prompts while the weights load; None where that has to wait.
 
     unsloth loads its own, and is imported before transformers. Of a base that does not load, `load_base` says why.
     """

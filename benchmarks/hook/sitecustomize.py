@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 FILE = os.environ.get("FIRST_BATCH_FILE")
+PROFILE = os.environ.get("FIRST_BATCH_PROFILE")  # where cProfile's figures go; none without it
 MODULE = "torch.nn.modules.module"
 FEWEST_TOKENS = 16
 
@@ -21,6 +22,9 @@ def look_for_batch(module: Any, inputs: tuple) -> None:
     if type(module).__name__ == "Embedding" and inputs and inputs[0].numel() >= FEWEST_TOKENS:
         found = time.time()
         sys.stdout.flush()
+        if profiler:
+            profiler.disable()
+            profiler.dump_stats(PROFILE)
         with open(str(FILE), "w") as file:
             file.write(repr(found))
         os._exit(0)
@@ -45,5 +49,11 @@ class AfterImport:
         return spec
 
 
+profiler: Any = None
+if PROFILE:
+    import cProfile
+
+    profiler = cProfile.Profile()
+    profiler.enable()
 if FILE:
     sys.meta_path.insert(0, AfterImport())
