@@ -1,9 +1,9 @@
 """What `import transformers` does each time and need not: reads of installed packages, and imports of no use here.
 
-It opens the 3,000 files of its models twice to list what they define, walks through their folders, and reads the metadata
-of all installed packages: most of the files that a stage opens until its first batch. The answers change only where
-packages do, and are kept in the user's cache. For each of its own operators PyTorch looks up the file of every module, to
-note a line of source that nothing shows. For one function of a loss for images scipy is imported, some 390 modules.
+It opens the 3,000 files of its models twice to list what they define, walks through their folders, and reads the
+metadata of all installed packages: most of the files that a stage opens until its first batch. The answers change only
+where packages do, and are kept in the user's cache. For each of its own operators PyTorch looks up the file of every
+module, to note a line of source. For one function of a loss for images scipy is imported, some 390 modules.
 """
 
 import contextlib
