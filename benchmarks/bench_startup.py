@@ -1,11 +1,15 @@
 """Start-up: what a command costs before it has anything to do, against the least it needs.
 
     python -m benchmarks.bench_startup [--repeats N] [--save]
+    python -m benchmarks.bench_startup --against FOLDER --model FOLDER [--spider PATH] [--mmlu PATH] [--save]
 
 In a copy of this project with a micro model, after a full `dvc repro` (which is not counted): `eval_spider base` with
 gold results kept, against an empty Python; `compare`, against its own imports of scipy and pandas; `dvc repro` with
 nothing to do, against `dvc status` in an empty repository. Whole processes, by the wall clock; the runs alternate, and
 one of each warms up. What DVC itself needs for the least pipeline there is, one stage without deps, is shown as well.
+
+With `--against`, a checkout of an older build: the stages that load a model, from typing the command to the first
+batch, in both (`benchmarks/first_batch.py`). That needs neither DVC nor git.
 """
 
 import argparse
@@ -16,8 +20,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.first_batch import STAGES, measure_against
 from benchmarks.machine import has
-from benchmarks.material import REPOSITORY
+from benchmarks.material import REPOSITORY, SAMPLE_MMLU, SAMPLE_SPIDER
 from benchmarks.measuring import Side, Unavailable, compared, in_turns, result
 from benchmarks.results import show
 from testkit.project import Project
@@ -110,9 +115,22 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--project", type=Path, metavar="FOLDER", help="a copy of this project, with all stages run")
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
+    other = parser.add_argument_group("against an older build")
+    other.add_argument("--against", type=Path, metavar="FOLDER", help="a checkout of it")
+    other.add_argument("--model", metavar="FOLDER", help="a base in Hugging Face's format")
+    other.add_argument("--spider", type=Path, default=SAMPLE_SPIDER, metavar="PATH")
+    other.add_argument("--mmlu", default=str(SAMPLE_MMLU), metavar="PATH", help="all of its subjects are asked")
+    other.add_argument("--stages", nargs="+", choices=list(STAGES), default=list(STAGES))
+    other.add_argument("--profile", type=Path, metavar="FOLDER", help="where cProfile's figures of this build go")
     options = vars(parser.parse_args(arguments))
-    saved = options.pop("save")
-    show(measure(**options), saved)
+    saved, older = options.pop("save"), options.pop("against")
+    older_only = {name: options.pop(name) for name in ("model", "spider", "mmlu", "stages", "profile")}
+    if older is None:
+        show(measure(**options), saved)
+    elif older_only["model"] is None:
+        parser.error("--against: needs --model FOLDER")
+    else:
+        show(measure_against(older, repeats=options["repeats"], **older_only), saved)
 
 
 if __name__ == "__main__":

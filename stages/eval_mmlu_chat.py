@@ -10,11 +10,13 @@ from text2sql.core.files import write_json, write_jsonl
 from text2sql.core.journal import Journal
 from text2sql.core.paths import METRICS, QUESTIONS, TIMINGS, VERDICTS, adapter_of
 from text2sql.core.stage_arguments import model_and_params
+from text2sql.core.startup import load_ahead
 from text2sql.core.timing import Stopwatch
 
 
 def main(arguments: Sequence[str]) -> None:
     """Write `metrics/mmlu_chat/<model>.json`, `data/verdicts/mmlu_chat/<model>.jsonl` and the timing."""
+    load_ahead()
     name, params = model_and_params(__doc__.splitlines()[0], arguments)
     stopwatch = Stopwatch()
 

@@ -4,12 +4,14 @@ python -m stages.predict_also syn base
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from text2sql.core.errors import run
 from text2sql.core.files import read_jsonl, write_jsonl
 from text2sql.core.journal import Journal
 from text2sql.core.paths import ALSO, PREDICTIONS, TIMINGS, adapter_of
 from text2sql.core.stage_arguments import set_model_and_params
+from text2sql.core.startup import load_ahead
 from text2sql.core.timing import Stopwatch
 from text2sql.data.schema import read_schemas
 from text2sql.data.spider import RECORD
@@ -17,6 +19,7 @@ from text2sql.data.spider import RECORD
 
 def main(arguments: Sequence[str]) -> None:
     """Write `data/predictions/also/<set>/<model>.jsonl` and the timing."""
+    load_ahead()
     asked, name, params = set_model_and_params(__doc__.splitlines()[0], arguments)
     stopwatch = Stopwatch()
 
@@ -29,15 +32,16 @@ def main(arguments: Sequence[str]) -> None:
 
     processes = current_processes()
     few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
-    model = LanguageModel(params.model, adapter_of(name, params.model_table.base), template=params.prompt.template)
-    print(f"predict_also {asked} {name}: {model.description}", flush=True)
-    key = run_key(f"predict_also@{asked}-{name}", params.model, model.model)
-    journal = Journal(f"predict_also-{asked}-{name}", key, processes.index)
-    journaled = JournaledRun(journal, f"predict_also {asked} {name}", processes)
     schemas = read_schemas(ALSO / asked / "schemas.json", params.prompt.descriptions)
     shown = params.prompt
     prompt = SpiderPrompt(schemas, shown.schema_, few_shot, shown.answer, params.order_in(asked), shown.evidence)
     examples = read_jsonl(ALSO / asked / "dev.jsonl", RECORD)
+    adapter = adapter_of(name, params.model_table.base)
+    model = LanguageModel(params.model, adapter, template=shown.template, texts=partial(prompt.texts, examples))
+    print(f"predict_also {asked} {name}: {model.description}", flush=True)
+    key = run_key(f"predict_also@{asked}-{name}", params.model, model.model)
+    journal = Journal(f"predict_also-{asked}-{name}", key, processes.index)
+    journaled = JournaledRun(journal, f"predict_also {asked} {name}", processes)
     predictions = predict(model, examples, prompt, params.generation, journaled)
     if predictions is None:
         return

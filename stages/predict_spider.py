@@ -4,12 +4,14 @@ python -m stages.predict_spider base
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from text2sql.core.errors import run
 from text2sql.core.files import read_jsonl, write_jsonl
 from text2sql.core.journal import Journal
 from text2sql.core.paths import DEV, PREDICTIONS, SCHEMAS, TIMINGS, adapter_of
 from text2sql.core.stage_arguments import model_and_params
+from text2sql.core.startup import load_ahead
 from text2sql.core.timing import Stopwatch
 from text2sql.data.schema import read_schemas
 from text2sql.data.spider import RECORD
@@ -17,6 +19,7 @@ from text2sql.data.spider import RECORD
 
 def main(arguments: Sequence[str]) -> None:
     """Write `data/predictions/<model>.jsonl` and `data/timings/predict_spider_<model>.json`."""
+    load_ahead()
     name, params = model_and_params(__doc__.splitlines()[0], arguments)
     stopwatch = Stopwatch()
 
@@ -29,11 +32,6 @@ def main(arguments: Sequence[str]) -> None:
 
     processes = current_processes()
     few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
-    model = LanguageModel(params.model, adapter_of(name, params.model_table.base), template=params.prompt.template)
-    print(f"predict_spider {name}: {model.description}", flush=True)
-    key = run_key(f"predict_spider@{name}", params.model, model.model)
-    journal = Journal(f"predict_spider-{name}", key, processes.index)
-    journaled = JournaledRun(journal, f"predict_spider {name}", processes)
     prompt = SpiderPrompt(
         read_schemas(SCHEMAS, params.prompt.descriptions),
         params.prompt.schema_,
@@ -42,7 +40,15 @@ def main(arguments: Sequence[str]) -> None:
         params.prompt.table_order,
         params.prompt.evidence,
     )
-    predictions = predict(model, read_jsonl(DEV, RECORD), prompt, params.generation, journaled)
+    examples = read_jsonl(DEV, RECORD)
+    adapter = adapter_of(name, params.model_table.base)
+    texts = partial(prompt.texts, examples)
+    model = LanguageModel(params.model, adapter, template=params.prompt.template, texts=texts)
+    print(f"predict_spider {name}: {model.description}", flush=True)
+    key = run_key(f"predict_spider@{name}", params.model, model.model)
+    journal = Journal(f"predict_spider-{name}", key, processes.index)
+    journaled = JournaledRun(journal, f"predict_spider {name}", processes)
+    predictions = predict(model, examples, prompt, params.generation, journaled)
     if predictions is None:
         return
     write_jsonl(PREDICTIONS / f"{name}.jsonl", predictions)

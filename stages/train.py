@@ -11,11 +11,13 @@ from text2sql.core.files import read_jsonl, write_json, write_text
 from text2sql.core.params import Params
 from text2sql.core.paths import CONVERSATIONS, METRICS, MODELS, SCHEMAS, TIMINGS
 from text2sql.core.stage_arguments import model_and_params
+from text2sql.core.startup import load_ahead
 from text2sql.data.schema import read_schemas
 
 
 def main(arguments: Sequence[str]) -> int | None:
     """Write `models/<model>/`, `metrics/train/<model>.json` and `_loss.csv`, and `data/timings/train_<model>.json`."""
+    load_ahead()
     name, params = model_and_params(__doc__.splitlines()[0], arguments, tuned_only=True)
     from text2sql.training.fine_tune import Interrupted
 

@@ -117,6 +117,15 @@ def _of_rotations(rows: list[list[float]], answer: int) -> dict:
     }
 
 
+def prompt_texts(
+    questions: Sequence[Question], shots: Mapping[str, Sequence[Question]], rotations: int = 1
+) -> list[str]:
+    """Return the prompts that `answer_questions` asks first, before any is found to be longer than the context."""
+    return [
+        mmlu_prompt(question.rotated(by), shots[question.subject]) for by in range(rotations) for question in questions
+    ]
+
+
 class Reader(Protocol):
     """What makes token ids of texts and knows how many fit: a `LanguageModel`, or what stands for one."""
 

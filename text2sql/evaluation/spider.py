@@ -11,6 +11,7 @@ from text2sql.core.params import GenerationParams, TableOrder
 from text2sql.data.schema import Schema
 from text2sql.evaluation.answering import generate_answers
 from text2sql.evaluation.batching import JournaledRun, run_batches
+from text2sql.model.chat_tokens import ChatTokens
 from text2sql.model.language_model import LanguageModel
 from text2sql.prompts.answers import AnswerRule, extract_sql
 from text2sql.prompts.messages import FewShot, SchemaForm, spider_messages, with_evidence
@@ -31,6 +32,13 @@ class SpiderPrompt:
         """Return the chat messages that ask `question` about the database `db_id`; evidence only where it is shown."""
         question = with_evidence(question, evidence if self.evidence else None)
         return spider_messages(question, self.schemas.get(db_id), self.form, self.few_shot, self.order)
+
+    def texts(self, examples: Sequence[dict], tokens: ChatTokens) -> list[str]:
+        """Return the prompts of `examples` in the chat template of `tokens`, as `predict` asks them."""
+        return [
+            tokens.chat_text(self.messages(example["question"], example["db_id"], example.get("evidence")))
+            for example in examples
+        ]
 
 
 @dataclass(frozen=True)

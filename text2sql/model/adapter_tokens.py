@@ -19,7 +19,7 @@ def fit_tokens(base: Any, tokenizer: Any, adapter: Path, weights: Path, other_ba
     before = min(layer.weight.shape[0] for layer in layers.values())
     saved, learned = _saved_rows(weights, layers), _trained_tokens(adapter)
     after = max([*saved.values(), *(index + 1 for index in learned)] or [before])
-    if after > before and not _has_tokenizer(adapter):
+    if after > before and not has_tokenizer(adapter):
         raise ValueError(f"it holds embeddings for {after - before} tokens more than the base, and no tokenizer")
     tied = len({id(layer.weight) for layer in layers.values()}) == 1
     whole = len(saved) == len(layers) or (bool(saved) and tied)
@@ -33,7 +33,8 @@ def fit_tokens(base: Any, tokenizer: Any, adapter: Path, weights: Path, other_ba
     return own
 
 
-def _has_tokenizer(adapter: Path) -> bool:
+def has_tokenizer(adapter: Path) -> bool:
+    """Whether the folder `adapter` has a tokenizer of its own."""
     return any((adapter / name).is_file() for name in TOKENIZER_FILES)
 
 
@@ -42,7 +43,7 @@ def adapter_tokenizer(tokenizer: Any, adapter: Path, other_base: bool = False) -
 
     Raises ValueError if it gives the base's tokens other ids, unless `other_base`.
     """
-    if not _has_tokenizer(adapter):
+    if not has_tokenizer(adapter):
         return tokenizer
     from transformers import AutoTokenizer
 

@@ -1,12 +1,14 @@
 """Texts and token ids of one model, without its weights: prompts in, and where an answer ends."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from text2sql.core.errors import UserError
 from text2sql.core.params import ModelParams
+from text2sql.core.startup import in_background
 from text2sql.model.adapter_tokens import adapter_tokenizer
 from text2sql.model.loading import load_tokenizer
 from text2sql.model.whole_model import is_whole, whole_params
@@ -20,6 +22,7 @@ class ChatTokens:
         """Raises UserError for a variable that the template does not have."""
         check_variables(tokenizer, template)
         self.tokenizer, self.template = tokenizer, template
+        self._ahead: Future[dict[str, list[int]]] | None = None
 
     @classmethod
     def of(cls, model: ModelParams, adapter: Path | None, template: Mapping[str, Any] = NO_VARIABLES) -> "ChatTokens":
@@ -53,6 +56,21 @@ class ChatTokens:
         ids = self._ids(list(texts))
         return [[*self._start_ids, *text] for text in ids]
 
+    def read_ahead(self, texts: "Callable[[ChatTokens], Sequence[str]]") -> None:
+        """Begin to tokenise `texts(self)` in the background, all in one go; who asks for one of them later waits.
+
+        Until then nothing else is asked: a tokenizer that is being changed cannot be read. What `texts` raises comes
+        when the first ids are asked for.
+        """
+        tokenizer = self.tokenizer
+
+        def read() -> dict[str, list[int]]:
+            found = list(texts(self))
+            return dict(zip(found, ids_of(tokenizer, found), strict=True))
+
+        ids_of(tokenizer, ["Answer:"])  # what the tokenizer imports on first use, it imports here
+        self._ahead = in_background(read)
+
     def option_ids(self, options: Sequence[str]) -> list[int]:
         """Return the token of each of `options` after "Answer:". Raises UserError if one is more than one token."""
         before = self._ids("Answer:")
@@ -65,8 +83,14 @@ class ChatTokens:
         return ids
 
     def _ids(self, text: Any) -> Any:
-        # Not verbose: `check_prompts` says in one line what is too long, and what to change.
-        return self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        """Return the token ids of a text, or of each of a list of texts, without what a tokenizer adds around them."""
+        texts = [text] if isinstance(text, str) else text
+        known = self._ahead.result() if self._ahead else {}
+        if all(one in known for one in texts):
+            ids = [list(known[one]) for one in texts]
+        else:
+            ids = ids_of(self.tokenizer, texts)
+        return ids[0] if isinstance(text, str) else ids
 
     @functools.cached_property
     def _start_ids(self) -> list[int]:
@@ -75,3 +99,11 @@ class ChatTokens:
         whole = self.tokenizer("Answer:")["input_ids"]
         starts = range(len(whole) - len(bare) + 1)
         return whole[: next((start for start in starts if whole[start : start + len(bare)] == bare), 0)]
+
+
+def ids_of(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of each of `texts` as they stand, by all cores at once."""
+    if not texts:
+        return []
+    # Not verbose: `check_prompts` says in one line what is too long, and what to change.
+    return tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]

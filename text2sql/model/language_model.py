@@ -12,10 +12,11 @@ from typing import Any
 from text2sql.core.errors import RunError, is_out_of_memory
 from text2sql.core.journal import STRENGTH
 from text2sql.core.params import ModelParams
+from text2sql.model.adapter_tokens import has_tokenizer
 from text2sql.model.adapters import cast_adapter_to_base, check_adapter, load_adapter, scale_adapter
 from text2sql.model.chat_tokens import ChatTokens
 from text2sql.model.context import check_embeddings, check_prompts, context_of
-from text2sql.model.loading import load_base
+from text2sql.model.loading import check_hardware, load_base, tokenizer_ahead
 from text2sql.model.merging import merge_on_cpu
 from text2sql.model.output_layer import multiply_batch_at_once
 from text2sql.model.whole_model import is_whole, whole_params
@@ -32,12 +33,14 @@ class LanguageModel:
         other_base: bool = False,
         template: Mapping[str, Any] = NO_VARIABLES,
         load: Callable[[ModelParams], tuple[Any, Any]] | None = None,
+        texts: Callable[[ChatTokens], Sequence[str]] | None = None,
     ) -> None:
         """Load `model`, and `adapter` (a folder in PEFT's format, safetensors only) on top of it.
 
         The adapter is scaled by `model.strength`. A folder with a whole model takes the place of both.
         With `other_base`, also one that was trained on another base. `template` holds the chat template's variables.
-        `load` takes the place of `load_base`.
+        `load` takes the place of `load_base`. `texts` returns texts whose ids will be asked for: they are tokenised
+        while the weights load, where that may be.
 
         Raises UserError for an adapter or a base that does not load, and for a variable that the template does not
         have; RunError as `load_base` does.
@@ -49,12 +52,21 @@ class LanguageModel:
             model, adapter, load = whole_params(adapter, model), None, None
         if adapter is not None:
             check_adapter(adapter)  # before the base, which may take minutes to load
+        early = None
+        if texts and load is None and (adapter is None or not has_tokenizer(Path(adapter))):
+            check_hardware(model)
+            early = tokenizer_ahead(model)
+        if early is not None:
+            self._tokens = ChatTokens(early, template)
+            self._tokens.read_ahead(texts)
+            load = functools.partial(load_base, tokenizer=early)
         self.model, self.tokenizer = (load or load_base)(model)
         if adapter is not None:
             self.model, self.tokenizer = load_adapter(self.model, self.tokenizer, Path(adapter), model, other_base)
             scale_adapter(self.model, Path(adapter), model.strength)
             self.model = merge_on_cpu(self.model)
-        self._tokens = ChatTokens(self.tokenizer, template)
+        if early is None:
+            self._tokens = ChatTokens(self.tokenizer, template)
         if model.loader == "unsloth":
             from unsloth import FastLanguageModel
 

@@ -47,19 +47,22 @@ def check_hardware(model: ModelParams, optim: str | None = None) -> None:
             raise UserError(f"{setting} needs the package {package}: pip install --no-deps -r requirements/gpu.txt")
 
 
-def load_base(model: ModelParams, max_seq_len: int = 2048) -> tuple[Any, Any]:
+def load_base(model: ModelParams, max_seq_len: int = 2048, tokenizer: Any = None) -> tuple[Any, Any]:
     """Return the base model and its tokenizer, on the GPU if there is one.
 
-    Raises UserError for a model that does not exist or needs a missing GPU, RunError if the hub cannot be reached or
-    when out of memory.
+    `tokenizer` is what `tokenizer_ahead` returned, and is not loaded again. Raises UserError for a model that does not
+    exist or needs a missing GPU, RunError if the hub cannot be reached or when out of memory.
     """
     check_hardware(model)
     if model.dtype == "auto":
         print(auto_dtype(), file=sys.stderr, flush=True)
     source = base_source(model)
-    loader = _load_with_unsloth if model.loader == "unsloth" else _load_with_transformers
     with _loading_errors(model):
-        base, tokenizer = loader(source, model, max_seq_len)
+        if model.loader == "unsloth":
+            base, tokenizer = _load_with_unsloth(source, model, max_seq_len)
+        else:
+            base = _load_with_transformers(source, model)
+            tokenizer = tokenizer or _tokenizer(source, model)
     _set_padding_token(base, tokenizer)
     if tokenizer.chat_template is None:
         raise UserError(f"model.base: {model.base} has no chat template; wanted an instruction-tuned model")
@@ -102,12 +105,30 @@ def load_tokenizer(model: ModelParams) -> Any:
     """Return the tokenizer of `load_base` alone, without its weights. Raises as that does."""
     source = base_source(model)
     with _loading_errors(model):
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=model.revision, trust_remote_code=False)
+        tokenizer = _tokenizer(source, model)
     if tokenizer.chat_template is None:
         raise UserError(f"model.base: {model.base} has no chat template; wanted an instruction-tuned model")
     return tokenizer
+
+
+def tokenizer_ahead(model: ModelParams) -> Any:
+    """Return the tokenizer of `load_base`, to read prompts while the weights load; None where that has to wait.
+
+    unsloth loads its own, and is imported before transformers. Of a base that does not load, `load_base` says why.
+    """
+    if model.loader == "unsloth":
+        return None
+    try:
+        return load_tokenizer(model)
+    except (UserError, RunError):
+        return None
+
+
+def _tokenizer(source: str, model: ModelParams) -> Any:
+    with quick_imports("transformers"):
+        from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(source, revision=model.revision, trust_remote_code=False)
 
 
 def base_source(model: ModelParams) -> str:
@@ -177,14 +198,13 @@ def as_loaded(model: ModelParams) -> Any:
     return SimpleNamespace(dtype=torch_dtype(model.dtype), device=device)
 
 
-def _load_with_transformers(source: str, model: ModelParams, max_seq_len: int) -> tuple[Any, Any]:
-    with quick_imports("transformers"):
+def _load_with_transformers(source: str, model: ModelParams) -> Any:
+    with quick_imports("transformers.modeling_utils"):
         import torch
         import transformers.modeling_utils  # noqa: F401 (large, and imported by every model's own module)
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoConfig, AutoModelForCausalLM
         from transformers.utils import logging
 
-    del max_seq_len  # only unsloth takes it
     if not sys.stderr.isatty():
         logging.disable_progress_bar()
     dtype = torch_dtype(model.dtype)
@@ -205,8 +225,7 @@ def _load_with_transformers(source: str, model: ModelParams, max_seq_len: int) -
     base = AutoModelForCausalLM.from_pretrained(
         source, revision=model.revision, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
     )
-    tokenizer = AutoTokenizer.from_pretrained(source, revision=model.revision, trust_remote_code=False)
-    return base.eval(), tokenizer
+    return base.eval()
 
 
 def _load_with_unsloth(source: str, model: ModelParams, max_seq_len: int) -> tuple[Any, Any]:

@@ -4,6 +4,7 @@ Spider's prompt is one user message, kept short: a small model on a CPU reads 95
 the bare question in training; in evaluation three fixed pairs of question and SQL before it, no schema.
 """
 
+import functools
 import itertools
 import re
 from collections.abc import Sequence
@@ -210,6 +211,7 @@ _RESERVED = frozenset(
 _PLAIN_NAME = re.compile(r"[^\W\d]\w*")
 
 
+@functools.cache
 def _quoted(name: str) -> str:
     if _PLAIN_NAME.fullmatch(name) and name.lower() not in _RESERVED:
         return name

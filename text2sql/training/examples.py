@@ -12,6 +12,7 @@ from typing import Any
 from text2sql.core.errors import UserError
 from text2sql.core.params import PromptParams
 from text2sql.data.schema import Schema
+from text2sql.model.chat_tokens import ids_of
 from text2sql.prompts.chat import NO_VARIABLES, Turn, assistant_turn, chat_text, check_variables
 from text2sql.prompts.messages import FewShot, bare_messages, spider_messages, with_evidence
 
@@ -85,7 +86,7 @@ def encode(
         raise UserError("there are no training examples: the train split is empty")
     check_variables(tokenizer, template)
     turn = assistant_turn(tokenizer, template)
-    examples = [_encode_pair(tokenizer, messages, answer, turn, template) for messages, answer in pairs]
+    examples = _encode_pairs(tokenizer, pairs, turn, template)
     kept = [example for example in examples if len(example.input_ids) <= max_seq_len]
     if not kept:
         shortest = min(len(example.input_ids) for example in examples)
@@ -96,15 +97,19 @@ def encode(
     return kept, len(examples) - len(kept)
 
 
-def _encode_pair(
-    tokenizer: Any, messages: list[dict], answer: str, turn: Turn, template: Mapping[str, Any]
-) -> TrainingExample:
+def _encode_pairs(
+    tokenizer: Any, pairs: Sequence[tuple[list[dict], str]], turn: Turn, template: Mapping[str, Any]
+) -> list[TrainingExample]:
     # The template writes the special tokens, BOS among them: the tokenizer must not add them again.
-    prompt = chat_text(tokenizer, messages, True, template)
-    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    whole = tokenizer(prompt + turn.completion(answer), add_special_tokens=False)["input_ids"]
-    if whole[: len(ids)] == ids:
-        completion = whole[len(ids) :]
-    else:  # a token that spans both: the model reads the prompt's tokens and then adds its own
-        completion = tokenizer(turn.completion(answer), add_special_tokens=False)["input_ids"]
-    return TrainingExample(ids + completion, [IGNORED] * len(ids) + completion)
+    prompts = [chat_text(tokenizer, messages, True, template) for messages, _ in pairs]
+    completions = [turn.completion(answer) for _, answer in pairs]
+    examples = []
+    asked = ids_of(tokenizer, prompts)
+    whole = ids_of(tokenizer, [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)])
+    for ids, both, completion in zip(asked, whole, completions, strict=True):
+        if both[: len(ids)] == ids:
+            rest = both[len(ids) :]
+        else:  # a token that spans both: the model reads the prompt's tokens and then adds its own
+            (rest,) = ids_of(tokenizer, [completion])
+        examples.append(TrainingExample(ids + rest, [IGNORED] * len(ids) + rest))
+    return examples

@@ -1,5 +1,6 @@
 """Supervised fine-tuning of an adapter or of all weights: resumable, and the same on any number of processes."""
 
+import array
 import contextlib
 import hashlib
 import math
@@ -13,12 +14,12 @@ from text2sql.core.dependencies import Key, stage_dependencies
 from text2sql.core.errors import RunError, UserError, is_out_of_memory
 from text2sql.core.params import ModelParams
 from text2sql.core.processes import Processes
-from text2sql.core.startup import quick_imports
+from text2sql.core.startup import in_background, quick_imports
 from text2sql.core.timing import Stopwatch
 from text2sql.model.adapters import add_adapter, save_adapter, without_needless_casts
 from text2sql.model.bases import check_base
 from text2sql.model.context import check_prompts
-from text2sql.model.loading import check_hardware, load_base
+from text2sql.model.loading import check_hardware, load_base, tokenizer_ahead
 from text2sql.model.run_key import LIBRARIES, weights_and_runtime
 from text2sql.model.whole_model import how_loaded, save_whole, train_all
 from text2sql.training.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
@@ -80,9 +81,20 @@ def train_adapter(
     if job.stage:
         check_base(job.model)
     fix_workspace()
-    base, tokenizer = load(job.model, recipe.max_seq_len)
+    early = tokenizer_ahead(job.model) if load is load_base else None
+    if early is not None:  # tokenises while the weights load
+        encoded = in_background(lambda: encode(early, pairs, recipe.max_seq_len, job.template))
+        base, tokenizer = load_base(job.model, recipe.max_seq_len, early)
+    else:
+        base, tokenizer = load(job.model, recipe.max_seq_len)
     loaded = how_loaded(base)
-    examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len, job.template)
+    with quick_imports("trl"):
+        from text2sql.training.trainer import AdapterTrainer
+
+    if early is not None:
+        examples, left_out = encoded.result()
+    else:
+        examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len, job.template)
     ids = [example.input_ids for example in examples]
     check_prompts(base, ids, 0, "train.max_seq_len or prompt.schema", "training examples")
     store = CheckpointStore(f"train_{job.name}", _key(base, examples, job), checkpoints)
@@ -95,9 +107,6 @@ def train_adapter(
             model = train_all(base)
         else:
             model = add_adapter(base, recipe.lora, recipe.seed, job.model.loader)
-        with quick_imports("trl"):
-            from text2sql.training.trainer import AdapterTrainer
-
         trainer = AdapterTrainer(job, model, tokenizer, examples, store)
         if processes.is_main:
             print(_description(job, model, len(examples), left_out), flush=True)
@@ -185,7 +194,8 @@ def _key(base: Any, examples: Sequence[TrainingExample], job: TrainingJob) -> Ke
     """Return all that a checkpoint depends on: not how often it is written, nor how many processes there are."""
     data = hashlib.sha256()
     for example in examples:
-        data.update(f"{example.input_ids} {example.labels}\n".encode())
+        for ids in (example.input_ids, example.labels):
+            data.update(len(ids).to_bytes(8, "little") + array.array("q", ids).tobytes())
     recipe = job.recipe.model_dump(exclude={"checkpoint_minutes"})
     parts = {f"train.{name}": value for name, value in recipe.items()}
     parts |= {f"model.{name}": value for name, value in job.model.model_dump(exclude={"strength"}).items()}
