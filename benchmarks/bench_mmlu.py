@@ -162,7 +162,7 @@ def _result(
     notes: Sequence[str],
     sweeps: dict[str, list[dict]],
 ) -> dict:
-    """Return what is known of those `sides` that have run; `parts` are the places of the questions that each answers."""
+    """Return what is known of those `sides` that have run; `parts` are the places of the questions each answers."""
     missing = [f"{name}: not measured." for name, side in sides.items() if not side.seconds]
     sides = {name: side for name, side in sides.items() if side.seconds}
     comparisons, rows = [], []

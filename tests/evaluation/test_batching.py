@@ -52,6 +52,27 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path):
     }
 
 
+def test_a_batch_is_waited_for_when_the_next_has_begun(tmp_path):
+    events = []
+
+    def answer(positions):
+        events.append(f"begin {positions[0]}")
+        if len(events) == 4:
+            raise Killed
+
+        def wait():
+            events.append(f"wait {positions[0]}")
+            return [{"answer": LENGTHS[position] * 10} for position in positions]
+
+        return wait
+
+    journal = Journal("work", KEY, folder=tmp_path)
+    with pytest.raises(Killed):
+        run_batches(LENGTHS, 4, answer, JournaledRun(journal, "work"))
+    assert events == ["begin 1", "begin 8", "wait 1", "begin 7", "wait 8"]
+    assert sorted(Journal("work", KEY, folder=tmp_path).records()) == [0, 1, 2, 4, 5, 6, 8, 9]
+
+
 def test_other_params_do_not_pick_it_up(tmp_path):
     Journal("work", KEY, folder=tmp_path).append([{"index": 0}])
     assert Journal("work", Key.of({"lr": 2}), folder=tmp_path).records() == {}

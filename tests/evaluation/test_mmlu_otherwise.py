@@ -83,7 +83,8 @@ def test_each_rotation_is_what_the_model_says_of_that_order_alone(model, tmp_pat
 
 
 def test_a_liking_for_a_letter_earns_a_quarter(tmp_path, model, monkeypatch):
-    monkeypatch.setattr(model, "option_log_likelihoods", lambda prompts, options: [[-9, -9, -1, -9]] * len(prompts))
+    likes_c = lambda prompts, options: lambda: [[-9, -9, -1, -9]] * len(prompts)  # noqa: E731
+    monkeypatch.setattr(model, "begin_option_log_likelihoods", likes_c)
     metrics = choose(model, tmp_path, 4).metrics()
     assert metrics["letters"] == metrics["rotated"]["letters"] == {"A": 0, "B": 0, "C": 1, "D": 0}
     assert metrics["rotated"]["accuracy"] == 0.25 and metrics["rotated"]["same_choice"] == 0
@@ -102,7 +103,7 @@ def test_letters_are_shares_of_all_questions():
 def test_a_killed_run_over_rotations_goes_on_where_it_was(model, tmp_path, monkeypatch):
     expected = choose(model, tmp_path / "whole", 4).records
     asked = []
-    real = model.option_log_likelihoods
+    real = model.begin_option_log_likelihoods
 
     def killed(prompts, options):
         if len(asked) == 6:
@@ -110,14 +111,17 @@ def test_a_killed_run_over_rotations_goes_on_where_it_was(model, tmp_path, monke
         asked.append(len(prompts))
         return real(prompts, options)
 
-    monkeypatch.setattr(model, "option_log_likelihoods", killed)
+    monkeypatch.setattr(model, "begin_option_log_likelihoods", killed)
     with pytest.raises(KeyboardInterrupt):
         choose(model, tmp_path / "cut", 4)
     before = sum(asked)
     asked.clear()
-    monkeypatch.setattr(
-        model, "option_log_likelihoods", lambda prompts, options: asked.append(len(prompts)) or real(prompts, options)
-    )
+
+    def counted(prompts, options):
+        asked.append(len(prompts))
+        return real(prompts, options)
+
+    monkeypatch.setattr(model, "begin_option_log_likelihoods", counted)
     assert choose(model, tmp_path / "cut", 4).records == expected
     assert before + sum(asked) == 40
 

@@ -39,19 +39,23 @@ def batches_by_length(lengths: Sequence[int], batch_size: int, groups: Sequence[
     return batches
 
 
+Answers = list[dict] | Callable[[], list[dict]]
+
+
 def run_batches(
     lengths: Sequence[int],
     batch_size: int,
-    answer: Callable[[list[int]], list[dict]],
+    answer: Callable[[list[int]], Answers],
     run: JournaledRun,
     groups: Sequence[str] | None = None,
     halvings: Callable[[], int] = lambda: 0,
 ) -> None:
     """Call `answer(positions)` for each batch not yet journaled, and journal the records that it returns.
 
-    The batches are those of `batches_by_length`. `answer` returns one record a position, in the same order; each
-    record gets `run.first` and its position as `index`. Of n processes each takes every n-th batch: the batches, and
-    so the answers, do not depend on n.
+    The batches are those of `batches_by_length`. `answer` returns one record a position, in the same order, or a
+    function that waits for them, which is called when the next batch has begun: a GPU then never waits for what is
+    done between batches. Each record gets `run.first` and its position as `index`. Of n processes each takes every n-th
+    batch: the batches, and so the answers, do not depend on n.
 
     `halvings` tells how often memory ran out so far: the records of a batch in which it did say so, by `HALVED`.
     """
@@ -61,12 +65,24 @@ def run_batches(
     batches = batches_by_length(lengths, batch_size, groups)[run.processes.index :: run.processes.count]
     total = sum(map(len, batches))
     with tqdm(total=total, desc=run.description, unit="question", disable=not run.processes.is_main) as progress:
-        for batch in batches:
-            if not all(first + position in finished for position in batch):
-                before, answers = halvings(), answer(batch)
-                mark = {HALVED: True} if halvings() > before else {}
-                run.journal.append(
-                    {"index": first + position, **record, **mark}
-                    for position, record in zip(batch, answers, strict=True)
-                )
+
+        def keep(batch: list[int], answers: Answers, mark: dict) -> None:
+            records = answers() if callable(answers) else answers
+            run.journal.append(
+                {"index": first + position, **record, **mark} for position, record in zip(batch, records, strict=True)
+            )
             progress.update(len(batch))
+
+        begun: list[tuple] = []  # the batch whose answers have not been waited for
+        try:
+            for batch in batches:
+                if all(first + position in finished for position in batch):
+                    progress.update(len(batch))
+                    continue
+                before, answers = halvings(), answer(batch)
+                begun.append((batch, answers, {HALVED: True} if halvings() > before else {}))
+                while len(begun) > callable(answers):
+                    keep(*begun.pop(0))
+        finally:  # what has begun is not lost where the next fails
+            while begun:
+                keep(*begun.pop(0))

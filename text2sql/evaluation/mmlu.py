@@ -5,7 +5,7 @@ one pass gives all four.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -93,9 +93,9 @@ def answer_questions(
 def _ask(
     model: LanguageModel, prompts: list[list[int]], subjects: list[str], batch_size: int, run: JournaledRun
 ) -> None:
-    def answer(batch: list[int]) -> list[dict]:
-        rows = model.option_log_likelihoods([prompts[position] for position in batch], OPTIONS)
-        return [{"log_likelihoods": row} for row in rows]
+    def answer(batch: list[int]) -> Callable[[], list[dict]]:
+        rows = model.begin_option_log_likelihoods([prompts[position] for position in batch], OPTIONS)
+        return lambda: [{"log_likelihoods": row} for row in rows()]
 
     # The questions of a subject share a prefix, their worked examples, which is computed once a batch.
     run_batches([len(prompt) for prompt in prompts], batch_size, answer, run, subjects, lambda: model.halvings)

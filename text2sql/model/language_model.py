@@ -73,8 +73,10 @@ class LanguageModel:
             FastLanguageModel.for_inference(self.model)
         else:
             from text2sql.model.attention import use_grouped_attention
+            from text2sql.model.fused_norm import use_fused_norms
 
             use_grouped_attention(self.model)
+            use_fused_norms(self.model)
             multiply_batch_at_once(self.model)
             if adapter is not None:
                 cast_adapter_to_base(self.model)
@@ -180,24 +182,25 @@ class LanguageModel:
         One forward pass gives all options. Raises UserError if an option is not a single token of this model, RunError
         if one has no finite log-likelihood: the model's numbers overflow.
         """
+        return self.begin_option_log_likelihoods(prompts, options)()
+
+    def begin_option_log_likelihoods(
+        self, prompts: list[list[int]], options: Sequence[str]
+    ) -> Callable[[], list[list[float]]]:
+        """Do as `option_log_likelihoods` without waiting for a GPU; the function that is returned waits."""
         option_ids = self._option_ids(options)
-        return self._halving(lambda part: self._log_likelihoods(part, option_ids), prompts)
+        parts = self._halving(lambda part: [self._log_likelihoods(part, option_ids)], prompts)
+        return lambda: [row for part in parts for row in _read_log_likelihoods(part)]
 
     def _option_ids(self, options: Sequence[str]) -> list[int]:
         return self._tokens.option_ids(options)
 
-    def _log_likelihoods(self, prompts: list[list[int]], option_ids: list[int]) -> list[list[float]]:
+    def _log_likelihoods(self, prompts: list[list[int]], option_ids: list[int]) -> Any:
         import torch
 
         with torch.inference_mode():
             logits = self._prefill.logits(prompts) if self._prefill else self._library.last_logits(prompts)
-            chosen = torch.log_softmax(logits.float(), dim=-1)[:, option_ids]
-        if not chosen.isfinite().all():
-            raise RunError(
-                "this model's log-likelihoods are not finite: its training diverged (try a smaller learning rate, lr), "
-                "or model.dtype is too narrow for it"
-            )
-        return [[round(value, 6) for value in row] for row in chosen.tolist()]
+            return torch.log_softmax(logits.float(), dim=-1)[:, option_ids]
 
     def _generate(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
         import torch
@@ -235,3 +238,12 @@ class LanguageModel:
         middle = len(prompts) // 2
         print(f"Out of memory at a batch of {len(prompts)}: going on with {middle}", flush=True)
         return self._halving(work, prompts[:middle]) + self._halving(work, prompts[middle:])
+
+
+def _read_log_likelihoods(values: Any) -> list[list[float]]:
+    if not values.isfinite().all():
+        raise RunError(
+            "this model's log-likelihoods are not finite: its training diverged (try a smaller learning rate, lr), "
+            "or model.dtype is too narrow for it"
+        )
+    return [[round(value, 6) for value in row] for row in values.tolist()]

@@ -201,8 +201,8 @@ def packed_attention(
         share = torch.sigmoid(sums - own_sums[:, cut:])  # of the weight that lies on the prefix
         if layout.alone is not None:
             share = share.masked_fill(layout.alone, 0)
-        joined = torch.lerp(own[cut:].float(), shared.float(), share.T[:, :, None])
-        own[cut:] = joined.to(own.dtype)
+        # Rounded to half precision, as what is joined.
+        torch.lerp(own[cut:], shared, share.T[:, :, None].to(own.dtype), out=own[cut:])
     return own[None], None
 
 
