@@ -54,7 +54,12 @@ def load_ahead() -> "Future[None]":
 
     Both take seconds outside Python, beside which it imports modules. What is not there is left to PyTorch.
     """
-    return in_background(lambda: (_load_torch_libraries(), _open_gpu()) and None)
+
+    def load() -> None:
+        _load_torch_libraries()
+        _open_gpu()
+
+    return in_background(load)
 
 
 def _load_torch_libraries() -> None:
@@ -76,6 +81,7 @@ def _open_gpu() -> None:
         driver: Any = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return  # no GPU
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")  # as PyTorch does before it opens the driver
     device, context = ctypes.c_int(), ctypes.c_void_p()
     number = int(os.environ.get("LOCAL_RANK", "0"))
     if driver.cuInit(0) == 0 and driver.cuDeviceGet(ctypes.byref(device), number) == 0:
