@@ -5,6 +5,12 @@ Data flows one way: data -> prompts -> models -> predictions -> scores -> compar
 """
 
 import os
+import sys
+
+if sys.dont_write_bytecode:
+    from text2sql.core.bytecode import keep_bytecode
+
+    keep_bytecode()
 
 # Before PyTorch is imported: its threads (GNU's OpenMP) soon sleep where they wait for each other. They would spin, and
 # take the core from what the other one waits for: on two cores, one busy with something else, a step of training took

@@ -3,7 +3,7 @@
 It opens the 3,000 files of its models twice to list what they define, walks through their folders, and reads the
 metadata of all installed packages: most of the files that a stage opens until its first batch. The answers change only
 where packages do, and are kept in the user's cache. For each of its own operators PyTorch looks up the file of every
-module, to note a line of source. For one function of a loss for images scipy is imported, some 390 modules.
+module, to note a line of source. For one function each, scipy and scikit-learn are imported, some 390 modules and more.
 """
 
 import contextlib
@@ -23,8 +23,12 @@ from text2sql.core.digests import digest_of
 from text2sql.core.files import user_cache, write_text
 
 IMPORT_UTILS = "transformers.utils.import_utils"
-# {module: functions of it} that transformers imports by name and calls only in models that are none of text.
-LATER = {"scipy.optimize": ("linear_sum_assignment",)}
+# {module: functions of it} that transformers imports by name, and calls for images and for assisted generation alone.
+LATER = {
+    "scipy.optimize": ("linear_sum_assignment",),
+    "sklearn.metrics": ("roc_curve",),
+    "transformers.image_transforms": ("center_to_corners_format",),
+}
 Structure = dict[frozenset[str], dict[str, set[str]]]
 
 
@@ -33,6 +37,8 @@ class Later(ModuleType):
 
     def __getattr__(self, name: str) -> Any:
         """Return a function that imports the module when it is called; anything else from the module itself."""
+        if name.startswith("__") and name != "__path__":
+            raise AttributeError(name)  # who looks through all modules wants none of them imported
         if name not in LATER[self.__name__]:
             return getattr(self.module(), name)
         return lambda *args, **options: getattr(self.module(), name)(*args, **options)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from text2sql.core.bytecode import keep_bytecode
 from text2sql.core.import_scans import imported_later, kept_scans
 
 Found = TypeVar("Found")
@@ -52,8 +53,10 @@ def in_background(work: Callable[[], Found]) -> "Future[Found]":
 def load_ahead() -> "Future[None]":
     """Begin to load what a model needs and Python need not wait for: PyTorch's libraries, and the GPU's driver.
 
-    Both take seconds outside Python, beside which it imports modules. What is not there is left to PyTorch.
+    Both take seconds outside Python, beside which it imports modules. What is not there is left to PyTorch. What is
+    compiled from here on is kept, see `keep_bytecode`.
     """
+    keep_bytecode()
 
     def load() -> None:
         _load_torch_libraries()

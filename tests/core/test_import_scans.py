@@ -1,0 +1,57 @@
+"""transformers imports faster with what an earlier start kept, and is the same library."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Imports transformers as a stage does; prints how often its models' files were opened, and what it then is.
+SHOWN = """
+import json, sys
+from pathlib import Path
+opened = []
+sys.addaudithook(lambda event, args: event in ("open", "os.scandir") and opened.append(str(args[0])))
+from text2sql.core.startup import load_ahead, quick_imports
+ahead = load_ahead()
+with quick_imports("transformers"):
+    import transformers.modeling_utils
+    from transformers.utils.import_utils import define_import_structure
+models = Path(transformers.__file__).parent / "models"
+read = sum(str(models) in path and not path.endswith(".pyc") for path in opened)
+found = {"read": read, "scipy": "scipy.optimize" in sys.modules, "ahead": ahead.result()}
+from transformers.loss import loss_for_object_detection
+found["assigned"] = [list(map(int, side)) for side in loss_for_object_detection.linear_sum_assignment([[4, 1], [2, 9]])]
+import scipy.optimize
+structure = define_import_structure(models, prefix="models")
+usual = define_import_structure.__wrapped__(models, prefix="models")
+found["same"] = structure == usual and list(structure) == list(usual)
+found["lowest"] = float(scipy.optimize.minimize_scalar(lambda x: (x - 2) ** 2).x)
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Starts such a process with a cache of its own, and returns what it printed."""
+    folder = tmp_path_factory.mktemp("cache")
+
+    def run() -> dict:
+        environment = {**os.environ, "XDG_CACHE_HOME": str(folder)}
+        done = subprocess.run([sys.executable, "-c", SHOWN], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run
+
+
+def test_a_second_start_reads_none_of_the_models_files_and_has_the_same_library(start):
+    first, second = start(), start()
+    assert first["read"] > 1000 > 50 > second["read"]
+    for found in (first, second):
+        assert found["same"]
+        assert found["ahead"] is None
+        assert not found["scipy"]  # until one of its functions is called
+        assert found["assigned"] == [[0, 1], [1, 0]]
+        assert found["lowest"] == pytest.approx(2)
