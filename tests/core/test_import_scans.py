@@ -32,6 +32,22 @@ print(json.dumps(found))
 """
 
 
+def test_what_else_is_wanted_of_a_module_for_later_comes_from_itself():
+    script = """
+from text2sql.core.import_scans import imported_later
+with imported_later():
+    from scipy.optimize import linear_sum_assignment
+    import sys
+    before = "scipy" in sys.modules
+    from scipy.optimize._linesearch import line_search_wolfe2
+    from scipy.optimize import minimize_scalar
+import scipy.optimize
+print(before, scipy.optimize.minimize_scalar is minimize_scalar, scipy.optimize._linesearch is not None)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True", "True"]
+
+
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
     """Starts such a process with a cache of its own, and returns what it printed."""

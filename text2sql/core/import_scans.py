@@ -35,9 +35,13 @@ Structure = dict[frozenset[str], dict[str, set[str]]]
 class Later(ModuleType):
     """Stands for a module whose functions are wanted by name, until one is called or anything else is asked for."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__ = _PathOf(self)
+
     def __getattr__(self, name: str) -> Any:
         """Return a function that imports the module when it is called; anything else from the module itself."""
-        if name.startswith("__") and name != "__path__":
+        if name.startswith("__"):
             raise AttributeError(name)  # who looks through all modules wants none of them imported
         if name not in LATER[self.__name__]:
             return getattr(self.module(), name)
@@ -48,6 +52,16 @@ class Later(ModuleType):
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
         return importlib.import_module(self.__name__)
+
+
+class _PathOf:
+    """The folders of a package, which is imported when they are looked through: a module in it is wanted."""
+
+    def __init__(self, package: Later) -> None:
+        self._package = package
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(getattr(self._package.module(), "__path__", ()))
 
 
 @contextlib.contextmanager
