@@ -25,6 +25,7 @@ from benchmarks.machine import has
 from benchmarks.material import REPOSITORY, SAMPLE_MMLU, SAMPLE_SPIDER
 from benchmarks.measuring import Side, Unavailable, compared, in_turns, result
 from benchmarks.results import show
+from benchmarks.targets import row
 from testkit.project import Project
 from testkit.random_models import write_random_base
 from testkit.warm import warm_python
@@ -80,6 +81,7 @@ def measure(short: bool = False, repeats: int = 5, project: Path | None = None) 
             compared(repro, sides[5], 2, None, at_most=True) | {"ours": REPRO},
             compared(repro, sides[6], None, None, at_most=True) | {"ours": REPRO},
         ],
+        rows=[row("dvc-nothing", repro.median, sides[5].median, command="python -m benchmarks.bench_startup --save")],
         notes=["Ratios are this project's time over the other's: less is better."],
     )
 

@@ -35,12 +35,12 @@ def project_of(checkout: Path, folder: Path, changes: Mapping[str, Any]) -> Path
 
 def run_stage(project: Path, stage: str, *arguments: str) -> None:
     """Run a stage in `project`, with the code that lies there. Raises CalledProcessError where it fails."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(project), *_site()])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(project), *packages_on_path()])}
     command = [sys.executable, "-m", f"stages.{stage}", *arguments]
     subprocess.run(command, cwd=project, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
-def _site() -> list[str]:
+def packages_on_path() -> list[str]:
     """Return what PYTHONPATH names beside checkouts of this project: packages."""
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     return [path for path in paths if path and not (Path(path) / "text2sql").is_dir()]

@@ -21,6 +21,7 @@ from benchmarks import (
     results,
     targets,
 )
+from benchmarks.first_batch import measure_against
 from benchmarks.machine import machine, rates
 from benchmarks.material import spider_questions, spread
 from benchmarks.measuring import (
@@ -170,6 +171,13 @@ def test_start_up_runs_commands_of_a_project(tmp_path, monkeypatch):
 
 def _without_dvc(run):
     return lambda project, *command: None if "dvc" in command else run(project, *command)
+
+
+def test_start_up_of_two_builds_is_timed_to_the_first_batch(micro_model, repository):
+    found = checked(measure_against(repository, str(micro_model), repeats=1, stages=["predict"]))
+    now, before = found["sides"].values()
+    assert 0 < now["median"] and 0 < before["median"]
+    assert found["comparisons"][0]["ours"] == "predict, now"
 
 
 def test_runs_are_in_turns_after_a_warm_up():

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from text2sql.core.import_scans import kept_packages
+
 # Imports transformers as a stage does; prints how often its models' files were opened, and what it then is.
 SHOWN = """
 import json, sys
@@ -30,6 +32,18 @@ found["same"] = structure == usual and list(structure) == list(usual)
 found["lowest"] = float(scipy.optimize.minimize_scalar(lambda x: (x - 2) ** 2).x)
 print(json.dumps(found))
 """
+
+
+def test_packages_are_asked_for_again_where_one_was_installed(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.setattr(sys, "path", [str(site)])
+    assert kept_packages(lambda: {"one": ["one"]}) == {"one": ["one"]}
+    (site / "module.py").touch()
+    assert kept_packages(lambda: {}) == {"one": ["one"]}  # no package
+    (site / "two-1.0.dist-info").mkdir()
+    assert kept_packages(lambda: {"two": ["two"]}) == {"two": ["two"]}
 
 
 def test_what_else_is_wanted_of_a_module_for_later_comes_from_itself():

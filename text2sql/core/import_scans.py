@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib.machinery import ModuleSpec, PathFinder
@@ -37,7 +38,7 @@ class Later(ModuleType):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.__path__ = _PathOf(self)
+        self.__path__ = _PathOf(self)  # type: ignore[assignment]  # any iterable does
 
     def __getattr__(self, name: str) -> Any:
         """Return a function that imports the module when it is called; anything else from the module itself."""
@@ -104,12 +105,15 @@ def kept_scans() -> Iterator[None]:
 
 
 def kept_packages(ask: Callable[[], Mapping[str, list[str]]]) -> Mapping[str, list[str]]:
-    """Return `ask()`, the distributions of each top-level package; kept until a folder of `sys.path` changes.
-
-    Whatever installs or removes a package adds or removes a folder there.
-    """
-    folders = [(path, Path(path).stat().st_mtime_ns) for path in sys.path if Path(path).is_dir()]
-    return _kept(["packages", sys.version, folders], ask)
+    """Return `ask()`, the distributions of each top-level package; kept until one is installed, removed or changed."""
+    known = [
+        (entry.path, entry.stat().st_mtime_ns)
+        for folder in dict.fromkeys(sys.path)
+        if os.path.isdir(folder)
+        for entry in os.scandir(folder)
+        if entry.name.endswith((".dist-info", ".egg-info"))
+    ]
+    return _kept(["packages", sys.version, sorted(known)], ask)
 
 
 def kept_structure(define: Callable[..., Structure], path: str, prefix: str | None = None) -> Structure:

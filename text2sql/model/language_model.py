@@ -56,7 +56,7 @@ class LanguageModel:
         if texts and load is None and (adapter is None or not has_tokenizer(Path(adapter))):
             check_hardware(model)
             early = tokenizer_ahead(model)
-        if early is not None:
+        if early is not None and texts:
             self._tokens = ChatTokens(early, template)
             self._tokens.read_ahead(texts)
             load = functools.partial(load_base, tokenizer=early)
