@@ -147,9 +147,9 @@ def prompts_that_fit(
     """
     kept = [list(shots[question.subject]) for question in questions]
     prompts = model.text_ids([mmlu_prompt(question, shown) for question, shown in zip(questions, kept, strict=True)])
-    dropped = 0
+    dropped, context = 0, model.context
     for position, question in enumerate(questions):
-        while model.context is not None and len(prompts[position]) > model.context and kept[position]:
+        while context is not None and len(prompts[position]) > context and kept[position]:
             kept[position].pop()
             dropped += 1
             (prompts[position],) = model.text_ids([mmlu_prompt(question, kept[position])])
