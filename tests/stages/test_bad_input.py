@@ -558,8 +558,11 @@ mistake("also-not-prepared", "stages.eval_also syn m1", syn, "data/also/syn/dev.
 
 CONFIG, WEIGHTS = "models/m1/adapter_config.json", "models/m1/adapter_model.safetensors"
 mistake("adapter-missing", PREDICT, remove("models/m1"), "models/m1: no such folder", "wanted an adapter")
-mistake("adapter-missing-for-a-set", "stages.predict_also syn m1", together(syn, remove("models/m1")),
-        "models/m1: no such folder", "wanted an adapter")  # fmt: skip
+mistake(
+    "adapter-missing-for-a-set", "stages.predict_also syn m1",
+    together(syn, write("data/also/syn/schemas.json", "{}"), write("data/also/syn/dev.jsonl", ""), remove("models/m1")),
+    "models/m1: no such folder", "wanted an adapter",
+)  # fmt: skip
 mistake("adapter-no-config", PREDICT, remove(CONFIG), "models/m1: has no adapter_config.json", "wanted an adapter")
 mistake("adapter-pickle-only", PREDICT, lambda folder: (folder / WEIGHTS).rename(folder / "models/m1/adapter_model.bin"),
         "models/m1: has no adapter_model.safetensors", "wanted an adapter")  # fmt: skip
