@@ -1,7 +1,7 @@
 """Which token comes next in each row of a batch: the one place where decoding chooses.
 
-A pick is called once a step with the rows' logits. It is not part of the step that is recorded as a CUDA graph; on a GPU
-it should not read values from tensors, since decoding would wait for them.
+A pick is called once a step with the rows' logits. It is not part of the step that is recorded as a CUDA graph. On a
+GPU it should not read values from tensors, since decoding would wait for them.
 """
 
 from typing import Protocol

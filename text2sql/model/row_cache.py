@@ -1,8 +1,8 @@
 """Keys and values of rows that are decoded: each row's tokens lie together from the start of a strip of its own.
 
-There is no padding between tokens, so that a row's length says where its next token goes and what it attends to. In half
-precision on a GPU, FlashAttention reads that length and no more; elsewhere a mask covers what lies behind it. Strips have
-fixed addresses, as recording needs, and leaving rows out moves the others to the front.
+There is no padding between tokens, so that a row's length says where its next token goes and what it attends to. In
+half precision on a GPU, FlashAttention reads that length and no more; elsewhere a mask covers what lies behind it.
+Strips have fixed addresses, as recording needs, and leaving rows out moves the others to the front.
 """
 
 import contextlib
@@ -35,7 +35,9 @@ class RowCache(Cache):
         self._flash = flash
         self._tokens = rows * capacity
         # Zeros: what a mask covers is multiplied by zero, and must be a number.
-        self._strips = [tuple(_strip(side, self._tokens) for side in (layer.keys, layer.values)) for layer in like.layers]
+        self._strips = [
+            tuple(_strip(side, self._tokens) for side in (layer.keys, layer.values)) for layer in like.layers
+        ]
         device = self._strips[0][0].device
         self._token = torch.zeros(rows, 1, dtype=torch.long, device=device)
         self._position = torch.zeros(rows, 1, dtype=torch.long, device=device)
@@ -157,5 +159,5 @@ def row_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend to each row's own tokens: `query` is (rows, heads, 1, size), key and value as `RowCache.update` returns."""
+    """Attend to each row's own tokens: `query` is (rows, heads, 1, size), `key` and `value` are of `RowCache.update`."""
     return _cache.get().attend(module, query, key, value, scaling), None
