@@ -84,7 +84,7 @@ def measure(
     peer_batch_sizes: Sequence[int] | None = None,
     loop_questions: int | None = None,
     repeats: int = 3,
-    peers: Sequence[str] = "abcd",
+    peers: Sequence[str] = "abc",
     adapter: Path | None = None,
     base_alone: bool = False,
     against: Path | None = None,
@@ -329,7 +329,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--peer-batch-sizes", type=numbers, metavar="N,N,…", help="tried for (b) and (c)")
     parser.add_argument("--loop-questions", type=int, metavar="N", help="how many (a) answers")
     parser.add_argument("--repeats", type=int, default=3, metavar="N")
-    parser.add_argument("--peers", default="abcd", help="which of a, b, c and d (default: abcd)")
+    parser.add_argument("--peers", default="abc", help="which of a, b, c and d (default: abc)")
     parser.add_argument("--adapter", type=Path, metavar="FOLDER", help="a trained adapter; default: a random one")
     parser.add_argument("--base-alone", action="store_true", help="without an adapter")
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="a checkout of the build before")

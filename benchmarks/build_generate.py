@@ -18,8 +18,9 @@ def main(base: str, quantization: str, dtype: str, adapter: str = "") -> None:
     """Load the model (`adapter` may be empty), then answer requests of prompts with seconds and answers."""
     import torch
 
-    language_model = _first("text2sql.model.language_model", "text2sql.models").LanguageModel
-    params = _first("text2sql.core.params", "text2sql.params").ModelParams
+    # The older names first: an installed build may be found for a module that this one does not have.
+    language_model = _first("text2sql.models", "text2sql.model.language_model").LanguageModel
+    params = _first("text2sql.params", "text2sql.core.params").ModelParams
     model = language_model(
         params(base=base, loader="transformers", quantization=quantization, dtype=dtype), adapter or None
     )

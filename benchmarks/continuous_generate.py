@@ -117,7 +117,8 @@ def main(base: str, quantization: str, dtype: str, adapter: str = "") -> None:
         try:
             return peer.answer(request)
         except Exception as error:  # settings fail in many ways
-            return {"failure": f"{type(error).__name__}: {error}", "is_spoilt": peer.has_begun}
+            kind = "" if isinstance(error, RuntimeError) else f"{type(error).__name__}: "
+            return {"failure": f"{kind}{error}", "is_spoilt": peer.has_begun}
 
     Worker.serve(answer)
 

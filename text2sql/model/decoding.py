@@ -45,7 +45,7 @@ def decode(
     except BaseException:
         release(model)  # out of memory, say: the next try needs all of it
         raise
-    if not prompts.logits.is_cuda:
+    if not _on_gpu(prompts.logits):
         release(model)
     return answers
 
@@ -59,7 +59,7 @@ def _decode(
     workspace: "_Workspace", prompts: PrefilledBatch, max_new_tokens: int, end_ids: Collection[int], pick: Pick
 ) -> list[list[int]]:
     batch = _Batch(workspace.cache, prompts, max_new_tokens, end_ids, pick)
-    on_gpu = prompts.logits.is_cuda
+    on_gpu = _on_gpu(prompts.logits)
     for taken in range(1, max_new_tokens):
         batch.take(workspace.step(batch.longest + taken, max_new_tokens - taken))
         if on_gpu and taken % STEPS_BETWEEN_LOOKS:
@@ -97,7 +97,7 @@ class _Workspace:
         """Return the workspace that `model` keeps, or a new one if there is none large enough, with `prompts` in it."""
         rows, width = prompts.mask.shape
         capacity = width + max_new_tokens
-        if prompts.logits.is_cuda:
+        if _on_gpu(prompts.logits):
             capacity = -(-capacity // CAPACITY_STEP) * CAPACITY_STEP
         kept = vars(model).get(KEPT)
         if kept is None or not kept.cache.has_room(rows, capacity):
@@ -149,7 +149,7 @@ class _Batch:
         self._rows = torch.arange(rows, device=device)
         self._ended = torch.zeros(rows, dtype=torch.bool, device=device)
         self._taken = torch.zeros(1, dtype=torch.long, device=device)
-        self._look: tuple[torch.Tensor, Any] | None = None
+        self._look: _Look | None = None
         self.take(prompts.logits)
 
     def take(self, logits: torch.Tensor) -> None:
@@ -162,16 +162,10 @@ class _Batch:
 
     def open_rows(self) -> list[int]:
         """Return which rows have not ended, to be asked once a look; of a GPU, which had not at the look before."""
-        if not self._ended.is_cuda:
-            return _where(self._ended, False)
-        before, event = self._look, torch.cuda.Event()
-        flags = self._ended.to("cpu", non_blocking=True)
-        event.record()
-        self._look = flags, event
-        if before is None:
-            return list(range(len(flags)))
-        before[1].synchronize()
-        return _where(before[0], False)
+        before, self._look = self._look, _Look(self._ended)
+        if not _on_gpu(self._ended):
+            return self._look.open_rows()
+        return before.open_rows() if before else list(range(len(self._rows)))
 
     def keep(self, open_rows: list[int], count: int, longest: int) -> None:
         """Keep `count` rows: those of `open_rows`, filled up with others; no row has more than `longest` tokens."""
@@ -187,8 +181,24 @@ class _Batch:
         return [up_to_end(output, ends) for output in self._outputs[: int(self._taken)].T.tolist()]
 
 
-def _where(flags: torch.Tensor, value: bool) -> list[int]:
-    return [row for row, flag in enumerate(flags.tolist()) if flag is value]
+class _Look:
+    """Flags of a batch as they are now, to be read later."""
+
+    def __init__(self, flags: torch.Tensor) -> None:
+        self._flags = flags.to("cpu", non_blocking=True, copy=True)
+        self._event = torch.cuda.Event() if flags.is_cuda else None
+        if self._event:
+            self._event.record()
+
+    def open_rows(self) -> list[int]:
+        """Return the rows whose flag is not set."""
+        if self._event:
+            self._event.synchronize()
+        return [row for row, flag in enumerate(self._flags.tolist()) if not flag]
+
+
+def _on_gpu(tensor: torch.Tensor) -> bool:
+    return tensor.is_cuda
 
 
 def up_to_end(ids: list[int], ends: set[int]) -> list[int]:
