@@ -26,7 +26,7 @@ class RowCache(Cache):
     `position` (rows, 1) is where that token goes, which is how many tokens the row has without it.
     """
 
-    def __init__(self, like: Cache, rows: int, capacity: int, flash: bool) -> None:
+    def __init__(self, like: Any, rows: int, capacity: int, flash: bool) -> None:
         """Make room for `rows` of `capacity` tokens, for heads and dtype of the cache `like`.
 
         With `flash`, attention is FlashAttention's, which `text2sql.model.packed.can_be_packed` has to allow.
@@ -58,7 +58,7 @@ class RowCache(Cache):
                 bounds = torch.arange(0, rows * step + 1, step, dtype=torch.int32, device=self._device)
                 self._bounds_of[rows, step] = bounds
 
-    def fill(self, cache: Cache, mask: torch.Tensor) -> None:
+    def fill(self, cache: Any, mask: torch.Tensor) -> None:
         """Take over the keys and values of `cache`, and empty it; `mask` (rows, positions) is 1 at tokens."""
         row, place = mask.nonzero(as_tuple=True)
         slot = (mask.cumsum(dim=1) - 1)[row, place]
