@@ -41,7 +41,8 @@ def decode(
     try:
         workspace = _Workspace.of(model, prompts, max_new_tokens)
         with attending_to(model, workspace.cache):
-            answers = _decode(workspace, prompts, max_new_tokens, end_ids, pick)
+            batch = _Batch(workspace.cache, prompts, max_new_tokens, end_ids, pick)
+            answers = _decode(model, workspace, batch, max_new_tokens, _on_gpu(prompts.logits))
     except BaseException:
         release(model)  # out of memory, say: the next try needs all of it
         raise
@@ -55,13 +56,9 @@ def release(model: Any) -> None:
     vars(model).pop(KEPT, None)
 
 
-def _decode(
-    workspace: "_Workspace", prompts: PrefilledBatch, max_new_tokens: int, end_ids: Collection[int], pick: Pick
-) -> list[list[int]]:
-    batch = _Batch(workspace.cache, prompts, max_new_tokens, end_ids, pick)
-    on_gpu = _on_gpu(prompts.logits)
+def _decode(model: Any, workspace: "_Workspace", batch: "_Batch", max_new_tokens: int, on_gpu: bool) -> list[list[int]]:
     for taken in range(1, max_new_tokens):
-        batch.take(workspace.step(batch.longest + taken, max_new_tokens - taken))
+        batch.take(workspace.step(model, batch.longest + taken, max_new_tokens - taken))
         if on_gpu and taken % STEPS_BETWEEN_LOOKS:
             continue
         open_rows = batch.open_rows()
@@ -85,10 +82,13 @@ def fewer_rows(rows: int, still_open: int, on_gpu: bool) -> int:
 
 
 class _Workspace:
-    """A cache for the rows of a batch, and recorded steps on it by its shape."""
+    """A cache for the rows of a batch, and recorded steps on it by its shape.
 
-    def __init__(self, model: Any, cache: RowCache) -> None:
-        self._model, self.cache = model, cache
+    A model keeps it, and it does not hold the model: its memory would be freed late.
+    """
+
+    def __init__(self, cache: RowCache) -> None:
+        self.cache = cache
         self._recordings: dict[tuple[int, int], tuple[Any, torch.Tensor]] = {}
         self._met: set[tuple[int, int]] = set()
 
@@ -103,35 +103,35 @@ class _Workspace:
         if kept is None or not kept.cache.has_room(rows, capacity):
             kept = None  # before memory is taken for another
             release(model)
-            kept = cls(model, RowCache(prompts.cache, rows, capacity, can_be_packed(model)))
+            kept = cls(RowCache(prompts.cache, rows, capacity, can_be_packed(model)))
             vars(model)[KEPT] = kept
         kept.cache.shape(rows, capacity)
         kept.cache.fill(prompts.cache, prompts.mask)
         return kept
 
-    def step(self, longest: int, steps_left: int) -> torch.Tensor:
-        """Return the logits (rows, vocabulary) of the next tokens, of rows that have at most `longest` with this one.
+    def step(self, model: Any, longest: int, steps_left: int) -> torch.Tensor:
+        """Return `model`'s logits (rows, vocabulary) of the next tokens, of rows that have at most `longest` with this one.
 
         A shape is recorded the second time that it is met, if as many as `steps_left` pay for it.
         """
         shape = (self.cache.rows, self.cache.capacity)
-        if shape not in self._recordings and self._is_worth_recording(shape, steps_left):
+        if shape not in self._recordings and self._is_worth_recording(model, shape, steps_left):
             pool = next((graph.pool() for graph, _ in self._recordings.values()), None)
-            recorded = record(self._model, lambda: self.cache.step(self._model, longest), pool)
+            recorded = record(model, lambda: self.cache.step(model, longest), pool)
             if recorded is None:
                 self._recordings.clear()  # they must not be replayed after a failure
             else:
                 self._recordings[shape] = recorded
         self._met.add(shape)  # the first, eager step has initialised what must not be initialised while recording
         if shape not in self._recordings:
-            return self.cache.step(self._model, longest)
+            return self.cache.step(model, longest)
         graph, logits = self._recordings[shape]
         graph.replay()
         return logits
 
-    def _is_worth_recording(self, shape: tuple[int, int], steps_left: int) -> bool:
+    def _is_worth_recording(self, model: Any, shape: tuple[int, int], steps_left: int) -> bool:
         on_gpu = self.cache.token.is_cuda
-        return on_gpu and shape in self._met and steps_left >= FEWEST_RECORDED_STEPS and can_be_recorded(self._model)
+        return on_gpu and shape in self._met and steps_left >= FEWEST_RECORDED_STEPS and can_be_recorded(model)
 
 
 class _Batch:
