@@ -56,9 +56,10 @@ def release(model: Any) -> None:
     vars(model).pop(KEPT, None)
 
 
-def _decode(model: Any, workspace: "_Workspace", batch: "_Batch", max_new_tokens: int, on_gpu: bool) -> list[list[int]]:
-    for taken in range(1, max_new_tokens):
-        batch.take(workspace.step(model, batch.longest + taken, max_new_tokens - taken))
+def _decode(model: Any, workspace: "_Workspace", batch: "_Batch", most: int, on_gpu: bool) -> list[list[int]]:
+    """Decode `batch` up to `most` tokens a row."""
+    for taken in range(1, most):
+        batch.take(workspace.step(model, batch.longest + taken, most - taken))
         if on_gpu and taken % STEPS_BETWEEN_LOOKS:
             continue
         open_rows = batch.open_rows()
