@@ -111,7 +111,7 @@ class _Workspace:
         return kept
 
     def step(self, model: Any, longest: int, steps_left: int) -> torch.Tensor:
-        """Return `model`'s logits (rows, vocabulary) of the next tokens, of rows that have at most `longest` with this one.
+        """Return the logits (rows, vocabulary) of the next tokens, of rows that have at most `longest` with this one.
 
         A shape is recorded the second time that it is met, if as many as `steps_left` pay for it.
         """
