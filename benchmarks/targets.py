@@ -101,7 +101,7 @@ def _targets() -> dict[str, Target]:
     )
     for size in ("0.5b", "1.5b"):
         work = f"predict_spider, 1,034 questions, schema ddl, work alone, {size.upper()}"
-        command = f"{_PREDICT} {_base(size)} --against FOLDER --save"
+        command = f"{_PREDICT} {_base(size)} --peers d --base-alone --against FOLDER --save"
         found[f"predict-{size}-today"] = Target(work, TODAY, FASTER, 2, command)
         found[f"predict-{size}-generate-batch"] = Target(
             work, "transformers' `generate_batch` at its best", FASTER, 3, command

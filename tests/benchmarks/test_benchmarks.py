@@ -21,6 +21,7 @@ from benchmarks import (
     results,
     targets,
 )
+from benchmarks.continuous_generate import DEFAULTS, Continuous
 from benchmarks.first_batch import measure_against
 from benchmarks.machine import machine, rates
 from benchmarks.material import spider_questions, spread
@@ -70,6 +71,7 @@ def test_prediction_answers_as_transformers_does(micro_model):
             questions=6,
             new_tokens=3,
             model=str(micro_model),
+            peers="ab",
             loop_questions=2,
             peer_batch_sizes=[2, 4],
             so_far=so_far.append,
@@ -83,6 +85,46 @@ def test_prediction_answers_as_transformers_does(micro_model):
     assert answers == {bench_predict.LOOP: "2 of 2 the same", bench_predict.BATCHES: "6 of 6 the same"}
     assert found["sides"][bench_predict.LOOP]["scaled_by"] == 3
     assert found["bound"]["seconds"] > 0
+
+
+def test_prediction_against_continuous_batching_and_another_build(micro_model, repository):
+    """Settings that fail are listed; the other build is this one."""
+    found = checked(
+        bench_predict.measure(
+            questions=5,
+            new_tokens=3,
+            model=str(micro_model),
+            peers="d",
+            base_alone=True,
+            peer_questions=3,
+            sweep_questions=2,
+            sweep_seconds=0,
+            against=repository,
+            **REPEATS,
+        )
+    )
+    answers = {row["peer"]: (row["ours"], row["answers"]) for row in found["comparisons"]}
+    assert answers == {
+        bench_predict.CONTINUOUS: (bench_predict.OURS_OF_PART, "3 of 3 the same"),
+        targets.TODAY: (OURS, "5 of 5 the same"),
+    }
+    tried = found["sweeps"][bench_predict.CONTINUOUS]
+    assert {record["settings"]["attention"] for record in tried} >= {"sdpa", "eager"}
+    assert len({str(record["settings"]) for record in tried}) == len(tried)
+    assert "no adapter" in found["what"]
+
+
+def test_a_setting_that_fails_is_named_and_the_next_one_runs(micro_model):
+    continuous = Continuous(
+        str(micro_model), "none", "float32", "", {"new_tokens": 2, "ends": [2], "pad": 0, "limit": 60}
+    )
+    settings = {**DEFAULTS, "attention": "sdpa"}
+    with pytest.raises(RuntimeError, match="flash_attention_2"):
+        continuous.ask([[5, 6, 7]], {**settings, "attention": "flash_attention_2"})
+    with pytest.raises(RuntimeError, match="Block size must be at least 4"):
+        continuous.ask([[5, 6, 7]], {**settings, "block size": 2})
+    assert len(continuous.ask([[5, 6, 7], [5, 6]], settings)["answers"]) == 2
+    continuous.close()
 
 
 def test_mmlu_chooses_as_four_full_prompts_do(micro_model):

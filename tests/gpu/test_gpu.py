@@ -244,6 +244,38 @@ def test_recorded_decoding_answers_as_transformers_generate(work):
         assert answer == reference[0, len(prompt) :].tolist()
 
 
+def test_rows_that_end_leave_recorded_batches_and_change_no_other(monkeypatch):
+    """In float32 to the token; in bfloat16, with FlashAttention, the same batch gives the same each time."""
+    from testkit.train_once import model_params
+    from text2sql.model import decoding
+    from text2sql.model.language_model import LanguageModel
+    from text2sql.prompts.messages import bare_messages
+
+    shrunk = []
+    keep = decoding.RowCache.keep
+    monkeypatch.setattr(
+        decoding.RowCache, "keep", lambda self, rows, most: (shrunk.append(len(rows)), keep(self, rows, most))
+    )
+    found = {}
+    for dtype in ("float32", "bfloat16"):
+        model = LanguageModel(model_params(EMBEDDED_BASE).model_copy(update={"dtype": dtype}))
+        prompts = [model.chat_ids(bare_messages(f"{'Why? ' * (number % 7)}Count to {number}.")) for number in range(70)]
+        # Answers end at many places.
+        marks = model.text_ids([".", ",", ":", " to", " the", "\n", "1"])
+        vars(model)["_end_ids"] = {ids[-1] for ids in marks} | model._end_ids
+        sizes = ((), (4, 16), (4, 16))  # never, and the second time with what the first one has recorded
+        found[dtype] = []
+        for some in sizes:
+            monkeypatch.setattr(decoding, "GPU_SIZES", some)
+            found[dtype].append(model.generate(prompts, 64))
+            found[dtype].append(model.generate(prompts[:9], 64))
+    assert {4, 16} & set(shrunk)
+    assert found["float32"][:2] == found["float32"][2:4] == found["float32"][4:]
+    assert found["bfloat16"][2:4] == found["bfloat16"][4:]
+    same = sum(one == other for one, other in zip(found["bfloat16"][0], found["bfloat16"][2], strict=True))
+    assert same >= 35
+
+
 def test_prefixes_that_are_computed_once_change_no_answer(tmp_path, monkeypatch):
     from testkit.random_models import save_random_adapter
     from testkit.train_once import model_params
@@ -271,12 +303,14 @@ def test_a_model_that_cannot_be_recorded_answers_alike_and_leaves_the_gpu_in_ord
 
     from testkit.gpu_work import look_at_numbers
     from testkit.train_once import model_params
+    from text2sql.model.decoding import release
     from text2sql.model.language_model import LanguageModel
     from text2sql.prompts.messages import bare_messages
 
     model, other = (LanguageModel(model_params(EMBEDDED_BASE)) for _ in range(2))
     prompts = [model.chat_ids(bare_messages(question)) for question in ("How many singers are there?", "Hi")]
     expected = model.generate(prompts, 40)
+    release(model.model)  # its recordings, which would not look
     looking = look_at_numbers(model.model)
     for _ in range(2):
         assert model.generate(prompts, 40) == expected
@@ -339,6 +373,7 @@ def test_evaluation_halves_its_batch_where_memory_runs_out(capsys):
     import torch
 
     from testkit.train_once import model_params
+    from text2sql.model.decoding import release
     from text2sql.model.language_model import LanguageModel
     from text2sql.prompts.messages import bare_messages
 
@@ -346,6 +381,7 @@ def test_evaluation_halves_its_batch_where_memory_runs_out(capsys):
     questions = [f"{number}: how many singers are there?" + " Why?" * 300 for number in range(64)]
     prompts = [model.chat_ids(bare_messages(question)) for question in questions]
     expected = model.generate(prompts, 4)
+    release(model.model)
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 2.5e9) / total)

@@ -224,6 +224,8 @@ class LanguageModel:
         """Return `work(prompts)`, computed in halves when out of memory."""
         import torch
 
+        from text2sql.model.decoding import release
+
         try:
             return work(prompts)
         except (MemoryError, RuntimeError) as error:
@@ -232,6 +234,7 @@ class LanguageModel:
             if len(prompts) == 1:
                 raise RunError("one prompt does not fit into memory; try model.quantization: 4bit on a GPU") from None
         # Outside the except block, where no traceback holds the tensors of the failed attempt.
+        release(self.model)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self.halvings += 1
