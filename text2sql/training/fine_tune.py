@@ -16,7 +16,7 @@ from text2sql.core.params import ModelParams
 from text2sql.core.processes import Processes
 from text2sql.core.startup import in_background, quick_imports
 from text2sql.core.timing import Stopwatch
-from text2sql.model.adapters import add_adapter, save_adapter, without_needless_casts
+from text2sql.model.adapters import add_adapter, save_adapter
 from text2sql.model.bases import check_base
 from text2sql.model.context import check_prompts
 from text2sql.model.loading import check_hardware, load_base, tokenizer_ahead
@@ -131,7 +131,6 @@ def _run(trainer: Any, resumed: Checkpoint | None) -> None:
     with (
         trainer.job.processes.together(),
         _memory_errors(trainer.job),
-        without_needless_casts(trainer.model),
         # Where several processes exchange gradients, none can begin a step anew alone.
         deterministic_kernels(trainer.model.device.type, strict=trainer.job.processes.count == 1),
         trainer.watch.signals(),
