@@ -89,7 +89,7 @@ def train(
         "losses": [row["loss"] for row in training.loss_curve],
         "metrics": training.metrics,
         "timing": timing,
-        "recordings": trainers[0].recordings.number if trainers[0].recordings else 0,
+        "recordings": getattr(trainers[0].passes, "number", 0),
         "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 3),
     }
 
@@ -114,12 +114,12 @@ def _watch_dtypes(seen: dict, trainers: list, recorded: bool, looks: bool, flat:
     def create_optimizer(self, *arguments):
         if not recorded:
             self.plan.stop_recording()
-            self.recordings = None
+            self.passes = self._new_passes()
         if not flat:
-            self.flat = None
+            self.flat = self.passes = None
         if looks:
             look_at_numbers(self.model)
-        seen["recorded"] = self.plan.mode.is_recorded
+        seen["recorded"] = self.plan.mode.name == "RECORDED"
         trainers.append(self)
         seen["dtypes_before"] = sorted({str(p.dtype) for p in self.model.parameters() if p.requires_grad})
         return real(self, *arguments)

@@ -53,7 +53,8 @@ def test_a_step_that_ran_out_of_memory_starts_again_in_smaller_parts(train, caps
         assert losses(parts.loss_curve) == pytest.approx(losses(whole.loss_curve), rel=1e-3)
         for (name, one), (_, other) in zip(whole.model.named_parameters(), parts.model.named_parameters(), strict=True):
             assert torch.allclose(one, other, rtol=1e-2, atol=1e-4), name
-        said = re.findall(r"Out of memory at (\d+) examples a pass: going on with (\d+) tokens", capsys.readouterr().out)
+        line = r"Out of memory at (\d+) examples a pass: going on with (\d+) tokens"
+        said = re.findall(line, capsys.readouterr().out)
         examples, tokens = (list(map(int, found)) for found in zip(*said, strict=True))
         assert len(said) > 1 and examples == sorted(examples, reverse=True)
         assert all(then <= before / 2 for before, then in itertools.pairwise(tokens))

@@ -32,7 +32,7 @@ class _LowRank(torch.autograd.Function):
         return result.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple:  # type: ignore[override]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple:
         rows, low, first, second = ctx.saved_tensors
         gradient = gradient.reshape(-1, gradient.shape[-1])
         of_low = gradient @ second

@@ -45,12 +45,13 @@ def packed_attention(
     if packing is not None and packing.segments is not None:
         # Where all weights are trained, they and some activations are float32 under autocast.
         half = value.dtype if value.dtype in DTYPES else torch.get_autocast_dtype("cuda")
-        tensors = (tensor[0].transpose(0, 1).to(half) for tensor in (query, key, value))
-        return flash(*tensors, packing.segments, packing.segments, True, scaling)[0][None], None
+        query, key, value = (tensor[0].transpose(0, 1).to(half) for tensor in (query, key, value))
+        return flash(query, key, value, packing.segments, packing.segments, True, scaling)[0][None], None
     lengths = [query.shape[2]] if packing is None else [length for length in packing.lengths if length]
+    examples = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
     outputs = [
-        sdpa_attention_forward(module, *example, None, scaling=scaling, **kwargs)[0]
-        for example in zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
+        sdpa_attention_forward(module, one, its_key, its_value, None, scaling=scaling, **kwargs)[0]
+        for one, its_key, its_value in examples
     ]
     return torch.cat(outputs, dim=1), None
 
@@ -117,11 +118,12 @@ def takes_flash(model: Any) -> bool:
     ):
         return False
     try:
-        tensors = [torch.ones(3, 2, size, dtype=model.dtype, device=model.device, requires_grad=True) for _ in "qkv"]
+        value = torch.ones(3, 2, size, dtype=model.dtype, device=model.device, requires_grad=True)
         # An empty segment as well, with which recorded passes are filled up.
         segments = Segments.of([2, 1, 0], model.device)
-        output, _ = flash(*tensors, segments, segments, True, None)
-        return all(bool(found.isfinite().all()) for found in torch.autograd.grad(output.sum(), tensors))
+        output, _ = flash(value, value, value, segments, segments, True, None)
+        return bool(torch.autograd.grad(output.sum(), value)[0].isfinite().all())
     except (AttributeError, RuntimeError, TypeError) as error:
-        print(f"No FlashAttention ({str(error).partition(chr(10))[0]}): going on with PyTorch's, more slowly", flush=True)
+        reason = str(error).partition("\n")[0]
+        print(f"No FlashAttention ({reason}): going on with PyTorch's attention, more slowly", flush=True)
         return False

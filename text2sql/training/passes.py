@@ -106,8 +106,8 @@ class RecordedPasses(Passes):
 def rounded_shape(part: Part, examples: int) -> Shape:
     """Return the shape of a packed `part`, one of at most so many `examples`, rounded up."""
     tokens, positions = part.tokens, len(part.tensors["logits_to_keep"])
-    # A segment more, for padding.
-    return Shape(_up(tokens, TOKENS_STEP if tokens <= WIDE else WIDE_STEP), _up(positions, POSITIONS_STEP), examples + 1)
+    step = TOKENS_STEP if tokens <= WIDE else WIDE_STEP
+    return Shape(_up(tokens, step), _up(positions, POSITIONS_STEP), examples + 1)  # a segment more, for padding
 
 
 def padded_to(part: Part, shape: Shape, pad_id: int) -> Part:
