@@ -95,6 +95,7 @@ def measure(
     against: Path | None = None,
     repeats: int | None = None,
     sides: Sequence[str] | None = None,
+    profile: bool = False,
     so_far: Callable[[dict], None] | None = None,
 ) -> dict:
     """Return seconds a step, tokens a second, peak memory and losses of all sides.
@@ -131,6 +132,7 @@ def measure(
         "gpu_memory_gb": gpu_memory,
         "settings": dict.fromkeys(SETTINGS, DEFAULTS),
         "against": str(against) if against else None,
+        "profile": profile,
     }
     sweeps = {}
     for side in sides if gpu else ():
@@ -303,6 +305,7 @@ def _run(side: str, plan: dict) -> dict:
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
             said = [said for said in done.stdout.splitlines() if said.startswith(SAID)]
+            print("\n".join(line for line in done.stdout.splitlines() if line.startswith("PROFILE")), end="")
             return json.loads(line[len(MARK) :]) | {"out_of_memory": said}
     *_, last = done.stderr.strip().splitlines() or [f"code {done.returncode}"]
     print(f"{done.stdout[-1000:]}\n{done.stderr[-2000:]}", file=sys.stderr, flush=True)
@@ -324,7 +327,7 @@ def train_side(side: str, plan: dict) -> dict:
         for kind, part in ((ModelParams, "model"), (TrainParams, "recipe"))
     )
     pairs = training_pairs(plan, recipe)
-    times = _record_steps()
+    times = _record_steps(plan["warm"] if plan.get("profile") and side == "ours" else None)
     if side in ("ours", "today"):
         losses, tokens, counted = _train_ours(pairs, model, recipe)
         packs = False
@@ -358,8 +361,11 @@ def training_pairs(plan: dict, recipe: TrainParams) -> list[tuple[list[dict], st
     ]
 
 
-def _record_steps() -> dict:
-    """Have every transformers Trainer made from now on write down when its steps end; return where."""
+def _record_steps(profiled_from: int | None = None) -> dict:
+    """Have every transformers Trainer made from now on write down when its steps end; return where.
+
+    The kernels of all steps from the given one on are printed at the end, by the time that they took.
+    """
     import torch
     import transformers.trainer
     from transformers import TrainerCallback
@@ -380,13 +386,29 @@ def _record_steps() -> dict:
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
             wait()
             times["steps"].append(time.perf_counter())
+            if len(times["steps"]) == profiled_from:
+                times["profile"] = torch.profiler.profile(acc_events=True)
+                times["profile"].start()
 
         def on_train_end(self, *args: Any, **kwargs: Any) -> None:
             wait()
             times["end"] = time.perf_counter()
+            if profiled_from:
+                times["profile"].stop()
+                print(_kernels(times["profile"], len(times["steps"]) - profiled_from), flush=True)
 
     transformers.trainer.DEFAULT_CALLBACKS.append(StepTimes)
     return times
+
+
+def _kernels(profile: Any, steps: int, most: int = 30) -> str:
+    """Return a table of what took most time in so many `steps`: kernels on a GPU, operations on a CPU."""
+    on = "self_device_time_total" if on_gpu() else "self_cpu_time_total"
+    events = [(getattr(event, on) / steps / 1e3, event.count / steps, event.key) for event in profile.key_averages()]
+    events = sorted((event for event in events if event[0] > 0), reverse=True)
+    lines = [f"{sum(event[0] for event in events):.2f} ms a step, {sum(event[1] for event in events):.0f} launches"]
+    lines += [f"{took:8.3f} ms {count:7.1f} × {took / count * 1e3:8.1f} us  {key[:100]}" for took, count, key in events]
+    return "\n".join(f"PROFILE {line}" for line in lines[: most + 1])
 
 
 def _train_ours(pairs: list, model: ModelParams, recipe: TrainParams) -> tuple[list[float], int, int]:
@@ -565,6 +587,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--gpu-memory", type=float, metavar="GB", help="this project may take so much of the GPU's")
     parser.add_argument("--repeats", type=int, metavar="N")
     parser.add_argument("--sides", type=lambda text: text.split(","), metavar="SIDE,…", help=", ".join(SIDES))
+    parser.add_argument("--profile", action="store_true", help="print this project's kernels; costs time")
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
     options = vars(parser.parse_args(arguments))

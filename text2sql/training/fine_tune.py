@@ -199,6 +199,7 @@ def _key(base: Any, examples: Sequence[TrainingExample], job: TrainingJob) -> Ke
     parts = {f"train.{name}": value for name, value in recipe.items()}
     parts |= {f"model.{name}": value for name, value in job.model.model_dump(exclude={"strength"}).items()}
     libraries = (*LIBRARIES, "trl", *(("bitsandbytes",) if job.recipe.optim.endswith("8bit") else ()))
+    libraries += ("liger-kernel",) if base.device.type == "cuda" else ()
     parts |= {"training examples": data.hexdigest()} | weights_and_runtime(job.model, base, libraries)
     return Key.of(parts | dict(job.inputs) | (stage_dependencies(job.stage) if job.stage else {}))
 

@@ -26,6 +26,7 @@ from text2sql.training.checkpoints import CheckpointStore
 from text2sql.training.chunked_loss import use_chunked_loss
 from text2sql.training.examples import IGNORED, TrainingExample
 from text2sql.training.flat_parameters import FlatParameters
+from text2sql.training.fused import fused_kernels, liger_kernels
 from text2sql.training.job import TrainingJob
 from text2sql.training.low_rank import LeanAdapter, can_be_lean
 from text2sql.training.order import EpochOrder
@@ -108,7 +109,13 @@ class AdapterTrainer(SFTTrainer):
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as Trainer does, with the adapter's layers computed in the way that was chosen."""
-        with self.lean.in_use() if self.lean else without_needless_casts(self.model):
+        with contextlib.ExitStack() as stack:
+            if self.lean is None:
+                stack.enter_context(without_needless_casts(self.model))
+            else:
+                stack.enter_context(self.lean.in_use())
+                if self.model.device.type == "cuda":
+                    stack.enter_context(fused_kernels(self.model, *(liger_kernels() or ())))
             return super().train(*args, **kwargs)
 
     def create_optimizer(self, model: Any = None) -> Any:
