@@ -73,6 +73,7 @@ UNSLOTH_SETTINGS = [
 DEFAULTS = {"rows": "padded", "attention": "sdpa", "liger": False, "checkpointing": True}
 SETTINGS = {"trl": TRL_SETTINGS, "unsloth": UNSLOTH_SETTINGS}
 MARK = "==RESULT== "
+PROFILE = "    profile: "
 # What a training says when it goes on in a slower way.
 SAID = ("Out of memory", "No FlashAttention", "This model cannot be recorded")
 
@@ -104,7 +105,7 @@ def measure(
     """
     settings = params()
     gpu = on_gpu()
-    steps = steps or (60 if gpu else 2 if short else 12)
+    steps = steps or (120 if gpu else 2 if short else 12)
     batch_size = batch_size or (2 if short and not gpu else settings.train.batch_size)
     repeats = repeats or (3 if gpu else 1 if short else 2)
     sides = list(sides or ["ours", *(["today"] if against else []), "trl", *(["unsloth"] if gpu else [])])
@@ -153,7 +154,7 @@ def measure(
 
 def _warm(steps: int) -> int:
     """Return how many of so many steps warm up: on a GPU a shape is recorded when it comes again."""
-    return min(steps - 1, steps // 3 if steps >= 40 else 5 if steps >= 20 else 2)
+    return min(steps - 1, steps // 2 if steps >= 40 else 5 if steps >= 20 else 2)
 
 
 def _swept(side: str, plan: dict, steps: int) -> tuple[dict, list[dict]]:
@@ -305,7 +306,8 @@ def _run(side: str, plan: dict) -> dict:
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
             said = [said for said in done.stdout.splitlines() if said.startswith(SAID)]
-            print("\n".join(line for line in done.stdout.splitlines() if line.startswith("PROFILE")), end="")
+            for kernel in (line for line in done.stdout.splitlines() if line.startswith(PROFILE)):
+                print(kernel, flush=True)
             return json.loads(line[len(MARK) :]) | {"out_of_memory": said}
     *_, last = done.stderr.strip().splitlines() or [f"code {done.returncode}"]
     print(f"{done.stdout[-1000:]}\n{done.stderr[-2000:]}", file=sys.stderr, flush=True)
@@ -327,7 +329,7 @@ def train_side(side: str, plan: dict) -> dict:
         for kind, part in ((ModelParams, "model"), (TrainParams, "recipe"))
     )
     pairs = training_pairs(plan, recipe)
-    times = _record_steps(plan["warm"] if plan.get("profile") and side == "ours" else None)
+    times = _record_steps(plan["warm"], plan["profile"] and side == "ours")
     if side in ("ours", "today"):
         losses, tokens, counted = _train_ours(pairs, model, recipe)
         packs = False
@@ -361,10 +363,10 @@ def training_pairs(plan: dict, recipe: TrainParams) -> list[tuple[list[dict], st
     ]
 
 
-def _record_steps(profiled_from: int | None = None) -> dict:
+def _record_steps(warm: int, profiled: bool) -> dict:
     """Have every transformers Trainer made from now on write down when its steps end; return where.
 
-    The kernels of all steps from the given one on are printed at the end, by the time that they took.
+    If `profiled`, the kernels of all steps but the first `warm` are printed at the end, by the time that they took.
     """
     import torch
     import transformers.trainer
@@ -375,7 +377,7 @@ def _record_steps(profiled_from: int | None = None) -> dict:
     times: dict[str, Any] = {"steps": []}
 
     class StepTimes(TrainerCallback):
-        """Reads the clock after each step, once the GPU is done with it."""
+        """Reads the clock after each step; once the GPU is done with it where times are counted from and to."""
 
         def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
             if torch.cuda.is_available():
@@ -383,19 +385,20 @@ def _record_steps(profiled_from: int | None = None) -> dict:
             wait()
             times["begin"] = time.perf_counter()
 
-        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            wait()
+        def on_step_end(self, args: Any, state: Any, *others: Any, **kwargs: Any) -> None:
+            if len(times["steps"]) in (0, warm - 1) or state.global_step == state.max_steps:
+                wait()
             times["steps"].append(time.perf_counter())
-            if len(times["steps"]) == profiled_from:
+            if profiled and len(times["steps"]) == warm:
                 times["profile"] = torch.profiler.profile(acc_events=True)
                 times["profile"].start()
 
         def on_train_end(self, *args: Any, **kwargs: Any) -> None:
             wait()
             times["end"] = time.perf_counter()
-            if profiled_from:
+            if profiled:
                 times["profile"].stop()
-                print(_kernels(times["profile"], len(times["steps"]) - profiled_from), flush=True)
+                print(_kernels(times["profile"], len(times["steps"]) - warm), flush=True)
 
     transformers.trainer.DEFAULT_CALLBACKS.append(StepTimes)
     return times
@@ -403,12 +406,16 @@ def _record_steps(profiled_from: int | None = None) -> dict:
 
 def _kernels(profile: Any, steps: int, most: int = 30) -> str:
     """Return a table of what took most time in so many `steps`: kernels on a GPU, operations on a CPU."""
-    on = "self_device_time_total" if on_gpu() else "self_cpu_time_total"
-    events = [(getattr(event, on) / steps / 1e3, event.count / steps, event.key) for event in profile.key_averages()]
+    import torch
+
+    on, kind = ("self_device_time_total", "CUDA") if on_gpu() else ("self_cpu_time_total", "CPU")
+    # On a GPU operations have the time of their kernels too.
+    found = [one for one in profile.key_averages() if one.device_type == getattr(torch.autograd.DeviceType, kind)]
+    events = [(getattr(event, on) / steps / 1e3, event.count / steps, event.key) for event in found]
     events = sorted((event for event in events if event[0] > 0), reverse=True)
     lines = [f"{sum(event[0] for event in events):.2f} ms a step, {sum(event[1] for event in events):.0f} launches"]
     lines += [f"{took:8.3f} ms {count:7.1f} × {took / count * 1e3:8.1f} us  {key[:100]}" for took, count, key in events]
-    return "\n".join(f"PROFILE {line}" for line in lines[: most + 1])
+    return "\n".join(f"{PROFILE}{line}" for line in lines[: most + 1])
 
 
 def _train_ours(pairs: list, model: ModelParams, recipe: TrainParams) -> tuple[list[float], int, int]:
@@ -574,7 +581,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     model_options(parser)
     parser.add_argument("--loader", choices=["transformers", "unsloth"], default="transformers", help="this project's")
-    parser.add_argument("--steps", type=int, metavar="N", help="default: 60 on a GPU, 12 on a CPU")
+    parser.add_argument("--steps", type=int, metavar="N", help="default: 120 on a GPU, 12 on a CPU")
     parser.add_argument("--sweep-steps", type=int, default=20, metavar="N", help="of each of the peers' settings")
     parser.add_argument("--against", type=Path, metavar="FOLDER", help="a checkout of the build before")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: params.yaml's")

@@ -1,5 +1,6 @@
 """Passes give the loss and gradients of PEFT's own layers, recorded or not."""
 
+import itertools
 from types import SimpleNamespace
 
 import pytest
@@ -109,7 +110,7 @@ def test_recorded_passes_have_the_loss_and_gradients_of_all_others(adapted, monk
     import torch
 
     import text2sql.training.passes
-    from text2sql.training.passes import Passes, RecordedPasses
+    from text2sql.training.passes import Passes, RecordedPasses, few_shapes
 
     recorded = []
 
@@ -120,7 +121,8 @@ def test_recorded_passes_have_the_loss_and_gradients_of_all_others(adapted, monk
 
     monkeypatch.setattr(text2sql.training.passes, "record", record)
     loss, gradients = loss_and_gradients(adapted, Passes(adapted.flat, adapted.loss_of))
-    passes = RecordedPasses(adapted.flat, adapted.loss_of, adapted.model, adapted.pad_id, 7)
+    sizes = [(part.tokens, len(part.tensors["logits_to_keep"])) for part in adapted.parts]
+    passes = RecordedPasses(adapted.flat, adapted.loss_of, adapted.model, adapted.pad_id, few_shapes(sizes), 7)
     for replays, number in ((False, 0), (True, 0), (True, 3), (True, 3)):
         again = loss_and_gradients(adapted, passes, replays)
         assert again[0] == pytest.approx(loss, rel=1e-6)
@@ -148,10 +150,41 @@ def test_a_shape_that_did_not_fit_into_memory_is_not_recorded_the_next_time():
             raise torch.OutOfMemoryError("CUDA out of memory")
         return model.weight.sum() * part.tensors["input_ids"].sum() / count
 
-    passes = RecordedPasses(flat, loss_of, model, 0, 2)
+    passes = RecordedPasses(flat, loss_of, model, 0, [], 2)
     part = Collator(0, 10).part([{"input_ids": [1, 2, 3], "labels": [1, 2, 3]}])
     flat.begin_step()
     with pytest.raises(torch.OutOfMemoryError):
         passes.run(part, torch.tensor(2), True)
     passes.run(part, torch.tensor(2), True)
     assert model.weight.grad.item() == 3 and passes.number == 0
+
+
+def test_few_shapes_hold_all_rows_and_little_padding():
+    import random
+
+    from text2sql.training.passes import few_shapes
+
+    draw = random.Random(1)
+    sizes = [(round(draw.gauss(4000, 500)), round(draw.gauss(240, 40))) for _ in range(800)]
+    shapes = few_shapes(sizes)
+    assert len(shapes) == 6 and shapes == sorted(shapes)
+    padded = [next(s.tokens for s in shapes if s.tokens >= tokens and s.positions >= kept) for tokens, kept in sizes]
+    assert sum(padded) < 1.06 * sum(tokens for tokens, _ in sizes)
+    assert all(shape.tokens % 64 == shape.positions % 64 == 0 for shape in shapes)
+    assert [(shape.tokens, shape.positions) for shape in few_shapes([(70, 3), (9, 2)])] == [(64, 64), (128, 64)]
+
+
+@pytest.mark.parametrize("tokens", [64, 128, 192])
+def test_a_padded_row_has_as_many_segments_as_all_others_none_longer_than_the_longest_example(tokens):
+    from text2sql.training.parts import Collator
+    from text2sql.training.passes import Shape, padded_to
+
+    rows = [{"input_ids": [1] * length, "labels": [1] * length} for length in (30, 25, 4)]
+    for number in (1, 3):
+        part = Collator(0, 100, longest=30).part(rows[:number])
+        padded = padded_to(part, Shape(tokens, 64), 4, 0)
+        bounds = padded.segments.bounds.tolist()
+        assert len(bounds) == 5 + -(-tokens // 30) and bounds[0] == 0 and bounds[-1] == padded.tokens == tokens
+        lengths = [end - start for start, end in itertools.pairwise(bounds)]
+        assert lengths == padded.lengths and max(lengths) <= 30 and lengths[:number] == [30, 25, 4][:number]
+        assert padded.tensors["position_ids"].shape == padded.tensors["input_ids"].shape == (1, tokens)

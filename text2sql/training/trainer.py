@@ -31,8 +31,8 @@ from text2sql.training.job import TrainingJob
 from text2sql.training.low_rank import LeanAdapter, can_be_lean
 from text2sql.training.order import EpochOrder
 from text2sql.training.packing import takes_flash, use_packed_attention
-from text2sql.training.parts import Collator, Form, Part, tokens_per_pass
-from text2sql.training.passes import Passes, RecordedPasses
+from text2sql.training.parts import Collator, Form, Part, cut, tokens_per_pass
+from text2sql.training.passes import Passes, RecordedPasses, few_shapes
 from text2sql.training.plan import PassMode, PassPlan
 from text2sql.training.reproducible import add_in_any_order
 
@@ -232,8 +232,21 @@ class AdapterTrainer(SFTTrainer):
         if self.flat is None or not self._own_passes:
             return None
         if self.plan.mode is PassMode.RECORDED:
-            return RecordedPasses(self.flat, self._loss_of, self.model, self._pad_id, self.job.step_share)
+            shapes, share = few_shapes(self._sizes()), self.job.step_share
+            return RecordedPasses(self.flat, self._loss_of, self.model, self._pad_id, shapes, share)
         return Passes(self.flat, self._loss_of)
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Return tokens and counted positions of all parts of the first epoch, as its steps are cut now."""
+        filler = TrainingExample([self._pad_id], [IGNORED])
+        sizes = []
+        for step in self.order.steps(0):
+            examples = [self._examples[place] if place < len(self._examples) else filler for place in step]
+            for some in cut([len(example.input_ids) for example in examples], self.plan.tokens_per_pass):
+                part = examples[some.start : some.stop]
+                counts = sum(example.counted_tokens for example in part)
+                sizes.append((sum(len(example.input_ids) for example in part), counts))
+        return sizes
 
     def _loss_of(self, part: Part, count: torch.Tensor) -> torch.Tensor:
         with self.compute_loss_context_manager():
