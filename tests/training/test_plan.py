@@ -41,7 +41,10 @@ def test_parts_are_halved_before_the_mode_changes(can_record):
     assert plan.out_of_memory(examples=4, tokens=480) == "with 240 tokens" and plan.tokens_per_pass == 240
     assert plan.out_of_memory(examples=2, tokens=900) == "with 240 tokens"  # never more again
     assert plan.mode is before
-    assert plan.out_of_memory(examples=1, tokens=140) == "with gradient checkpointing" and plan.tokens_per_pass == 240
+    assert plan.out_of_memory(examples=1, tokens=140) == "with gradient checkpointing"
+    # Which leaves room for larger parts again.
+    assert plan.tokens_per_pass == 1000
+    assert plan.out_of_memory(examples=7, tokens=980) == "with 490 tokens" and plan.mode is PassMode.CHECKPOINTED
 
 
 def test_the_first_step_uses_no_recording():
@@ -76,7 +79,7 @@ def test_a_resumed_run_goes_on_as_the_run_before_did():
     resumed = PassPlan(1000, can_record=True)
     resumed.go_on(before.kept())
     assert resumed.mode is PassMode.CHECKPOINTED and resumed.kept() == before.kept()
-    assert not resumed.replays and resumed.tokens_per_pass == 400
+    assert not resumed.replays and resumed.tokens_per_pass == before.tokens_per_pass == 1000
     assert resumed.out_of_memory(1, 100) is None and before.out_of_memory(1, 100) is None
     elsewhere = PassPlan(1000)
     elsewhere.go_on(PassPlan(8000, can_record=True).kept())  # that never ran out of memory: this machine's own way

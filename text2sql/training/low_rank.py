@@ -126,6 +126,7 @@ class LeanAdapter:
         self.keeps_weights = False
         for layer in self.layers:
             layer.keep(False)
+        torch.cuda.empty_cache()
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:

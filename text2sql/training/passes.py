@@ -1,8 +1,8 @@
 """Forward and backward passes over packed rows, on a GPU recorded as CUDA graphs by shape.
 
 Launched one by one, a small model's kernels take ten times as long to launch as to run; a CUDA graph launches all of
-them at once. A row is padded to the smallest of a few shapes, which the lengths of the training's own steps give: so a run of
-a hundred steps replays most of them.
+them at once. A row is padded to the smallest of a few shapes, which the lengths of the training's own steps give: a run
+of a hundred steps replays most of them.
 """
 
 import math

@@ -33,6 +33,7 @@ class PassPlan:
         """
         self.mode = PassMode.RECORDED if can_record else PassMode.EAGER
         self.tokens_per_pass = tokens_per_pass  # the most that a part has, if it has more than one example
+        self._at_first = tokens_per_pass
         self._can_checkpoint = can_checkpoint
         self._has_stepped = False
         self.fallbacks = 0  # how often a step ran out of memory, and began again in another way
@@ -83,6 +84,7 @@ class PassPlan:
             return None
         if self._can_checkpoint:
             self.mode = PassMode.CHECKPOINTED
+            self.tokens_per_pass = self._at_first  # each takes a tenth of the memory: fewer passes may fit again
             return "with gradient checkpointing"
         if self.mode is PassMode.RECORDED:
             self.mode = PassMode.EAGER

@@ -116,6 +116,7 @@ class AdapterTrainer(SFTTrainer):
                 stack.enter_context(self.lean.in_use())
                 if self.model.device.type == "cuda":
                     stack.enter_context(fused_kernels(self.model, *(liger_kernels() or ())))
+            self.model.train()  # the base was loaded for evaluation
             return super().train(*args, **kwargs)
 
     def create_optimizer(self, model: Any = None) -> Any:
@@ -199,7 +200,6 @@ class AdapterTrainer(SFTTrainer):
         if self.flat:
             self.flat.begin_step()
         if self.passes:
-            model.train()
             replays = self.plan.replays
             return sum(self.passes.run(part, count, replays) for part in parts)
         losses = []
