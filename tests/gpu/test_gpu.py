@@ -424,3 +424,39 @@ def test_two_gpus_train_the_same_adapter_as_one(work):
     assert largest < 0.01
     weights = [load_file(work.folder / name / "adapter_model.safetensors") for name in ("one", "two")]
     assert weights[0].keys() == weights[1].keys()
+
+
+def test_packed_examples_attend_as_each_alone_and_their_gradients_are_the_same_bytes_again():
+    import torch
+
+    from text2sql.model.packed import Segments
+    from text2sql.training.packing import Packing, packed_attention
+    from text2sql.training.reproducible import deterministic_kernels
+
+    lengths, module = [300, 129, 64, 0, 0], torch.nn.Module()
+    generator = torch.Generator("cuda").manual_seed(1)
+    query, key, value, gradient = (
+        torch.randn(1, heads, sum(lengths), 64, generator=generator, device="cuda", dtype=torch.bfloat16)
+        for heads in (14, 2, 2, 14)
+    )
+    inputs = [one.requires_grad_() for one in (query, key, value)]
+    module.num_key_value_groups, module.is_causal = 7, True
+    segments = Segments(Segments.of(lengths, "cuda").bounds, 400)
+
+    def results(packing):
+        output, _ = packed_attention(module, *inputs, None, scaling=0.125, packing=packing)
+        return output.detach(), *torch.autograd.grad(output, inputs, gradient.transpose(1, 2))
+
+    with deterministic_kernels("cuda", strict=True):
+        expected, found, again = map(results, (Packing(lengths), *[Packing(lengths, segments)] * 2))
+    for one, other, same in zip(expected, found, again, strict=True):
+        assert torch.allclose(one, other, rtol=0.05, atol=0.03) and torch.equal(other, same)
+
+
+def test_lean_layers_and_fused_kernels_have_the_loss_of_pefts_own(work, trained):
+    """The adapter's products are rounded less often; liger-kernel's part of it where that is installed."""
+    recorded = trained.result("recorded")["losses"]
+    work.train("pefts", dtype="bfloat16", lean=False)
+    differences = [abs(a - b) / b for a, b in zip(recorded, work.result("pefts")["losses"], strict=True)]
+    print(f"\nPEFT's own layers: loss curves differ by {sum(differences) / len(differences):.4%} a step")
+    assert sum(differences) / len(differences) < 0.01
