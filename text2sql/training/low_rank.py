@@ -160,8 +160,8 @@ def _adapter(module: Any) -> str:
 def _is_plain(module: Any) -> bool:
     """Whether PEFT's `module` computes what `_LowRank` does."""
     name, base = _adapter(module), module.get_base_layer()
-    # bitsandbytes' layer is a subclass; others may compute something else.
-    is_linear = type(base) is torch.nn.Linear or type(base).__name__ == "Linear4bit"
+    # Subclasses may compute something else. bitsandbytes' has a layout of its own on a CPU.
+    is_linear = type(base) is torch.nn.Linear or (type(base).__name__ == "Linear4bit" and base.weight.is_cuda)
     return (
         is_linear
         and isinstance(module.lora_dropout[name], torch.nn.Identity)
