@@ -55,7 +55,7 @@ def test_a_model_computes_the_same_with_fused_kernels_and_its_own_afterwards(mod
     with fused_kernels(model, noted, noted_rotation) as taken:
         calls.clear()
         assert torch.allclose(logits(model), before, rtol=1e-4, atol=1e-5)
-    assert taken == ["norm", "gate", "rotary embedding"]
+    assert taken == ["gate", "rotary embedding"]
     layers = model.config.num_hidden_layers
     assert calls.count("gate") == calls.count("rotary embedding") == layers
     assert modeling_llama.apply_rotary_pos_emb is function
@@ -64,22 +64,14 @@ def test_a_model_computes_the_same_with_fused_kernels_and_its_own_afterwards(mod
 
 
 def test_what_computes_something_else_is_not_taken(model):
-    """As Gemma's norm does, which adds 1 to its weight, or an activation that is none of silu's."""
     import torch
 
     from text2sql.training.fused import fused_kernels
 
     before = logits(model)
-    with fused_kernels(model, lambda x, y: x * y, lambda q, k, cos, sin, *a, **o: (q, k)) as taken:
-        assert taken == ["norm"]
-    for module in model.modules():
-        if type(module).__name__.endswith("RMSNorm"):
-            module.forward = lambda x, module=module: (1 + module.weight) * x
-    changed = logits(model)
-    assert not torch.equal(changed, before)
-    with fused_kernels(model) as taken:
+    with fused_kernels(model, lambda x, y: x * y, lambda query, key, cos, sin: (query, key)) as taken:
         assert taken == []
-        assert torch.equal(logits(model), changed)
+        assert torch.equal(logits(model), before)
 
 
 def test_random_numbers_are_those_without(model):

@@ -1,8 +1,7 @@
-"""Fused kernels for what lies between a layer's products: its norms, gated activation and rotary embedding.
+"""Fused kernels of liger-kernel for what lies between a layer's products: gated activation and rotary embedding.
 
-transformers computes each by some small kernels, which take a third of a step on a fast GPU. PyTorch has one for the
-norm, liger-kernel one for each of the others; without that package those stay as they are. Each is held against what it
-stands for, on random numbers of the model's own modules, and taken where both agree: no list of architectures.
+transformers computes each by some small kernels. Without that package they stay as they are. Each is held against what
+it stands for, on random numbers and the model's own modules, and taken where both agree: no list of architectures.
 """
 
 import contextlib
@@ -39,8 +38,8 @@ def liger_kernels() -> tuple[Kernel, Kernel] | None:
 
 
 @contextlib.contextmanager
-def fused_kernels(model: Any, gate: Kernel | None = None, rotate: Kernel | None = None) -> Iterator[list[str]]:
-    """Let `model` take fused kernels within the block; yields which: "norm", "gate", "rotary embedding".
+def fused_kernels(model: Any, gate: Kernel, rotate: Kernel) -> Iterator[list[str]]:
+    """Let `model` take fused kernels within the block; yields which: "gate", "rotary embedding".
 
     `gate(x, y)` is silu(x) · y, `rotate(query, key, cos, sin)` the rotary embedding.
     """
@@ -48,38 +47,11 @@ def fused_kernels(model: Any, gate: Kernel | None = None, rotate: Kernel | None 
     with contextlib.ExitStack() as stack:
         with torch.random.fork_rng(devices=[model.device] if model.device.type == "cuda" else []):
             torch.manual_seed(0)
-            norms = [module for module in model.modules() if type(module).__name__.endswith("RMSNorm")]
-            if _replace(stack, model, norms, _fused_norm):
-                taken.append("norm")
-            gated = [module for module in model.modules() if _is_gated(module)]
-            if gate and _replace(stack, model, gated, lambda module: _fused_gate(module, gate)):
+            if _replace_gates(stack, model, gate):
                 taken.append("gate")
-            if rotate and _replace_rotary(stack, model, rotate):
+            if _replace_rotary(stack, model, rotate):
                 taken.append("rotary embedding")
         yield taken
-
-
-def _replace(stack: contextlib.ExitStack, model: Any, modules: list[Any], fused: Callable[[Any], Kernel]) -> bool:
-    """Replace the forward passes of `modules` until `stack` is left, if the first one's agrees; return whether."""
-    if not modules:
-        return False
-    try:
-        first = modules[0]
-        x = torch.randn(1, 5, _width(first), dtype=model.dtype, device=model.device)
-        with torch.no_grad():
-            if not _agree(fused(first)(x.clone()), first(x.clone())):
-                return False
-    except (AttributeError, RuntimeError, TypeError, ValueError):
-        return False
-    for module in modules:
-        module.forward = fused(module)
-        stack.callback(delattr, module, "forward")
-    return True
-
-
-def _width(module: Any) -> int:
-    """Return how many numbers a token has before `module`."""
-    return module.gate_proj.in_features if hasattr(module, "gate_proj") else len(module.weight)
 
 
 def _agree(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -87,17 +59,27 @@ def _agree(one: torch.Tensor, other: torch.Tensor) -> bool:
     return one.dtype == other.dtype and (one - other).abs().max().item() <= limit * other.abs().max().item()
 
 
-def _fused_norm(module: Any) -> Kernel:
-    weight, epsilon = module.weight, module.variance_epsilon
-    return lambda x: torch.nn.functional.rms_norm(x, weight.shape, weight, epsilon)
+def _replace_gates(stack: contextlib.ExitStack, model: Any, gate: Kernel) -> bool:
+    """Replace the forward passes of gated MLPs until `stack` is left, if the first one's agrees; return whether."""
+    names = ("gate_proj", "up_proj", "down_proj", "act_fn")
+    modules = [module for module in model.modules() if all(hasattr(module, name) for name in names)]
+    if not modules:
+        return False
 
+    def fused(module: Any) -> Kernel:
+        return lambda x: module.down_proj(gate(module.gate_proj(x), module.up_proj(x)))
 
-def _is_gated(module: Any) -> bool:
-    return all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj", "act_fn"))
-
-
-def _fused_gate(module: Any, gate: Kernel) -> Kernel:
-    return lambda x: module.down_proj(gate(module.gate_proj(x), module.up_proj(x)))
+    try:
+        x = torch.randn(1, 5, modules[0].gate_proj.in_features, dtype=model.dtype, device=model.device)
+        with torch.no_grad():
+            if not _agree(fused(modules[0])(x), modules[0](x)):
+                return False
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        return False
+    for module in modules:
+        module.forward = fused(module)
+        stack.callback(delattr, module, "forward")
+    return True
 
 
 def _replace_rotary(stack: contextlib.ExitStack, model: Any, rotate: Kernel) -> bool:

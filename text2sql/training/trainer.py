@@ -19,6 +19,7 @@ from text2sql.core.errors import UserError, is_out_of_memory
 from text2sql.core.timing import Stopwatch
 from text2sql.model.adapters import adapter_in_float32, trained_on_cpu, without_needless_casts
 from text2sql.model.cuda_graphs import can_be_recorded
+from text2sql.model.fused_norm import use_fused_norms
 from text2sql.model.library_way import accepted
 from text2sql.model.whole_model import load_weights, save_weights
 from text2sql.training.callbacks import Progress, Watch
@@ -114,8 +115,9 @@ class AdapterTrainer(SFTTrainer):
                 stack.enter_context(without_needless_casts(self.model))
             else:
                 stack.enter_context(self.lean.in_use())
-                if self.model.device.type == "cuda":
-                    stack.enter_context(fused_kernels(self.model, *(liger_kernels() or ())))
+                use_fused_norms(self.model)
+                if self.model.device.type == "cuda" and (kernels := liger_kernels()):
+                    stack.enter_context(fused_kernels(self.model, *kernels))
             self.model.train()  # the base was loaded for evaluation
             return super().train(*args, **kwargs)
 
