@@ -1,19 +1,20 @@
-"""Training an adapter: `train_adapter` as the stage calls it, against TRL's SFTTrainer and unsloth's notebook.
+"""Training an adapter: `train_adapter` as the stage calls it, against the build before, TRL and unsloth at their best.
 
-    python -m benchmarks.bench_train [--steps N] [--model FOLDER --quantization 4bit] [--bare] [--save]
+    python -m benchmarks.bench_train [--steps N] [--model FOLDER --quantization 4bit] [--against FOLDER] [--save]
 
-All sides see the same examples in each step, the same effective batch, optimizer, learning rates and seed, the same
-initial adapter and the same loss (the answer's tokens alone, averaged over the step). Each run is a process of its
-own, so that peak memory is its own and unsloth changes nobody else; the runs alternate. The first steps of each run
-warm up and are not counted; seconds a step are the median of the runs' means over the others.
+All sides see the same examples in each step, the same batch, optimizer, learning rates and seed, the same initial
+adapter and the same loss (the answer's tokens alone, averaged over the step). Each run is a process of its own, so that
+peak memory is its own and unsloth changes nobody else; the runs alternate. The first steps of each run warm up and are
+not counted; seconds a step are the median of the runs' means over the others.
 
-TRL has its defaults: its collator and padding in the data set's order (not by length), bfloat16 and gradient
-checkpointing. What differs from them: the seed's shuffle is done beforehand, so that both have the same order; each
-step logs; on a CPU float32 instead of bfloat16, which is slower there, and the model's own loss, since
-TRL's has kernels for GPUs. `trl_no_checkpointing` is the same without gradient checkpointing, for who has the memory.
+Each peer trains a whole step in one pass, in bfloat16 on a GPU, with the fastest of its settings (TRL_SETTINGS,
+UNSLOTH_SETTINGS) on `--sweep-steps` steps; those that fail are listed. Where a setting packs, its steps hold about as
+many tokens, of other examples: its seconds are those of as many tokens as one of our steps has. What differs from the
+peers' defaults: the seed's shuffle is done beforehand, so that all have the same order; each step logs; on a CPU
+float32, TRL's defaults without a sweep, and the model's own loss, since TRL's has kernels for GPUs.
 
-This project uses more of a GPU's memory if there is more; `--gpu-memory GB` leaves it so much and no more, while
-the peers take what they take.
+`--against FOLDER` is a checkout of the build before. This project uses more of a GPU's memory if there is more;
+`--gpu-memory GB` leaves it so much and no more, while the peers take what they take.
 """
 
 import argparse
@@ -40,23 +41,47 @@ from benchmarks.material import (
     sizes,
     spider_questions,
 )
-from benchmarks.measuring import OURS, result
+from benchmarks.measuring import OURS, REPOSITORY, of_build, result, sweep
 from benchmarks.results import save, show
+from benchmarks.targets import TODAY, row
 from testkit.random_models import source_folder
 from text2sql.core.params import ModelParams, TrainParams
 from text2sql.model.bases import EMBEDDED_BASE
 from text2sql.prompts.messages import bare_messages, spider_messages
 
-TRL, TRL_PLAIN, UNSLOTH = "TRL's SFTTrainer", "TRL without gradient checkpointing", "unsloth's notebook settings"
-SIDES = {"ours": OURS, "trl": TRL, "trl_no_checkpointing": TRL_PLAIN, "unsloth": UNSLOTH}
-# Times as fast, on the small model and on the random 3B shape in 4 bit.
-GOALS = {"none": {TRL: 3, UNSLOTH: 1.5}, "4bit": {TRL: 1.5, UNSLOTH: 1.2}}
+TRL, UNSLOTH = "TRL's SFTTrainer", "unsloth"
+SIDES = {"ours": OURS, "today": TODAY, "trl": TRL, "unsloth": UNSLOTH}
+# Padding-free: a step's examples in one row; packed: rows of as many tokens, filled with whichever examples fit. TRL
+# warns of both with sdpa, for which transformers makes a mask by the positions that begin again.
+TRL_SETTINGS = [
+    {"rows": rows, "attention": attention, "liger": liger, "checkpointing": False}
+    for rows, attention, liger in (
+        ("padded", "sdpa", False),
+        ("padded", "sdpa", True),
+        ("padded", "eager", True),
+        ("padding-free", "sdpa", False),
+        ("padding-free", "sdpa", True),
+        ("packed", "sdpa", True),
+    )
+]
+UNSLOTH_SETTINGS = [
+    {"rows": rows, "checkpointing": checkpointing}
+    for rows in ("padded", "packed")
+    for checkpointing in (False, "unsloth")
+]
+# On a CPU: as TRL comes.
+DEFAULTS = {"rows": "padded", "attention": "sdpa", "liger": False, "checkpointing": True}
+SETTINGS = {"trl": TRL_SETTINGS, "unsloth": UNSLOTH_SETTINGS}
 MARK = "==RESULT== "
+PROFILE = "    profile: "
+# What a training says when it goes on in a slower way.
+SAID = ("Out of memory", "No FlashAttention", "This model cannot be recorded")
 
 
 def measure(
     short: bool = False,
     steps: int | None = None,
+    sweep_steps: int = 20,
     batch_size: int | None = None,
     grad_accum: int | None = None,
     optim: str | None = None,
@@ -68,8 +93,10 @@ def measure(
     dtype: str | None = None,
     loader: str = "transformers",
     gpu_memory: float | None = None,
+    against: Path | None = None,
     repeats: int | None = None,
     sides: Sequence[str] | None = None,
+    profile: bool = False,
     so_far: Callable[[dict], None] | None = None,
 ) -> dict:
     """Return seconds a step, tokens a second, peak memory and losses of all sides.
@@ -78,10 +105,10 @@ def measure(
     """
     settings = params()
     gpu = on_gpu()
-    steps = steps or (60 if gpu else 2 if short else 12)
+    steps = steps or (120 if gpu else 2 if short else 12)
     batch_size = batch_size or (2 if short and not gpu else settings.train.batch_size)
     repeats = repeats or (3 if gpu else 1 if short else 2)
-    sides = list(sides or ["ours", "trl", *(["trl_no_checkpointing", "unsloth"] if gpu else [])])
+    sides = list(sides or ["ours", *(["today"] if against else []), "trl", *(["unsloth"] if gpu else [])])
     notes = []
     if "unsloth" in sides and not (gpu and has("unsloth")):
         sides.remove("unsloth")
@@ -99,12 +126,19 @@ def measure(
             }
         ).model_dump(),
         "steps": steps,
-        "warm": min(steps - 1, 5 if steps >= 20 else 2),
+        "warm": _warm(steps),
         "schema": "none" if bare else schema or settings.prompt.schema_,
         "bare": bare,
         "spider": str(spider),
         "gpu_memory_gb": gpu_memory,
+        "settings": dict.fromkeys(SETTINGS, DEFAULTS),
+        "against": str(against) if against else None,
+        "profile": profile,
     }
+    sweeps = {}
+    for side in sides if gpu else ():
+        if side in SETTINGS:
+            plan["settings"][side], sweeps[SIDES[side]] = _swept(side, plan, sweep_steps)
     runs: dict[str, list[dict]] = {side: [] for side in sides}
     for repeat in range(repeats):
         for side in sides:
@@ -112,54 +146,57 @@ def measure(
             one = runs[side][-1]
             print(f"  {SIDES[side]}: run {repeat + 1} of {repeats}: {one['seconds_a_step']:.3g} s a step", flush=True)
             measured = {side: found for side, found in runs.items() if found}
-            if so_far and len(measured) > 1:
+            if so_far and len(measured) > 1 and runs["ours"]:
                 missing = [f"{SIDES[side]}: not measured." for side in sides if side not in measured]
-                so_far(_result(measured, plan, [*notes, *missing]))
-    return _result(runs, plan, notes)
+                so_far(_result(measured, plan, sweeps, [*notes, *missing]))
+    return _result(runs, plan, sweeps, notes)
 
 
-def _result(runs: dict[str, list[dict]], plan: dict, notes: list[str]) -> dict:
+def _warm(steps: int) -> int:
+    """Return how many of so many steps warm up: on a GPU a shape is recorded when it comes again."""
+    return min(steps - 1, steps // 2 if steps >= 40 else 5 if steps >= 20 else 2)
+
+
+def _swept(side: str, plan: dict, steps: int) -> tuple[dict, list[dict]]:
+    """Return the fastest of a peer's settings on so many steps, and all that were tried."""
+    part = {**plan, "steps": steps, "warm": _warm(steps)}
+
+    def seconds(settings: dict) -> float:
+        return _run(side, {**part, "settings": {**plan["settings"], side: settings}})["seconds_a_step"]
+
+    print(f"  {SIDES[side]}, seconds a step on {steps} steps:", flush=True)
+    return sweep(SETTINGS[side], seconds)
+
+
+def _result(runs: dict[str, list[dict]], plan: dict, sweeps: dict, notes: Sequence[str]) -> dict:
     model, recipe = plan["model"], plan["recipe"]
-    ours = runs["ours"]
+    ours, notes = runs["ours"], list(notes)
     medians = {side: statistics.median(run["seconds_a_step"] for run in found) for side, found in runs.items()}
     tokens = ours[0]["tokens"] / plan["steps"]
     # What a process takes from a GPU is more than its tensors; the rest must be there too.
     memory = "reserved_gpu_memory_gb" if on_gpu() else "peak_memory_gb"
     table, comparisons = {}, []
     for side, found in runs.items():
-        table[SIDES[side]] = {
-            "seconds": [round(run["seconds_a_step"], 5) for run in found],
-            "median": round(medians[side], 5),
-            "tokens_per_second": round(tokens / medians[side], 1),
-            "whole_seconds": [round(run["whole_seconds"], 3) for run in found],
-            "first_step_seconds": round(found[0]["first_step_seconds"], 3),
-            "final_loss": found[0]["losses"][-1],
-            "losses": found[0]["losses"],
-            **{
-                key: round(max(run[key] for run in found), 3)
-                for key in ("peak_memory_gb", "peak_gpu_memory_gb", "reserved_gpu_memory_gb")
-                if found[0][key] is not None
-            },
-        }
+        table[SIDES[side]] = _side(found, medians[side], tokens)
         if side == "ours":
             continue
-        apart = max(abs(a - b) / abs(b) for a, b in zip(ours[0]["losses"], found[0]["losses"], strict=True))
-        ratio = medians[side] / medians["ours"]
-        goal = GOALS[model["quantization"]].get(SIDES[side])
+        answers, apart = "steps of other examples", None
+        if len(found[0]["losses"]) == len(ours[0]["losses"]):
+            pairs = zip(ours[0]["losses"], found[0]["losses"], strict=True)
+            apart = max(abs(a - b) / abs(b) for a, b in pairs)
+            answers = f"losses at most {apart:.2%} apart"
         comparisons.append(
             {
                 "peer": SIDES[side],
-                "ratio": round(ratio, 3),
+                "ratio": round(medians[side] / medians["ours"], 3),
                 "ratio_of": f"peer / {OURS}",
-                "goal": goal,
-                "goal_met": None if goal is None else ratio >= goal,
-                "answers": f"losses at most {apart:.2%} apart",
-                "largest_relative_loss_difference": round(apart, 6),
+                "goal": None,
+                "goal_met": None,
+                "answers": answers,
+                "largest_relative_loss_difference": None if apart is None else round(apart, 6),
                 "memory_ratio": round(table[SIDES[side]][memory] / table[OURS][memory], 3),
             }
         )
-        if side.startswith("trl") and apart > 0.01:
-            notes.append(f"The loss curves of {OURS} and {SIDES[side]} differ by {apart:.2%}, more than 1 %.")
     notes += [
         "Peak memory: " + "; ".join(f"{name} {_memory(side)}" for name, side in table.items()) + ".",
         "Tokens a second, without padding: "
@@ -168,18 +205,14 @@ def _result(runs: dict[str, list[dict]], plan: dict, notes: list[str]) -> dict:
         f"All {plan['steps']} steps, the first ones among them: "
         + ", ".join(f"{name} {statistics.median(side['whole_seconds']):.3g} s" for name, side in table.items())
         + ".",
+        *(f"{SIDES[side]}: {said}." for side in runs for said in runs[side][0]["out_of_memory"]),
     ]
-    notes += [f"{OURS}: {said}." for said in ours[0]["out_of_memory"]]
-    base, rate = model["base"], rates(model["dtype"])
-    size = sizes(base, model["quantization"], model["dtype"])
-    # Forward and the gradient of activations, 2 operations each a weight: the base's weights have no gradient. Of the
-    # output's only the answers' positions count.
-    operations = 4 * (size["body"] * tokens + size["head"] * ours[0]["counted_tokens"] / plan["steps"])
-    least = operations / rate["operations_per_second"]
+    bound = _bound(plan, tokens, ours[0]["counted_tokens"] / plan["steps"])
+    reached = bound["seconds"] / medians["ours"]
     batch = f"{recipe['batch_size']} × {recipe['grad_accum']}"
     prompt = "bare questions" if plan["bare"] else f"schema {plan['schema']}"
     return result(
-        f"train {model_name(base, model['quantization'])}"
+        f"train {model_name(model['base'], model['quantization'])}"
         + (", bare" if plan["bare"] else "")
         + (f", in {plan['gpu_memory_gb']:g} GB" if plan["gpu_memory_gb"] else ""),
         f"seconds a step of {batch} examples, {prompt}, {model['dtype']}, {recipe['optim']}, {plan['steps']} steps of "
@@ -187,14 +220,74 @@ def _result(runs: dict[str, list[dict]], plan: dict, notes: list[str]) -> dict:
         {"steps": plan["steps"], "warm_up_steps": plan["warm"], "tokens": ours[0]["tokens"], "batch": batch},
         [],
         comparisons,
-        bound={
-            "what": "the operations of a step's tokens, forward and backward, at the measured rate of a large product",
-            "seconds": round(least, 5),
-            "share_reached": round(least / medians["ours"], 4),
-        },
-        rates=rate,
+        bound=bound | {"share_reached": round(reached, 4)},
+        rates=rates(model["dtype"]),
+        rows=_rows(plan, medians, table, reached),
+        sweeps=sweeps,
+        settings={SIDES[side]: plan["settings"][side] for side in runs if side in SETTINGS},
         notes=notes,
     ) | {"sides": table}
+
+
+def _side(found: list[dict], median: float, tokens: float) -> dict:
+    return {
+        "seconds": [round(run["seconds_a_step"], 5) for run in found],
+        "median": round(median, 5),
+        "tokens_per_second": round(tokens / median, 1),
+        "whole_seconds": [round(run["whole_seconds"], 3) for run in found],
+        "first_step_seconds": round(found[0]["first_step_seconds"], 3),
+        "final_loss": found[0]["losses"][-1],
+        "losses": found[0]["losses"],
+        **{
+            key: round(max(run[key] for run in found), 3)
+            for key in ("peak_memory_gb", "peak_gpu_memory_gb", "reserved_gpu_memory_gb")
+            if found[0][key] is not None
+        },
+    }
+
+
+def _bound(plan: dict, tokens: float, counted: float) -> dict:
+    """Return the bound of a step of so many `tokens`, `counted` of which the loss counts."""
+    model = plan["model"]
+    size = sizes(model["base"], model["quantization"], model["dtype"])
+    # Forward and the gradient of activations, 2 operations each a weight: the base's weights have no gradient. Of the
+    # output's only the answers' positions count.
+    operations = 4 * (size["body"] * tokens + size["head"] * counted)
+    return {
+        "what": "the operations of a step's tokens, forward and backward, at the measured rate of a large product",
+        "seconds": round(operations / rates(model["dtype"])["operations_per_second"], 5),
+    }
+
+
+def _rows(plan: dict, medians: dict, table: dict, share: float) -> list[dict]:
+    """Return the rows of the table of targets that this run measures."""
+    name, in_4_bit = model_name(plan["model"]["base"], "none").lower(), plan["model"]["quantization"] == "4bit"
+    size = next((size for size in ("0.5b", "1.5b") if size in name), None)
+    peers = [side for side in ("trl", "unsloth") if side in medians]
+    memory = "reserved_gpu_memory_gb" if on_gpu() else "peak_memory_gb"
+
+    def against(target: str, side: str) -> dict:
+        gb = table[OURS][memory], table[SIDES[side]][memory]
+        return row(target, medians["ours"], medians[side], share, gb, peer_name=SIDES[side])
+
+    if not on_gpu():
+        return [row("train-cpu-bound", medians["ours"], share=share)]
+    if plan["bare"] or (not in_4_bit and size is None):
+        return []
+    if in_4_bit and plan["gpu_memory_gb"]:
+        if "unsloth" not in medians:
+            return []
+        peaks = [table[SIDES[side]]["peak_gpu_memory_gb"] for side in ("ours", "unsloth")]
+        return [row("train-3b-little-memory", *peaks), against("train-3b-little-speed", "unsloth")]
+    rows = []
+    if "today" in medians:
+        rows.append(against("train-3b-today" if in_4_bit else f"train-{size}-today", "today"))
+    if not in_4_bit:
+        if peers:
+            rows.append(against(f"train-{size}-peers", min(peers, key=medians.__getitem__)))
+        if size == "1.5b":
+            rows.append(row("train-1.5b-bound", medians["ours"], share=share))
+    return rows
 
 
 def _memory(side: dict) -> str:
@@ -205,41 +298,51 @@ def _memory(side: dict) -> str:
 
 def _run(side: str, plan: dict) -> dict:
     """Run one side in a process of its own, and return what it measured."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.bench_train", "--side", side, json.dumps(plan)],
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-    )
+    arguments = ["--side", side, json.dumps(plan)]
+    command = [sys.executable, "-m", "benchmarks.bench_train", *arguments]
+    if side == "today":
+        command = of_build(Path(plan["against"]), "benchmarks.bench_train", arguments)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     for line in done.stdout.splitlines():
         if line.startswith(MARK):
-            said = [said for said in done.stdout.splitlines() if said.startswith("Out of memory")]
+            said = [said for said in done.stdout.splitlines() if said.startswith(SAID)]
+            for kernel in (line for line in done.stdout.splitlines() if line.startswith(PROFILE)):
+                print(kernel, flush=True)
             return json.loads(line[len(MARK) :]) | {"out_of_memory": said}
-    output = f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    raise RuntimeError(f"{SIDES[side]} ended with code {done.returncode}:\n{output}")
+    *_, last = done.stderr.strip().splitlines() or [f"code {done.returncode}"]
+    print(f"{done.stdout[-1000:]}\n{done.stderr[-2000:]}", file=sys.stderr, flush=True)
+    raise RuntimeError(f"{SIDES[side]}: {last}")
 
 
 def train_side(side: str, plan: dict) -> dict:
     """Train as `side` does, in this process; return what was measured."""
     if side == "unsloth" or plan["model"]["loader"] == "unsloth":
         import unsloth  # noqa: F401 (before transformers)
-    if plan["gpu_memory_gb"] and side == "ours":
+    if plan["gpu_memory_gb"] and side in ("ours", "today"):
         import torch
 
         whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
         torch.cuda.set_per_process_memory_fraction(plan["gpu_memory_gb"] * 1e9 / whole)
-    model, recipe = ModelParams(**plan["model"]), TrainParams(**plan["recipe"])
+    # The build before may lack a setting.
+    model, recipe = (
+        kind(**{name: value for name, value in plan[part].items() if name in kind.model_fields})
+        for kind, part in ((ModelParams, "model"), (TrainParams, "recipe"))
+    )
     pairs = training_pairs(plan, recipe)
-    times = _record_steps()
-    if side == "ours":
+    times = _record_steps(plan["warm"], plan["profile"] and side == "ours")
+    if side in ("ours", "today"):
         losses, tokens, counted = _train_ours(pairs, model, recipe)
+        packs = False
     else:
-        losses, tokens, counted = _train_peer(side, pairs, model, recipe)
+        packs = plan["settings"][side]["rows"] == "packed"
+        losses, tokens, counted = _train_peer(side, pairs, model, recipe, plan["settings"][side])
     moments, warm = times["steps"], plan["warm"]
-    if len(moments) != plan["steps"]:
+    if len(moments) != plan["steps"] and not packs:
         raise RuntimeError(f"{side}: {len(moments)} steps were seen, wanted {plan['steps']}")
+    # A packed step has other tokens than one of ours: the time of as many.
+    scale = len(moments) / plan["steps"] if packs else 1
     return {
-        "seconds_a_step": (moments[-1] - moments[warm - 1]) / (len(moments) - warm),
+        "seconds_a_step": (moments[-1] - moments[warm - 1]) / (len(moments) - warm) * scale,
         "whole_seconds": times["end"] - times["begin"],
         "first_step_seconds": moments[0] - times["begin"],
         "losses": losses,
@@ -260,8 +363,11 @@ def training_pairs(plan: dict, recipe: TrainParams) -> list[tuple[list[dict], st
     ]
 
 
-def _record_steps() -> dict:
-    """Have every transformers Trainer made from now on write down when its steps end; return where."""
+def _record_steps(warm: int, profiled: bool) -> dict:
+    """Have every transformers Trainer made from now on write down when its steps end; return where.
+
+    If `profiled`, the kernels of all steps but the first `warm` are printed at the end, by the time that they took.
+    """
     import torch
     import transformers.trainer
     from transformers import TrainerCallback
@@ -271,7 +377,7 @@ def _record_steps() -> dict:
     times: dict[str, Any] = {"steps": []}
 
     class StepTimes(TrainerCallback):
-        """Reads the clock after each step, once the GPU is done with it."""
+        """Reads the clock after each step; once the GPU is done with it where times are counted from and to."""
 
         def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
             if torch.cuda.is_available():
@@ -279,16 +385,37 @@ def _record_steps() -> dict:
             wait()
             times["begin"] = time.perf_counter()
 
-        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            wait()
+        def on_step_end(self, args: Any, state: Any, *others: Any, **kwargs: Any) -> None:
+            if len(times["steps"]) in (0, warm - 1) or state.global_step == state.max_steps:
+                wait()
             times["steps"].append(time.perf_counter())
+            if profiled and len(times["steps"]) == warm:
+                times["profile"] = torch.profiler.profile(acc_events=True)
+                times["profile"].start()
 
         def on_train_end(self, *args: Any, **kwargs: Any) -> None:
             wait()
             times["end"] = time.perf_counter()
+            if profiled:
+                times["profile"].stop()
+                print(_kernels(times["profile"], len(times["steps"]) - warm), flush=True)
 
     transformers.trainer.DEFAULT_CALLBACKS.append(StepTimes)
     return times
+
+
+def _kernels(profile: Any, steps: int, most: int = 30) -> str:
+    """Return a table of what took most time in so many `steps`: kernels on a GPU, operations on a CPU."""
+    import torch
+
+    on, kind = ("self_device_time_total", "CUDA") if on_gpu() else ("self_cpu_time_total", "CPU")
+    # On a GPU operations have the time of their kernels too.
+    found = [one for one in profile.key_averages() if one.device_type == getattr(torch.autograd.DeviceType, kind)]
+    events = [(getattr(event, on) / steps / 1e3, event.count / steps, event.key) for event in found]
+    events = sorted((event for event in events if event[0] > 0), reverse=True)
+    lines = [f"{sum(event[0] for event in events):.2f} ms a step, {sum(event[1] for event in events):.0f} launches"]
+    lines += [f"{took:8.3f} ms {count:7.1f} × {took / count * 1e3:8.1f} us  {key[:100]}" for took, count, key in events]
+    return "\n".join(f"{PROFILE}{line}" for line in lines[: most + 1])
 
 
 def _train_ours(pairs: list, model: ModelParams, recipe: TrainParams) -> tuple[list[float], int, int]:
@@ -306,23 +433,23 @@ def _train_ours(pairs: list, model: ModelParams, recipe: TrainParams) -> tuple[l
     return [row["loss"] for row in training.loss_curve], *_tokens(examples)
 
 
-def _train_peer(side: str, pairs: list, model: ModelParams, recipe: TrainParams) -> tuple[list[float], int, int]:
+def _train_peer(
+    side: str, pairs: list, model: ModelParams, recipe: TrainParams, settings: dict
+) -> tuple[list[float], int, int]:
     from datasets import Dataset
     from transformers import Trainer
     from trl import SFTConfig, SFTTrainer
 
     if side == "unsloth":
-        base, tokenizer = _unsloth_model(model, recipe)
-        settings: dict[str, Any] = {}  # its own checkpointing is in the model
+        base, tokenizer = _unsloth_model(model, recipe, settings["checkpointing"])
     else:
         from text2sql.model.adapters import add_adapter
 
         base, tokenizer = plain_base(model)
+        base.set_attn_implementation(settings["attention"])
         base = add_adapter(base, recipe.lora, recipe.seed, "transformers")
-        settings = {} if side == "trl" else {"gradient_checkpointing": False}
     examples = _examples(tokenizer, pairs, recipe)
     rows = [{"input_ids": one.input_ids, "labels": one.labels} for one in in_order(examples, recipe)]
-    settings |= {"bf16": on_gpu() and model.dtype != "float32", "use_cpu": not on_gpu()}
 
     class WithModelsLoss(SFTTrainer):
         """TRL's own, but for the loss, whose kernels want a GPU: the model's."""
@@ -336,8 +463,6 @@ def _train_peer(side: str, pairs: list, model: ModelParams, recipe: TrainParams)
             model=base,
             args=SFTConfig(
                 output_dir=folder,
-                per_device_train_batch_size=recipe.batch_size,
-                gradient_accumulation_steps=recipe.grad_accum,
                 num_train_epochs=1,
                 learning_rate=recipe.lr,
                 lr_scheduler_type=recipe.scheduler,
@@ -345,13 +470,14 @@ def _train_peer(side: str, pairs: list, model: ModelParams, recipe: TrainParams)
                 weight_decay=recipe.weight_decay,
                 optim=recipe.optim,
                 seed=recipe.seed,
-                max_length=recipe.max_seq_len,
                 train_sampling_strategy="sequential",  # the rows are shuffled
                 logging_steps=1,
                 save_strategy="no",
                 report_to="none",
                 disable_tqdm=True,
-                **settings,
+                bf16=on_gpu() and model.dtype != "float32",
+                use_cpu=not on_gpu(),
+                **_peer_arguments(side, settings, recipe, [len(row["input_ids"]) for row in rows]),
             ),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
@@ -362,7 +488,23 @@ def _train_peer(side: str, pairs: list, model: ModelParams, recipe: TrainParams)
         return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry], *_tokens(examples)
 
 
-def _unsloth_model(model: ModelParams, recipe: TrainParams) -> tuple[Any, Any]:
+def _peer_arguments(side: str, settings: dict, recipe: TrainParams, lengths: Sequence[int]) -> dict[str, Any]:
+    """Return SFTConfig's arguments of a peer's `settings`, for examples of these `lengths` in tokens."""
+    packs, step_size = settings["rows"] == "packed", recipe.batch_size * recipe.grad_accum
+    arguments: dict[str, Any] = {
+        "per_device_train_batch_size": 1 if packs else step_size,
+        "gradient_accumulation_steps": 1,
+        "max_length": max(*lengths, sum(lengths) * step_size // len(lengths)) if packs else recipe.max_seq_len,
+        "packing": packs,
+    }
+    if side == "unsloth":
+        return arguments  # its own checkpointing is in the model
+    if settings["rows"] == "padding-free":
+        arguments |= {"padding_free": True, "max_length": None}
+    return arguments | {"gradient_checkpointing": settings["checkpointing"], "use_liger_kernel": settings["liger"]}
+
+
+def _unsloth_model(model: ModelParams, recipe: TrainParams, checkpointing: Any) -> tuple[Any, Any]:
     import torch
     from unsloth import FastLanguageModel
 
@@ -380,7 +522,7 @@ def _unsloth_model(model: ModelParams, recipe: TrainParams) -> tuple[Any, Any]:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         bias="none",
-        use_gradient_checkpointing="unsloth",
+        use_gradient_checkpointing=checkpointing,
         random_state=recipe.seed,
     )
     return base, tokenizer
@@ -439,7 +581,9 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     model_options(parser)
     parser.add_argument("--loader", choices=["transformers", "unsloth"], default="transformers", help="this project's")
-    parser.add_argument("--steps", type=int, metavar="N", help="default: 60 on a GPU, 12 on a CPU")
+    parser.add_argument("--steps", type=int, metavar="N", help="default: 120 on a GPU, 12 on a CPU")
+    parser.add_argument("--sweep-steps", type=int, default=20, metavar="N", help="of each of the peers' settings")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="a checkout of the build before")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: params.yaml's")
     parser.add_argument("--grad-accum", type=int, metavar="N", help="default: params.yaml's")
     parser.add_argument("--optim", help="default: params.yaml's")
@@ -450,6 +594,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--gpu-memory", type=float, metavar="GB", help="this project may take so much of the GPU's")
     parser.add_argument("--repeats", type=int, metavar="N")
     parser.add_argument("--sides", type=lambda text: text.split(","), metavar="SIDE,…", help=", ".join(SIDES))
+    parser.add_argument("--profile", action="store_true", help="print this project's kernels; costs time")
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
     options = vars(parser.parse_args(arguments))

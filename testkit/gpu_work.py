@@ -39,12 +39,14 @@ def train(
     more_words: int = 0,
     memory_gb: float | None = None,
     deterministic: bool = True,
+    lean: bool = True,
 ) -> dict | None:
     """Train on the sample's first `examples`; return dtypes, losses, tokens/s and memory.
 
     With `recorded` false its passes are not to be recorded; with `looks` they cannot be. With `flat` false, and then
     not recorded, the optimizer takes the adapter tensor by tensor. Each question gets `more_words`; `memory_gb` is all
-    that the process may take of the GPU. With `deterministic` false kernels add up in any order.
+    that the process may take of the GPU. With `deterministic` false kernels add up in any order, without `lean` PEFT's
+    own layers compute the adapter.
     """
     from testkit.train_once import model_params
     from testkit.train_once import recipe as train_params
@@ -58,6 +60,10 @@ def train(
 
     if not deterministic:
         fine_tune.deterministic_kernels = lambda *arguments, **options: contextlib.nullcontext()
+    if not lean:
+        from text2sql.training import trainer
+
+        trainer.can_be_lean = lambda model: False
     seen: dict = {}
     trainers: list = []
     _watch_dtypes(seen, trainers, recorded, looks, flat, model.get("loader") == "unsloth")
@@ -89,7 +95,7 @@ def train(
         "losses": [row["loss"] for row in training.loss_curve],
         "metrics": training.metrics,
         "timing": timing,
-        "recordings": trainers[0].recordings.number if trainers[0].recordings else 0,
+        "recordings": getattr(trainers[0].passes, "number", 0),
         "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 3),
     }
 
@@ -114,12 +120,12 @@ def _watch_dtypes(seen: dict, trainers: list, recorded: bool, looks: bool, flat:
     def create_optimizer(self, *arguments):
         if not recorded:
             self.plan.stop_recording()
-            self.recordings = None
+            self.passes = self._new_passes()
         if not flat:
-            self.flat = None
+            self.flat = self.passes = None
         if looks:
             look_at_numbers(self.model)
-        seen["recorded"] = self.plan.mode.is_recorded
+        seen["recorded"] = self.plan.mode.name == "RECORDED"
         trainers.append(self)
         seen["dtypes_before"] = sorted({str(p.dtype) for p in self.model.parameters() if p.requires_grad})
         return real(self, *arguments)

@@ -19,6 +19,24 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_key_value_heads": 8,
         "head_dim": 128,
     },
+    "qwen2.5-0.5b": {
+        "model_type": "qwen2",
+        "vocab_size": 151936,
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+    },
+    "qwen2.5-1.5b": {
+        "model_type": "qwen2",
+        "vocab_size": 151936,
+        "hidden_size": 1536,
+        "intermediate_size": 8960,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 12,
+        "num_key_value_heads": 2,
+    },
     "micro": {
         "hidden_size": 64,
         "intermediate_size": 128,
@@ -37,14 +55,14 @@ def write_random_base(folder: str | Path, shape: str = "llama-3.2-3b") -> Path:
     last token, whoever generates it. In bfloat16, 6.4 GB for 3B.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     folder = Path(folder)
     if (folder / "config.json").is_file():
         return folder
     tokenizer = AutoTokenizer.from_pretrained(embedded_base())
-    config = LlamaConfig(
-        **{"vocab_size": len(tokenizer), **SHAPES[shape]},
+    config = AutoConfig.for_model(
+        **{"model_type": "llama", "vocab_size": len(tokenizer), **SHAPES[shape]},
         tie_word_embeddings=True,
         max_position_embeddings=8192,
         bos_token_id=tokenizer.bos_token_id,

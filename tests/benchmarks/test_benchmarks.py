@@ -24,7 +24,7 @@ from benchmarks import (
 from benchmarks.continuous_generate import DEFAULTS, Continuous
 from benchmarks.first_batch import measure_against
 from benchmarks.machine import machine, rates
-from benchmarks.material import spider_questions, spread
+from benchmarks.material import SAMPLE_SPIDER, model_params, params, spider_questions, spread
 from benchmarks.measuring import (
     OURS,
     Side,
@@ -157,18 +157,36 @@ def test_mmlu_says_that_the_harness_is_missing(micro_model, monkeypatch):
 
 
 @pytest.mark.long
-def test_training_has_the_peers_losses(micro_model):
-    sides, so_far = ["ours", "trl", "trl_no_checkpointing"], []
+def test_training_has_the_losses_of_its_peer_and_of_the_build_before(micro_model, repository):
+    so_far = []
+    small = {"steps": 2, "batch_size": 2, "grad_accum": 2, "model": str(micro_model), "repeats": 1}
     found = checked(
-        bench_train.measure(
-            steps=2, batch_size=2, grad_accum=2, model=str(micro_model), repeats=1, sides=sides, so_far=so_far.append
-        )
+        bench_train.measure(**small, sides=["ours", "today", "trl"], against=repository, so_far=so_far.append)
     )
     first, last = so_far  # a measurement that is cut short has left what it measured
     assert first["comparisons"] == found["comparisons"][:1] and last["comparisons"] == found["comparisons"]
-    assert "TRL without gradient checkpointing: not measured." in checked(first)["notes"]
-    assert found["comparisons"][0]["largest_relative_loss_difference"] < 0.01
+    assert "TRL's SFTTrainer: not measured." in checked(first)["notes"]
+    assert [row["largest_relative_loss_difference"] < 0.01 for row in found["comparisons"]] == [True, True]
     assert len(found["sides"][OURS]["losses"]) == 2
+    assert [row["target"] for row in found["rows"]] == ["train-cpu-bound"]
+
+
+@pytest.mark.long
+def test_a_peers_settings_train_the_same_unless_they_pack_other_examples(micro_model):
+    plan = {
+        "model": model_params(str(micro_model)).model_dump(),
+        "recipe": params().train.model_copy(update={"batch_size": 3, "epochs": 1, "max_seq_len": 2048}).model_dump(),
+        "steps": 3, "warm": 1, "schema": "tables", "bare": False, "spider": str(SAMPLE_SPIDER), "gpu_memory_gb": None,
+    }  # fmt: skip
+    plain = {"rows": "padded", "attention": "sdpa", "liger": False, "checkpointing": False}
+
+    def losses(**changed):
+        return bench_train.train_side("trl", {**plan, "settings": {"trl": {**plain, **changed}}})["losses"]
+
+    expected = losses()
+    assert losses(rows="padding-free") == pytest.approx(expected, rel=1e-4)
+    assert losses(attention="eager") == pytest.approx(expected, rel=1e-4)
+    assert losses(rows="packed") != pytest.approx(expected, rel=1e-4)
 
 
 def test_growth_of_each_task(micro_model):

@@ -126,21 +126,21 @@ def trained(work) -> Work:
     for loader, bits in COMBINATIONS:
         if not _missing(_model(loader, bits, "", ""), RECIPE):
             work.train(f"{loader}-{bits}", loader, bits)
-    for dtype in ("float32", "bfloat16"):
-        work.train(f"recorded-{dtype}", dtype=dtype)
-        work.train(f"unrecorded-{dtype}", dtype=dtype, recorded=False)
+    work.train("recorded", dtype="bfloat16")
+    work.train("unrecorded", dtype="bfloat16", recorded=False)
+    work.train("float32", dtype="float32")
     return work
 
 
 def test_a_recorded_training_has_the_loss_curve_of_a_plain_one(trained):
-    """Shapes are padded differently: in float32 that shows in the last digits, in bfloat16 a little more."""
-    for dtype, most in (("float32", 0.001), ("bfloat16", 0.01)):
-        recorded, plain = trained.result(f"recorded-{dtype}"), trained.result(f"unrecorded-{dtype}")
-        assert recorded["recorded"] and not plain["recorded"]
-        differences = [abs(a - b) / b for a, b in zip(recorded["losses"], plain["losses"], strict=True)]
+    """Shapes are padded differently, and FlashAttention computes bfloat16 alone."""
+    recorded, plain, exact = (trained.result(name) for name in ("recorded", "unrecorded", "float32"))
+    assert recorded["recorded"] and recorded["recordings"] and not plain["recorded"] and not exact["recorded"]
+    for name, other in (("not recorded", plain), ("float32", exact)):
+        differences = [abs(a - b) / b for a, b in zip(recorded["losses"], other["losses"], strict=True)]
         mean = sum(differences) / len(differences)
-        print(f"\n{dtype}: loss curves differ by {mean:.4%} a step, at most by {max(differences):.4%}")
-        assert mean < most
+        print(f"\n{name}: loss curves differ by {mean:.4%} a step, at most by {max(differences):.4%}")
+        assert mean < 0.01
 
 
 @pytest.mark.parametrize("optim", ["adamw_8bit", "paged_adamw_8bit"])
@@ -156,8 +156,8 @@ def test_an_8_bit_optimizer_of_one_tensor_trains_as_tensor_by_tensor(work, optim
 
 def test_a_training_that_cannot_be_recorded_goes_on_without(work):
     for name, looks in (("recordable", False), ("unrecordable", True)):
-        work.train(name, dtype="float32", examples=48, looks=looks)
-    assert work.result("unrecordable")["losses"] == pytest.approx(work.result("recordable")["losses"], rel=1e-3)
+        work.train(name, dtype="bfloat16", examples=48, looks=looks)
+    assert work.result("unrecordable")["losses"] == pytest.approx(work.result("recordable")["losses"], rel=1e-2)
     assert work.output("unrecordable").count(UNRECORDABLE) == 1
     assert UNRECORDABLE not in work.output("recordable")
 
@@ -173,7 +173,6 @@ def test_a_training_goes_on_where_not_even_one_example_fits(work):
     output = work.output("no-room")
     assert output.count("Out of memory at one example a pass: going on with gradient checkpointing") == 1
     assert UNRECORDABLE not in output and "without recording" not in output
-    assert work.result("no-room")["recordings"] > 2
 
 
 @pytest.mark.parametrize(("loader", "bits"), COMBINATIONS)
@@ -461,3 +460,39 @@ def test_two_gpus_train_the_same_adapter_as_one(work):
     assert largest < 0.01
     weights = [load_file(work.folder / name / "adapter_model.safetensors") for name in ("one", "two")]
     assert weights[0].keys() == weights[1].keys()
+
+
+def test_packed_examples_attend_as_each_alone_and_their_gradients_are_the_same_bytes_again():
+    import torch
+
+    from text2sql.model.packed import Segments
+    from text2sql.training.packing import Packing, packed_attention
+    from text2sql.training.reproducible import deterministic_kernels
+
+    lengths, module = [300, 129, 64, 0, 0], torch.nn.Module()
+    generator = torch.Generator("cuda").manual_seed(1)
+    query, key, value, gradient = (
+        torch.randn(1, heads, sum(lengths), 64, generator=generator, device="cuda", dtype=torch.bfloat16)
+        for heads in (14, 2, 2, 14)
+    )
+    inputs = [one.requires_grad_() for one in (query, key, value)]
+    module.num_key_value_groups, module.is_causal = 7, True
+    segments = Segments(Segments.of(lengths, "cuda").bounds, 400)
+
+    def results(packing):
+        output, _ = packed_attention(module, *inputs, None, scaling=0.125, packing=packing)
+        return output.detach(), *torch.autograd.grad(output, inputs, gradient.transpose(1, 2))
+
+    with deterministic_kernels("cuda", strict=True):
+        expected, found, again = map(results, (Packing(lengths), *[Packing(lengths, segments)] * 2))
+    for one, other, same in zip(expected, found, again, strict=True):
+        assert torch.allclose(one, other, rtol=0.05, atol=0.03) and torch.equal(other, same)
+
+
+def test_lean_layers_and_fused_kernels_have_the_loss_of_pefts_own(work, trained):
+    """The adapter's products are rounded less often; liger-kernel's part of it where that is installed."""
+    recorded = trained.result("recorded")["losses"]
+    work.train("pefts", dtype="bfloat16", lean=False)
+    differences = [abs(a - b) / b for a, b in zip(recorded, work.result("pefts")["losses"], strict=True)]
+    print(f"\nPEFT's own layers: loss curves differ by {sum(differences) / len(differences):.4%} a step")
+    assert sum(differences) / len(differences) < 0.01

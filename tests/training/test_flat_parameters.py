@@ -9,9 +9,8 @@ def test_an_adapter_in_one_tensor_trains_as_tensor_by_tensor(trainer, optim, tmp
 
     options = {"optim": optim, "lr": 0.5 if optim == "sgd" else 1e-2, "weight_decay": 0.1}
     one_tensor, many = trainer(**options), trainer(**options, checkpoints=tmp_path / "others")
-    many.flat = None
+    many.flat = many.passes = None  # our own passes are always of one tensor
     for each in (one_tensor, many):
-        each.recordings = None  # on a GPU as well: recorded passes are always of one tensor
         each.train()
     assert len(one_tensor.optimizer.param_groups[0]["params"]) == 1
     assert sum(len(group["params"]) for group in many.optimizer.param_groups) > 1

@@ -1,5 +1,6 @@
 """How a step is trained: cut into parts, again when out of memory, its loss read later."""
 
+import itertools
 import re
 
 import pytest
@@ -9,6 +10,11 @@ from testkit.train_once import INTERRUPTED
 from tests.training.comparing import adapter_bytes
 from text2sql.core.errors import RunError, UserError
 from text2sql.training.examples import IGNORED, TrainingExample
+
+
+def examples_of(inputs):
+    """How many examples a pass has: they lie in one row."""
+    return len(inputs["packing"].lengths)
 
 
 def losses(curve):
@@ -37,7 +43,7 @@ def test_a_step_that_ran_out_of_memory_starts_again_in_smaller_parts(train, caps
     most = 1
 
     def small_gpu(model, inputs, output):
-        if len(inputs["input_ids"]) > most:
+        if examples_of(inputs) > most:
             output.loss.backward()  # what a failed attempt has added up must not stay
             raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -47,9 +53,11 @@ def test_a_step_that_ran_out_of_memory_starts_again_in_smaller_parts(train, caps
         assert losses(parts.loss_curve) == pytest.approx(losses(whole.loss_curve), rel=1e-3)
         for (name, one), (_, other) in zip(whole.model.named_parameters(), parts.model.named_parameters(), strict=True):
             assert torch.allclose(one, other, rtol=1e-2, atol=1e-4), name
-        halved = re.findall(r"Out of memory at (\d+) examples a pass: going on with (\d+)", capsys.readouterr().out)
-        assert len(halved) > 1 and all(int(then) == -(-int(first) // 2) for first, then in halved)
-        assert int(halved[-1][1]) == most
+        line = r"Out of memory at (\d+) examples a pass: going on with (\d+) tokens"
+        said = re.findall(line, capsys.readouterr().out)
+        examples, tokens = (list(map(int, found)) for found in zip(*said, strict=True))
+        assert len(said) > 1 and examples == sorted(examples, reverse=True)
+        assert all(then <= before / 2 for before, then in itertools.pairwise(tokens))
         most = 0
         message = "out of memory at one example .* try a smaller train.max_seq_len, or model.quantization: 4bit"
         with pytest.raises(RunError, match=message):
@@ -91,7 +99,7 @@ def test_a_run_that_resumes_cuts_its_steps_as_the_one_before_did(train, tmp_path
         passed += 1
         if passed == killed:
             raise RuntimeError("killed")
-        if len(inputs["input_ids"]) > most:
+        if examples_of(inputs) > most:
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     with around_passes(after=small_gpu):
@@ -136,7 +144,7 @@ def test_where_one_example_does_not_fit_its_layers_are_computed_twice(train, cap
     assert losses(curve) == pytest.approx(losses(expected), rel=1e-3)
     assert kept[-1] < most
     output = capsys.readouterr().out
-    assert "Out of memory at 2 examples a pass: going on with 1" in output
+    assert re.search(r"Out of memory at 2 examples a pass: going on with \d+ tokens", output)
     assert output.count("Out of memory at one example a pass: going on with gradient checkpointing") == 1
 
 

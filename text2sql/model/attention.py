@@ -1,7 +1,4 @@
-"""Two variants of PyTorch's attention (`sdpa`) that transformers does not have.
-
-Both give the results of `sdpa` up to rounding.
-"""
+"""A variant of PyTorch's attention (`sdpa`) that transformers does not have, with the same results up to rounding."""
 
 from typing import Any
 
@@ -11,7 +8,6 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 GROUPED = "grouped_sdpa"
-RIGHT_PADDED = "right_padded_sdpa"
 
 
 def use_grouped_attention(model: Any) -> None:
@@ -20,21 +16,6 @@ def use_grouped_attention(model: Any) -> None:
         AttentionInterface.register(GROUPED, grouped_attention)
         AttentionMaskInterface.register(GROUPED, sdpa_mask)
         model.set_attn_implementation(GROUPED)
-
-
-def use_right_padded_attention(model: Any) -> bool:
-    """Let `model` attend without a mask, if it uses `sdpa` and no sliding window; return whether it now does.
-
-    For batches padded on the right: causality alone keeps tokens from attending to padding, and without a mask PyTorch
-    takes its fastest kernels.
-    """
-    windowed = getattr(model.config, "sliding_window", None) is not None
-    if model.config._attn_implementation != "sdpa" or windowed:
-        return False
-    # No mask function is registered under this name: transformers makes no mask, and `sdpa` without one is causal.
-    AttentionInterface.register(RIGHT_PADDED, sdpa_attention_forward)
-    model.set_attn_implementation(RIGHT_PADDED)
-    return True
 
 
 def grouped_attention(

@@ -16,7 +16,7 @@ from text2sql.core.params import ModelParams
 from text2sql.core.processes import Processes
 from text2sql.core.startup import in_background, quick_imports
 from text2sql.core.timing import Stopwatch
-from text2sql.model.adapters import add_adapter, save_adapter, without_needless_casts
+from text2sql.model.adapters import add_adapter, save_adapter
 from text2sql.model.bases import check_base
 from text2sql.model.context import check_prompts
 from text2sql.model.loading import check_hardware, load_base, tokenizer_ahead
@@ -131,7 +131,6 @@ def _run(trainer: Any, resumed: Checkpoint | None) -> None:
     with (
         trainer.job.processes.together(),
         _memory_errors(trainer.job),
-        without_needless_casts(trainer.model),
         # Where several processes exchange gradients, none can begin a step anew alone.
         deterministic_kernels(trainer.model.device.type, strict=trainer.job.processes.count == 1),
         trainer.watch.signals(),
@@ -200,6 +199,7 @@ def _key(base: Any, examples: Sequence[TrainingExample], job: TrainingJob) -> Ke
     parts = {f"train.{name}": value for name, value in recipe.items()}
     parts |= {f"model.{name}": value for name, value in job.model.model_dump(exclude={"strength"}).items()}
     libraries = (*LIBRARIES, "trl", *(("bitsandbytes",) if job.recipe.optim.endswith("8bit") else ()))
+    libraries += ("liger-kernel",) if base.device.type == "cuda" else ()
     parts |= {"training examples": data.hexdigest()} | weights_and_runtime(job.model, base, libraries)
     return Key.of(parts | dict(job.inputs) | (stage_dependencies(job.stage) if job.stage else {}))
 

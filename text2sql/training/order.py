@@ -24,18 +24,19 @@ class EpochOrder:
         return self.steps_per_epoch * self._step_size
 
     def __iter__(self) -> Iterator[int]:
-        return itertools.chain.from_iterable(self._steps(self.epoch))
+        return itertools.chain.from_iterable(self.steps(self.epoch))
 
     def tokens(self, steps: int) -> int:
         """Return how many tokens, without padding, the first `steps` steps of the training read."""
         tokens = 0
         for epoch in range(math.ceil(steps / self.steps_per_epoch)):
             left = steps - epoch * self.steps_per_epoch
-            for step in self._steps(epoch)[:left]:
+            for step in self.steps(epoch)[:left]:
                 tokens += sum(self._lengths[position] for position in step if position < len(self._lengths))
         return tokens
 
-    def _steps(self, epoch: int) -> list[list[int]]:
+    def steps(self, epoch: int) -> list[list[int]]:
+        """Return the positions of each step of an epoch."""
         order = list(range(len(self._lengths)))
         random.Random(f"{self._seed} {epoch}").shuffle(order)
         steps = []

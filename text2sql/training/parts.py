@@ -1,64 +1,68 @@
 """A step cut into parts: the rows of one forward and backward pass.
 
 A step trains `batch_size × grad_accum` examples. How it is cut changes the sum of its losses by rounding alone, so the
-cut is made for the machine: as many padded tokens a pass as keep it busy.
+cut is made for the machine: as many tokens a pass as keep it busy.
 """
 
+import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from text2sql.model.packed import Segments
 from text2sql.training.examples import IGNORED
+from text2sql.training.packing import Packing
 
-# Padded tokens a pass. More keep a CPU no busier and take memory: with 1,024 a step of a 0.5 B model took 8.7 GB, with
-# 256 4.2 GB, and no more time.
-TOKENS_ON_CPU = 256
+# Tokens a pass. More keep a CPU little busier and take memory.
+TOKENS_ON_CPU = 512
 # A GPU needs little more time for so many than for the kernel launches. Large models take fewer: `tokens_per_pass`.
 TOKENS_ON_GPU = 8192
 
 
+class Form(enum.Enum):
+    """How the examples of a part become the model's input."""
+
+    PACKED = "one after another in one row, see `training.packing`"
+    MASKED = "a row each, padded on the right to the longest, with a mask"
+    WHOLE = "likewise, for a model that computes its loss from whole rows of labels"
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some rows of a step, padded on the right to the longest, as tensors of token ids.
+    """Some examples of a step, as the model takes them.
 
-    `input_ids` and `labels`: (rows, width). `attention_mask`: likewise, or None for a model that attends causally.
-    `logits_to_keep`: the n positions that predict a counted token in any row; `shift_labels` (rows, n): the tokens to
-    predict there. Most of a prompt is then never projected onto the vocabulary. Both are None for a model that computes
-    its loss from `labels`.
+    `tensors` are the model's inputs by name. `input_ids` and `labels`: (1, tokens) if packed, else (examples, width).
+    `logits_to_keep`: the n positions that predict a counted token, in any row; `shift_labels` (rows, n): the tokens to
+    predict there. Most of a prompt is then never projected onto the vocabulary. `lengths`: the tokens of each example.
+    `segments`: where they lie in a packed row, if FlashAttention computes it.
     """
 
-    input_ids: torch.Tensor
-    labels: torch.Tensor
-    attention_mask: torch.Tensor | None = None
-    shift_labels: torch.Tensor | None = None
-    logits_to_keep: torch.Tensor | None = None
+    tensors: dict[str, torch.Tensor]
+    lengths: Sequence[int]
+    is_packed: bool = False
+    segments: Segments | None = None
 
     @property
-    def rows(self) -> int:
+    def examples(self) -> int:
         """How many examples it has, fillers included."""
-        return self.input_ids.shape[0]
+        return len(self.lengths)
 
     @property
     def tokens(self) -> int:
         """How many tokens it has, padding included."""
-        return self.input_ids.numel()
+        return self.tensors["input_ids"].numel()
 
-    @property
-    def predicted(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """`shift_labels` and `logits_to_keep` of a part that has them."""
-        assert self.shift_labels is not None and self.logits_to_keep is not None
-        return self.shift_labels, self.logits_to_keep
-
-    def model_inputs(self) -> dict[str, torch.Tensor]:
+    def model_inputs(self) -> dict[str, Any]:
         """Return what a model of transformers takes as keyword arguments."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+        packing = {"packing": Packing(self.lengths, self.segments)} if self.is_packed else {}
+        return {**self.tensors, **packing}
 
     def map(self, function: Callable[[torch.Tensor], torch.Tensor]) -> "Part":
         """Return a part with `function` applied to each tensor."""
-        return Part(**{name: function(value) for name, value in self.model_inputs().items()})
+        segments = self.segments and replace(self.segments, bounds=function(self.segments.bounds))
+        return replace(self, tensors={name: function(one) for name, one in self.tensors.items()}, segments=segments)
 
     def to(self, device: Any, non_blocking: bool = False) -> "Part":
         """Return it on `device`: accelerate's data loader calls this."""
@@ -68,62 +72,77 @@ class Part:
         """Return it in page-locked memory: PyTorch's data loader calls this."""
         return self.map(lambda tensor: tensor.pin_memory())
 
-    def only(self, rows: slice) -> "Part":
-        """Return the part of these `rows`."""
-        # All rows of a part have the same positions.
-        return replace(self.map(lambda tensor: tensor[rows]), logits_to_keep=self.logits_to_keep)
-
 
 class Collator:
     """Makes the parts of a step from its examples."""
 
-    def __init__(
-        self,
-        pad_id: int,
-        tokens_per_pass: int,
-        whole_sequence: bool = False,
-        masked: bool = True,
-        powers_of_two: bool = False,
-    ) -> None:
-        """`whole_sequence`: give `labels` only, for a model that computes its loss from them.
-
-        `masked`: give each part a mask; a model that attends causally needs none, since padding is on the right.
-        `powers_of_two`: cut into parts of 1, 2, 4, … rows, for passes that are recorded by shape.
-        """
-        self._pad_id, self._whole_sequence, self._masked = pad_id, whole_sequence, masked
-        self._powers_of_two = powers_of_two
+    def __init__(self, pad_id: int, tokens_per_pass: int, form: Form = Form.PACKED, longest: int | None = None) -> None:
+        """`longest`: the most tokens of any example, where FlashAttention computes packed rows."""
+        self._pad_id, self._form, self._longest = pad_id, form, longest
         self.tokens_per_pass = tokens_per_pass
 
     def __call__(self, rows: Sequence[dict]) -> dict[str, Any]:
-        """Return the `parts` of a step, and the `labels` of all rows in one row, by which Trainer counts tokens."""
-        parts = cut([len(row["input_ids"]) for row in rows], self.tokens_per_pass, self._powers_of_two)
+        """Return a step's `parts`, the `labels` of all rows in one row, by which Trainer counts tokens, and `again`.
+
+        `again()` makes the parts anew, after `tokens_per_pass` changed.
+        """
         return {
             "labels": torch.tensor([label for row in rows for label in row["labels"]])[None],
-            "parts": [self.part(rows[part.start : part.stop]) for part in parts],
+            "parts": self.parts(rows),
+            "again": lambda: self.parts(rows),
         }
 
-    def part(self, rows: Sequence[dict]) -> Part:
-        """Return `rows` as one part.
+    def parts(self, rows: Sequence[dict]) -> list[Part]:
+        """Return `rows`, the longest first, as parts of at most `tokens_per_pass` tokens, or one example each."""
+        cuts = cut([len(row["input_ids"]) for row in rows], self.tokens_per_pass, self._form is not Form.PACKED)
+        return [self.part(rows[some.start : some.stop]) for some in cuts]
 
-        Padding is told by length, not by token: if the pad token is also the end token, the end of an answer counts.
-        """
-        width = max(len(row["input_ids"]) for row in rows)
-        padding = [width - len(row["input_ids"]) for row in rows]
-        ids = [row["input_ids"] + [self._pad_id] * pad for row, pad in zip(rows, padding, strict=True)]
-        labels = torch.tensor([row["labels"] + [IGNORED] * pad for row, pad in zip(rows, padding, strict=True)])
-        mask = torch.tensor([[1] * (width - pad) + [0] * pad for pad in padding]) if self._masked else None
-        part = Part(torch.tensor(ids), labels, mask)
-        if self._whole_sequence:
-            return part
-        following = torch.nn.functional.pad(labels, (0, 1), value=IGNORED)[:, 1:]
-        positions = (following != IGNORED).any(dim=0).nonzero().flatten()
+    def part(self, rows: Sequence[dict]) -> Part:
+        """Return `rows` as one part."""
+        return self._packed(rows) if self._form is Form.PACKED else self._padded(rows)
+
+    def _packed(self, rows: Sequence[dict]) -> Part:
+        lengths = [len(row["input_ids"]) for row in rows]
+        ids = torch.tensor([token for row in rows for token in row["input_ids"]])
+        labels = torch.tensor([label for row in rows for label in row["labels"]])
+        following = torch.nn.functional.pad(labels, (0, 1), value=IGNORED)[1:]
+        following[torch.tensor(lengths).cumsum(0) - 1] = IGNORED  # an example's last token does not predict the next's
+        positions = (following != IGNORED).nonzero().flatten()
         if len(positions) == 0:
             positions = torch.tensor([0])  # fillers alone: their loss is a sum over nothing
-        return replace(part, shift_labels=following[:, positions], logits_to_keep=positions)
+        tensors = {
+            "input_ids": ids[None],
+            "position_ids": torch.cat([torch.arange(length) for length in lengths])[None],
+            "labels": labels[None],
+            "shift_labels": following[positions][None],
+            "logits_to_keep": positions,
+        }
+        segments = Segments(Segments.of(lengths, "cpu").bounds, self._longest) if self._longest else None
+        return Part(tensors, lengths, True, segments)
+
+    def _padded(self, rows: Sequence[dict]) -> Part:
+        """Padding is told by length, not by token: if the pad token is also the end token, the answer's end counts."""
+        lengths = [len(row["input_ids"]) for row in rows]
+        width = max(lengths)
+        padding = [width - length for length in lengths]
+        ids = [row["input_ids"] + [self._pad_id] * pad for row, pad in zip(rows, padding, strict=True)]
+        labels = torch.tensor([row["labels"] + [IGNORED] * pad for row, pad in zip(rows, padding, strict=True)])
+        tensors = {
+            "input_ids": torch.tensor(ids),
+            "labels": labels,
+            "attention_mask": torch.tensor([[1] * length + [0] * (width - length) for length in lengths]),
+        }
+        if self._form is Form.MASKED:
+            following = torch.nn.functional.pad(labels, (0, 1), value=IGNORED)[:, 1:]
+            positions = (following != IGNORED).any(dim=0).nonzero().flatten()
+            if len(positions) == 0:
+                positions = torch.tensor([0])
+            tensors |= {"shift_labels": following[:, positions], "logits_to_keep": positions}
+        return Part(tensors, lengths)
 
 
 def tokens_per_pass(model: Any) -> int:
-    """Return how many padded tokens of `model` to train in one pass on its device.
+    """Return how many tokens of `model` to train in one pass on its device.
 
     Decided by the model and the kind of device alone, so that the same recipe cuts its steps, and rounds, the same
     whatever else runs there. On a GPU they take at most a quarter of its memory, by what each layer keeps for the
@@ -138,58 +157,15 @@ def tokens_per_pass(model: Any) -> int:
     return max(256, min(TOKENS_ON_GPU, memory // 4 // bytes_per_token))
 
 
-def cut(lengths: Sequence[int], tokens: int, powers_of_two: bool = False) -> list[range]:
-    """Return positions 0 … n-1 as ranges of at most `tokens` padded tokens, and at least one position, each.
+def cut(lengths: Sequence[int], tokens: int, padded: bool = False) -> list[range]:
+    """Return positions 0 … n-1 as ranges of at most `tokens` tokens, and at least one position, each.
 
-    With `powers_of_two` each range holds 1, 2, 4, … positions.
+    If `padded`, each of a range takes as many tokens as its longest.
     """
     parts, start = [], 0
-    while start < len(lengths):
-        size = 1
-        while start + (more := 2 * size if powers_of_two else size + 1) <= len(lengths):
-            if max(lengths[start : start + more]) * more > tokens:
-                break
-            size = more
-        parts.append(range(start, start + size))
-        start += size
+    for stop in range(1, len(lengths) + 1):
+        some = lengths[start : stop + 1]
+        if stop == len(lengths) or (max(some) * len(some) if padded else sum(some)) > tokens:
+            parts.append(range(start, stop))
+            start = stop
     return parts
-
-
-def halves(part: Part) -> list[Part]:
-    """Return `part` in two, by rows; a single row stays as it is."""
-    if part.rows == 1:
-        return [part]
-    middle = part.rows // 2
-    return [part.only(slice(None, middle)), part.only(slice(middle, None))]
-
-
-def single_rows(part: Part) -> list[Part]:
-    """Return the rows of `part`, each as a part of its own; of several rows `own_row`, which waits for a GPU."""
-    if part.rows == 1:
-        return [part]
-    return [own_row(part.only(slice(row, row + 1))) for row in range(part.rows)]
-
-
-def own_row(row: Part) -> Part:
-    """Return a `row` that was one of several as `Collator.part` makes it of its example alone. Waits for a GPU.
-
-    Its width and its positions, and with them how a pass of it rounds, do not depend on the others then. An example
-    ends with a token that counts: what follows is padding.
-    """
-    labels, positions = row.predicted
-    counted = labels[0] != IGNORED
-    some = bool(counted.any())
-    counted[0] |= not some  # at least one position, as in `Collator.part`
-    positions = positions[counted]
-    width = int(positions[-1]) + 2 if some else 1
-
-    def narrowed(tensor: torch.Tensor) -> torch.Tensor:
-        return tensor[:, :width]
-
-    return Part(
-        input_ids=narrowed(row.input_ids),
-        labels=narrowed(row.labels),
-        attention_mask=None if row.attention_mask is None else narrowed(row.attention_mask),
-        shift_labels=labels[:, counted],
-        logits_to_keep=positions,
-    )

@@ -17,9 +17,9 @@ from trl import SFTConfig, SFTTrainer
 
 from text2sql.core.errors import UserError, is_out_of_memory
 from text2sql.core.timing import Stopwatch
-from text2sql.model.adapters import adapter_in_float32, trained_on_cpu
-from text2sql.model.attention import use_right_padded_attention
+from text2sql.model.adapters import adapter_in_float32, trained_on_cpu, without_needless_casts
 from text2sql.model.cuda_graphs import can_be_recorded
+from text2sql.model.fused_norm import use_fused_norms
 from text2sql.model.library_way import accepted
 from text2sql.model.whole_model import load_weights, save_weights
 from text2sql.training.callbacks import Progress, Watch
@@ -27,19 +27,19 @@ from text2sql.training.checkpoints import CheckpointStore
 from text2sql.training.chunked_loss import use_chunked_loss
 from text2sql.training.examples import IGNORED, TrainingExample
 from text2sql.training.flat_parameters import FlatParameters
+from text2sql.training.fused import fused_kernels, liger_kernels
 from text2sql.training.job import TrainingJob
+from text2sql.training.low_rank import LeanAdapter, can_be_lean
 from text2sql.training.order import EpochOrder
-from text2sql.training.parts import Collator, Part, halves, own_row, single_rows, tokens_per_pass
+from text2sql.training.packing import takes_flash, use_packed_attention
+from text2sql.training.parts import Collator, Form, Part, cut, tokens_per_pass
+from text2sql.training.passes import Passes, RecordedPasses, few_shapes
 from text2sql.training.plan import PassMode, PassPlan
-from text2sql.training.recording import RecordedBuckets, RecordedPasses, RecordedShapes
 from text2sql.training.reproducible import add_in_any_order
-from text2sql.training.shapes import shape_buckets
 
 # How often, in steps, losses are read when passes are recorded: reading waits for the GPU, which is idle meanwhile.
 # Otherwise each loss is read as its step ends.
 STEPS_BETWEEN_READS = 25
-# The optimizers of recipes that allocate temporary memory of the adapter's size in each step.
-OPTIMIZERS_WITH_TEMPORARIES = {"adamw_torch", "sgd"}
 
 
 class AdapterTrainer(SFTTrainer):
@@ -72,22 +72,19 @@ class AdapterTrainer(SFTTrainer):
         self._unread: list[tuple[int, torch.Tensor, float]] = []
         self._examples, self._pad_id = examples, tokenizer.pad_token_id
         # unsloth's forward pass, and those of some architectures, compute the loss from whole rows of labels.
-        whole_sequence = job.with_unsloth or "logits_to_keep" not in accepted(model)
-        causal = not whole_sequence and use_right_padded_attention(model)
-        self.plan = _first_plan(job, model, causal)
-        recorded = self.plan.mode.is_recorded
+        whole = job.with_unsloth or "logits_to_keep" not in accepted(model)
+        form = Form.WHOLE if whole else Form.PACKED if use_packed_attention(model) else Form.MASKED
+        flash = form is Form.PACKED and takes_flash(model)
+        self.plan = _first_plan(job, model, flash)
+        lean = _is_lean(job, model)
+        longest = max(len(example.input_ids) for example in examples) if flash else None
         filler = TrainingExample([self._pad_id], [IGNORED])
         rows = [{"input_ids": example.input_ids, "labels": example.labels} for example in (*examples, filler)]
+        recorded = self.plan.mode is PassMode.RECORDED
         super().__init__(
             model=model,
-            args=_arguments(job, model, store.folder, STEPS_BETWEEN_READS if recorded else 1),
-            data_collator=Collator(
-                self._pad_id,
-                self.plan.tokens_per_pass,
-                whole_sequence=whole_sequence,
-                masked=not causal,
-                powers_of_two=recorded,
-            ),
+            args=_arguments(job, model, store.folder, STEPS_BETWEEN_READS if recorded else 1, autocast=not lean),
+            data_collator=Collator(self._pad_id, self.plan.tokens_per_pass, form, longest),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
         )
@@ -97,11 +94,32 @@ class AdapterTrainer(SFTTrainer):
         # unsloth has an optimizer of its own. With any number of processes the optimizer's state is the same tensor, so
         # that a checkpoint serves another number as well.
         self.flat = None if job.with_unsloth else FlatParameters(model)
-        self.recordings = self._new_recordings()
+        self.lean = None
+        if lean and self.flat:
+            self.flat.cast_to(model.dtype)
+            self.lean = LeanAdapter(model, self.flat)
+            if model.device.type == "cuda":
+                self.lean.keep_weights(torch.cuda.get_device_properties(model.device).total_memory)
+        # Several processes exchange gradients in the middle of a pass; float16 scales them: Trainer does.
+        self._own_passes = form is Form.PACKED and job.processes.count == 1 and not self.args.fp16
+        self.passes = self._new_passes()
         self.remove_callback(PrinterCallback)
         self.add_callback(self.watch)
         if job.processes.is_main:
             self.add_callback(Progress(job.name))
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as Trainer does, with the adapter's layers computed in the way that was chosen."""
+        with contextlib.ExitStack() as stack:
+            if self.lean is None:
+                stack.enter_context(without_needless_casts(self.model))
+            else:
+                stack.enter_context(self.lean.in_use())
+                use_fused_norms(self.model)
+                if self.model.device.type == "cuda" and (kernels := liger_kernels()):
+                    stack.enter_context(fused_kernels(self.model, *kernels))
+            self.model.train()  # the base was loaded for evaluation
+            return super().train(*args, **kwargs)
 
     def create_optimizer(self, model: Any = None) -> Any:
         """Return the recipe's optimizer, of one tensor if the adapter is one."""
@@ -128,8 +146,6 @@ class AdapterTrainer(SFTTrainer):
         """
         inputs = self._prepare_inputs(inputs)
         parts = inputs["parts"]
-        if self.plan.takes_single_rows:
-            parts = [row for part in parts for row in single_rows(part)]
         while True:
             try:
                 loss = self._train_parts(model, parts, num_items_in_batch)
@@ -142,28 +158,30 @@ class AdapterTrainer(SFTTrainer):
                     continue
                 if not is_out_of_memory(error) or self.job.processes.count > 1:
                     raise
-                rows = max(part.rows for part in parts)
-                onward = self._fall_back(rows, max(part.tokens for part in parts))
+                examples = max(part.examples for part in parts)
+                onward = self._fall_back(examples, max(part.tokens for part in parts))
                 if onward is None:
                     raise
             # Outside the except block, where no traceback holds the tensors of the failed attempt.
             model.zero_grad(set_to_none=True)
-            parts = [half for part in parts for half in halves(part)]
-            if self.plan.takes_single_rows:
-                parts = list(map(own_row, parts))
+            parts = self._prepare_inputs({"parts": inputs["again"]()})["parts"]
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            examples = "one example" if rows == 1 else f"{rows} examples"
-            print(f"Out of memory at {examples} a pass: going on {onward}", flush=True)
+            failed = "one example" if examples == 1 else f"{examples} examples"
+            print(f"Out of memory at {failed} a pass: going on {onward}", flush=True)
 
-    def _fall_back(self, rows: int, tokens: int) -> str | None:
-        """Change the plan after a step ran out of memory in parts of up to so many rows and padded tokens.
+    def _fall_back(self, examples: int, tokens: int) -> str | None:
+        """Change the plan after a step ran out of memory in parts of up to so many examples and tokens.
 
         Returns how training continues, in words, or None if nothing is left to try.
         """
-        if self.plan.mode.is_recorded and not can_be_recorded(self.model):
+        if self.lean and self.lean.keeps_weights:
+            self.lean.free_weights()  # the same numbers: no fallback that a checkpoint would keep
+            self.passes = self._new_passes()
+            return "with weights in 4 bit"
+        if self.plan.mode is PassMode.RECORDED and not can_be_recorded(self.model):
             self.plan.stop_recording()
-        onward = self.plan.out_of_memory(rows, tokens)
+        onward = self.plan.out_of_memory(examples, tokens)
         self._follow_plan()
         return onward
 
@@ -175,22 +193,17 @@ class AdapterTrainer(SFTTrainer):
 
     def _follow_plan(self) -> None:
         self.data_collator.tokens_per_pass = self.plan.tokens_per_pass
-        if self.plan.mode.is_checkpointed and not self.model.is_gradient_checkpointing:
-            # A recording cannot restore the random state; a model that is recorded draws nothing at random.
-            restores_random_state = not self.plan.mode.is_recorded
-            self.model.gradient_checkpointing_enable(
-                {"use_reentrant": False, "preserve_rng_state": restores_random_state}
-            )
+        if self.plan.mode is PassMode.CHECKPOINTED and not self.model.is_gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
             use_chunked_loss(self.model if self.job.trains_all else self.model.get_base_model())
-        self.recordings = self._new_recordings()  # the ones before hold memory
+        self.passes = self._new_passes()  # the recordings of those before hold memory
 
     def _train_parts(self, model: Any, parts: Sequence[Part], count: torch.Tensor) -> Any:
         if self.flat:
             self.flat.begin_step()
-        if self.recordings:
-            model.train()
-            run = self.recordings.run if self.plan.replays else self.recordings.run_eagerly
-            return sum(run(part, count) for part in parts)
+        if self.passes:
+            replays = self.plan.replays
+            return sum(self.passes.run(part, count, replays) for part in parts)
         losses = []
         for number, part in enumerate(parts, start=1):
             # Several processes exchange their gradients once, after the last part.
@@ -216,19 +229,28 @@ class AdapterTrainer(SFTTrainer):
             self.state.log_history.append(entry)
             self.control = self.callback_handler.on_log(self.args, self.state, self.control, entry)
 
-    def _new_recordings(self) -> RecordedPasses | None:
-        """Return an object for recordings in the plan's mode, or None if that does not record."""
-        if self.flat is None:
-            return None  # recorded passes sum gradients at fixed addresses
+    def _new_passes(self) -> Passes | None:
+        """Return what runs passes in the plan's mode, or None if Trainer does."""
+        if self.flat is None or not self._own_passes:
+            return None
         if self.plan.mode is PassMode.RECORDED:
-            return RecordedShapes(self.model, self.flat, self._recordable_loss, self._pad_id)
-        if self.plan.mode is PassMode.CHECKPOINTED_RECORDED:
-            room = self.flat.parameter.nbytes if self.job.recipe.optim in OPTIMIZERS_WITH_TEMPORARIES else 0
-            shapes = shape_buckets(self._examples)
-            return RecordedBuckets(self.model, self.flat, self._recordable_loss, self._pad_id, shapes, room)
-        return None
+            shapes, share = few_shapes(self._sizes()), self.job.step_share
+            return RecordedPasses(self.flat, self._loss_of, self.model, self._pad_id, shapes, share)
+        return Passes(self.flat, self._loss_of)
 
-    def _recordable_loss(self, part: Part, count: torch.Tensor) -> torch.Tensor:
+    def _sizes(self) -> list[tuple[int, int]]:
+        """Return tokens and counted positions of all parts of the first epoch, as its steps are cut now."""
+        filler = TrainingExample([self._pad_id], [IGNORED])
+        sizes = []
+        for step in self.order.steps(0):
+            examples = [self._examples[place] if place < len(self._examples) else filler for place in step]
+            for some in cut([len(example.input_ids) for example in examples], self.plan.tokens_per_pass):
+                part = examples[some.start : some.stop]
+                counts = sum(example.counted_tokens for example in part)
+                sizes.append((sum(len(example.input_ids) for example in part), counts))
+        return sizes
+
+    def _loss_of(self, part: Part, count: torch.Tensor) -> torch.Tensor:
         with self.compute_loss_context_manager():
             return self.compute_loss(self.model_wrapped, part.model_inputs(), num_items_in_batch=count)
 
@@ -270,28 +292,25 @@ class AdapterTrainer(SFTTrainer):
         """TRL would report each training to its makers."""
 
 
-def _first_plan(job: TrainingJob, model: Any, causal: bool) -> PassPlan:
-    """Return the plan to start with; `causal`: the model attends without a mask."""
+def _first_plan(job: TrainingJob, model: Any, flash: bool) -> PassPlan:
+    """Return the plan to start with; `flash`: FlashAttention computes packed rows."""
     # Several processes exchange gradients in the middle of a pass, which no recording can hold.
-    alone_on_gpu = model.device.type == "cuda" and job.processes.count == 1
-    # unsloth has its own forward pass.
-    can_checkpoint = not job.with_unsloth and model.supports_gradient_checkpointing
+    alone = job.processes.count == 1
     return PassPlan(
         tokens_per_pass(model),
-        can_record=causal and alone_on_gpu and model.dtype != torch.float16 and can_be_recorded(model),
-        can_checkpoint=can_checkpoint,
-        is_random=can_checkpoint and _is_random(model),
+        can_record=flash and alone and model.dtype != torch.float16 and can_be_recorded(model),
+        # unsloth has its own forward pass.
+        can_checkpoint=not job.with_unsloth and model.supports_gradient_checkpointing,
     )
 
 
-def _is_random(model: Any) -> bool:
-    """Whether `model` drops or jitters anything at random in training, judged by its modules and config."""
-    dropped = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
-    named = [value for key, value in model.config.to_dict().items() if "drop" in key or "jitter" in key]
-    return any(dropped) or any(isinstance(value, (int, float)) and value for value in named)
+def _is_lean(job: TrainingJob, model: Any) -> bool:
+    """Whether `LeanAdapter` computes the passes: where it casts the adapter, several processes could not exchange."""
+    casts = model.dtype != torch.float32 and job.processes.count > 1
+    return not job.with_unsloth and not casts and can_be_lean(model)
 
 
-def _arguments(job: TrainingJob, model: Any, folder: Path, steps_between_reads: int) -> SFTConfig:
+def _arguments(job: TrainingJob, model: Any, folder: Path, steps_between_reads: int, autocast: bool) -> SFTConfig:
     recipe = job.recipe
     on_gpu = torch.cuda.is_available()
     dtype = model.get_input_embeddings().weight.dtype
@@ -306,9 +325,9 @@ def _arguments(job: TrainingJob, model: Any, folder: Path, steps_between_reads: 
         weight_decay=recipe.weight_decay,
         optim=recipe.optim,
         seed=recipe.seed,
-        # Autocast only for a base in half precision on a GPU. On a CPU the adapter's own products are few, and stay in
-        # float32.
-        bf16=on_gpu and dtype == torch.bfloat16,
+        # Autocast only for a base in half precision on a GPU, and where no `LeanAdapter` casts. On a CPU the products
+        # of PEFT's layers are few, and stay in float32.
+        bf16=on_gpu and dtype == torch.bfloat16 and autocast,
         fp16=on_gpu and dtype == torch.float16,
         use_cpu=not on_gpu,
         gradient_checkpointing=False,
