@@ -1,6 +1,8 @@
 """Texts and token ids of one model, without its weights: prompts in, and where an answer ends."""
 
 import functools
+import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -102,8 +104,66 @@ class ChatTokens:
 
 
 def ids_of(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Return the token ids of each of `texts` as they stand, by all cores at once."""
+    """Return the token ids of each of `texts` as they stand; long beginnings that neighbours share are read once.
+
+    A tokenizer of byte pairs first cuts a text into words, by rules that look at what lies ahead, never back. Between a
+    letter or digit and a line's end they cut whatever else there is, so that both sides can be read alone. Each
+    beginning is tried on one whole text; where one disagrees, all texts are read whole.
+    """
+    places = _shared_beginnings(texts) if len(texts) > MANY and _reads_words(tokenizer) else {}
+    if not places:
+        return _read(tokenizer, texts)
+    tried: dict[str, int] = {}  # a text of each beginning
+    for position, cut in places.items():
+        tried.setdefault(texts[position][:cut], position)
+    rests = [text[places.get(position, 0) :] for position, text in enumerate(texts)]
+    found = _read(tokenizer, [*tried, *(texts[position] for position in tried.values()), *rests])
+    begun, wholes, ids = dict(zip(tried, found, strict=False)), found[len(tried) :], found[2 * len(tried) :]
+    for (beginning, position), whole in zip(tried.items(), wholes, strict=False):
+        if begun[beginning] + ids[position] != whole:
+            return _read(tokenizer, texts)
+    return [
+        begun[texts[position][: places[position]]] + rest if position in places else rest
+        for position, rest in enumerate(ids)
+    ]
+
+
+def _read(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of each of `texts`, by all cores at once."""
     if not texts:
         return []
     # Not verbose: `check_prompts` says in one line what is too long, and what to change.
     return tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+
+
+# A beginning is read apart if it has so many characters, and so many texts share it.
+LONG, MANY = 400, 4
+_LINE_ENDS = re.compile(r"[A-Za-z0-9]\n")
+
+
+def _shared_beginnings(texts: Sequence[str]) -> dict[int, int]:
+    """Return for each text that shares a long beginning with its neighbours where to cut it."""
+    places: dict[int, int] = {}
+    start = 0
+    while start < len(texts):
+        shared, end = len(texts[start]), start + 1
+        while end < len(texts):
+            alike = texts[end].startswith(texts[start][:shared])
+            common = shared if alike else len(os.path.commonprefix([texts[start][:shared], texts[end]]))
+            if common < LONG or (end - start >= MANY and common < shared // 2):
+                break  # another group
+            shared, end = common, end + 1
+        ends = [found.start() + 1 for found in _LINE_ENDS.finditer(texts[start], 0, shared)]
+        if end - start >= MANY and ends and ends[-1] >= LONG:
+            places |= dict.fromkeys(range(start, end), ends[-1])
+        start = end
+    return places
+
+
+def _reads_words(tokenizer: Any) -> bool:
+    """Whether `tokenizer` merges byte pairs within words that rules cut, and at most composes characters before."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or type(backend.model).__name__ != "BPE" or backend.pre_tokenizer is None:
+        return False
+    change = backend.normalizer
+    return change is None or type(change).__name__ == "NFC" or (type(change).__name__ == "Sequence" and not len(change))
