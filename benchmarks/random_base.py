@@ -2,7 +2,7 @@
 
     python -m benchmarks.random_base FOLDER [--shape llama-3.2-3b]
 
-With SmolLM2's tokenizer and chat template. The embeddings of its special tokens are zero, and the output is tied to
+With SmolLM2's tokenizer and chat template. The embeddings of its special tokens are tiny, and the output is tied to
 them: no greedy answer ends before its last token, whoever generates it. In bfloat16, 6.4 GB for 3B, 3.1 GB for
 1.5B, 1 GB for 0.5B.
 """
