@@ -177,6 +177,12 @@ def test_trials_of_another_space_or_recipe_are_never_compared(project):
     assert len(trials_of(project)) == 1
 
 
+def test_a_base_that_does_not_load_is_no_trials_failure(project):
+    project.set_params({"model": {"base": "./nowhere", "files": "./nowhere"}})
+    done = search(project, "small.yaml", "--replace", check=False)
+    assert done.returncode == 2 and "model.base: ./nowhere" in done.stderr and "search: trial" not in done.stdout
+
+
 BAD = {
     "no space": (HEAD, "space: missing"),
     "an empty space": (HEAD + "space: {}", "space: got {}"),

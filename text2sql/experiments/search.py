@@ -60,6 +60,8 @@ def run_search(search: Search, trials: int, replace: bool = False) -> Path:
         if replace:
             shutil.rmtree(folder, ignore_errors=True)
         runner = _Runner(search, folder, work, data, shared)
+        if len(study.finished()) < trials:
+            runner.load_base()  # what is wrong with it is no trial's failure
         while len(study.finished()) < trials:
             with study.trial() as trial:
                 number = len(study.finished())
@@ -219,6 +221,11 @@ class _Runner:
         self._search, self._folder, self._work, self._data, self._shared = search, folder, work, data, shared
         self._load = KeptBase()
         self._trainings = Trainings(data, work, shared, self._load)
+
+    def load_base(self) -> None:
+        """Load the base, which trials then find in memory. Raises as `load_base` of `text2sql.model.loading` does."""
+        self._load(self._search.params.model)
+        free_memory()
 
     def finish(self, trial: Any, number: int) -> None:
         """Train and ask one trial, keep its answers, and note what came of it. Raises as training and asking do."""

@@ -1,10 +1,10 @@
 """A search as a table: `search.md`, made from `search.json` alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from text2sql.comparison.result import EXECUTION, OFFICIAL
-from text2sql.report.markdown_text import DASH, as_text, bullets, table
+from text2sql.report.markdown_text import DASH, as_text, bullets
 from text2sql.report.numbers import count, in_percent, interval, minutes, number
 
 
@@ -20,7 +20,12 @@ def search_table(search: Mapping[str, Any]) -> str:
         *([f"Best: trial {search['best']}."] if search["best"] is not None else []),
         *(f"Trial {trial['number']} failed: {as_text(trial['failed'])}" for trial in failed),
     ]
-    return f"# Search {search['name']}\n\n{table(headings, rows)}\n\n{bullets(lines)}\n"
+    return f"# Search {search['name']}\n\n{_table([headings, ['---'] * len(headings), *rows])}\n\n{bullets(lines)}\n"
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as a Markdown table, without tabulate: machines with GPUs have what trains, and little else."""
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
 
 
 def _row(trial: Mapping[str, Any], search: Mapping[str, Any]) -> list[str]:
