@@ -196,7 +196,9 @@ class _Study:
         drawn_before = [trial.params for trial in done]
         for attempt in range(REDRAWN + 1):
             seed = int(digest_of([self._search.seed, len(done), attempt])[:8], 16)
-            self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTING_TRIALS)
+            # TPE insists on what it takes for the best: drawn anew, a trial is drawn at random.
+            starting = STARTING_TRIALS if attempt == 0 else len(done) + 1
+            self._study.sampler = self._optuna.samplers.TPESampler(seed=seed, n_startup_trials=starting)
             trial = self._study.ask(self._distributions)
             if trial.params not in drawn_before or attempt == REDRAWN:
                 break
