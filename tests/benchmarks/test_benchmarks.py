@@ -15,6 +15,7 @@ from benchmarks import (
     bench_mmlu,
     bench_own,
     bench_predict,
+    bench_prompt,
     bench_startup,
     bench_train,
     readme,
@@ -461,3 +462,12 @@ def test_the_tables_of_its_readme_are_made_from_the_results(tmp_path):
 
 def test_the_committed_readme_and_pages_are_those_of_the_committed_results(capsys):
     assert readme.main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_rich_prompts_are_timed_and_their_tokens_counted():
+    found = checked(bench_prompt.measure(short=True, room=120, **REPEATS))
+    assert found["counts"]["questions"] == 80 and found["cut"]["train"] > 0
+    for forms in found["tokens"].values():
+        (few, _), (more, most), (rich, longest) = (forms[form] for form in ("tables", "ddl", "rich"))
+        assert few < more <= most and rich <= longest < most
+    assert any("of at most 5: " in note for note in found["notes"])

@@ -139,6 +139,29 @@ def test_the_answer_is_the_one_that_the_benchmark_would_count(database, params, 
     assert prediction["sql"] == sql == extract_sql(prediction["raw"], settings.prompt.answer) != ""
 
 
+def test_with_rich_schemas_it_asks_as_the_benchmark_does_and_says_that_it_cut(
+    database, params, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    text = params.read_text()
+    assert "  schema_tokens: 1536" in text
+    asked = []
+    ids = models.LanguageModel.chat_ids
+    monkeypatch.setattr(
+        models.LanguageModel, "chat_ids", lambda model, m: asked.append(m[-1]["content"]) or ids(model, m)
+    )
+    for room in (1536, 30):
+        text = re.sub("  schema: .*", "  schema: rich", text)
+        params.write_text(text.replace("  schema_tokens: 1536", f"  schema_tokens: {room}"))
+        ask.main(arguments(database, params, "How many singers are there?"))
+        said = capsys.readouterr().err
+        assert ("the schema was cut to prompt.schema_tokens 30" in said) == (room == 30)
+    settings, schema = load_params(params), schema_from_sqlite(database, "concert")
+    prompt = SpiderPrompt.of(settings.prompt, {"concert": schema}, [], lambda db_id: database)
+    assert asked[1] == prompt.messages("How many singers are there?", "concert")[0]["content"]
+    assert len(asked[1]) < len(asked[0]) and " [" in asked[0] and "singer(" in asked[1]
+
+
 def test_an_output_that_is_not_utf_8_shows_the_rows_all_the_same(database, params, answers, monkeypatch):
     with contextlib.closing(sqlite3.connect(database)) as connection:
         connection.execute("UPDATE singer SET name = 'São Luís' WHERE singer_id = 1")

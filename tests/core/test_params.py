@@ -258,7 +258,7 @@ LR = "a number above 0 and at most 1"
         ("data.name", "", "data.name: got null, takes one line of text, not empty"),
         ("data.dev_limit", "0", "data.dev_limit: got 0 (int), takes a whole number of at least 1, or null for all"),
         ("data.dev_limit", "all", "data.dev_limit: got 'all' (str), takes a whole number of at least 1, or null"),
-        ("prompt.schema", "yes", "prompt.schema: got 'yes' (str), takes 'none', 'name', 'tables' or 'ddl'"),
+        ("prompt.schema", "yes", "prompt.schema: got 'yes' (str), takes 'none', 'name', 'tables', 'ddl' or 'rich'"),
         ("prompt.few_shot", "-1", "prompt.few_shot: got -1 (int), takes a whole number from 0"),
         (
             "prompt.template",

@@ -10,6 +10,7 @@ where the query did not run.
 """
 
 import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -90,13 +91,13 @@ def answerer(
     from text2sql.model.language_model import LanguageModel
 
     model = LanguageModel(params.model, adapter, other_base, template=params.prompt.template)
-    prompt = SpiderPrompt(
-        {database.stem: schema}, params.prompt.schema_, few_shot, params.prompt.answer, params.prompt.table_order
-    )
+    prompt = SpiderPrompt.of(params.prompt, {database.stem: schema}, few_shot, lambda db_id: database)
     predictor = Predictor(model, prompt, params.generation.max_new_tokens)
 
     def answer(question: str) -> tuple[str, Result]:
         prompts = [predictor.prompt_ids(question, database.stem)]
+        if prompt.rich and (database.stem, question) in prompt.rich.cut:
+            print(f"the schema was cut to prompt.schema_tokens {prompt.rich.room:,}", file=sys.stderr)
         predictor.check(prompts)
         (found,) = predictor.answers(prompts)
         return found.sql, run_query(database, found.sql, limits)

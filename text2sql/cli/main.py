@@ -34,6 +34,7 @@ VERBS = (
     Verb("verify", "ask an export, and say what it loses", "text2sql.cli.verify"),
     Verb("prompt", "print the messages that ask an export", "text2sql.cli.prompt"),
     Verb("tradeoff", "run a trade-off curve's points, or draw it", "text2sql.cli.tradeoff"),
+    Verb("search", "search for a recipe on held-out training databases", "text2sql.cli.search"),
     Verb("changed", "say which committed results a run changed", "text2sql.cli.changed"),
     Verb("moved", "say which accuracies left the intervals that git has", "text2sql.cli.moved"),
     Verb("review", "print the pull request's comment", "text2sql.cli.review"),

@@ -175,7 +175,8 @@ class DataParams(Section):
 class PromptParams(Section):
     """What the prompt holds besides the question (the paper: nothing; its section III.D proposes the schema's name)."""
 
-    schema_: Annotated[Literal["none", "name", "tables", "ddl"], Field(alias="schema")]
+    schema_: Annotated[Literal["none", "name", "tables", "ddl", "rich"], Field(alias="schema")]
+    schema_tokens: Positive = 1536  # with rich: what schema and values may take, see docs/prompt.md
     few_shot: Count
     few_shot_file: Text
     training: Literal["evaluation", "zero_shot", "bare"]
@@ -183,7 +184,7 @@ class PromptParams(Section):
     template: TemplateVariables = {}
     table_order: TableOrder = "given"
     evidence: bool = False  # what BIRD gives a reader to know besides the question
-    descriptions: bool = False  # what BIRD says of columns, with the schema as ddl
+    descriptions: bool = False  # what BIRD says of columns, with the schema as ddl or rich
 
 
 class LoraParams(Section):
@@ -202,7 +203,7 @@ class LoraParams(Section):
 class TrainParams(Section):
     """Model 1's recipe (the paper's Table I, first column)."""
 
-    method: Literal["lora", "full"] = "lora"  # an adapter, or all weights
+    method: Literal["lora", "dora", "full"] = "lora"  # an adapter, one with magnitudes of its own, or all weights
     lr: LearningRate
     epochs: Above0
     batch_size: Positive
@@ -213,6 +214,7 @@ class TrainParams(Section):
     warmup: Warmup
     weight_decay: NotNegative
     max_seq_len: Annotated[int, BeforeValidator(_number), Field(ge=8, description="a whole number of at least 8")]
+    augment: Literal["none", "table_order"] = "none"  # each epoch shows a schema's tables in an order drawn anew
     checkpoint_minutes: Above0
     lora: LoraParams
 
@@ -226,6 +228,17 @@ TrainChanges = create_model(
         for name, field in TrainParams.model_fields.items()
     },
 )
+
+
+def augment_problem(train: TrainParams, prompt: PromptParams) -> str | None:
+    """Return why examples with this prompt cannot be augmented as `train` wants it, or None."""
+    if train.augment == "none":
+        return None
+    if prompt.schema_ in ("none", "name") or prompt.training == "bare":
+        return f"augment: {train.augment} draws orders of tables, and the prompt in training shows none"
+    if prompt.table_order != "given":
+        return f"augment: {train.augment} draws orders of tables; takes prompt.table_order: given"
+    return None
 
 
 class ModelEntry(Section):
@@ -338,6 +351,14 @@ class Params(Section):
                 raise ValueError(f"schema: {value.schema_} shows no tables, which {place}.table_order would reorder")
             if entry.spider == data.spider and (entry.table_order or value.table_order) == value.table_order:
                 raise ValueError(f"{place} asks what the dev split asks: it takes other data or another table_order")
+        return value
+
+    @field_validator("train")
+    @classmethod
+    def _augments_what_is_shown(cls, value: TrainParams, info: ValidationInfo) -> TrainParams:
+        problem = augment_problem(value, info.data["prompt"]) if "prompt" in info.data else None
+        if problem:
+            raise ValueError(problem)
         return value
 
     @field_validator("mmlu")

@@ -3,11 +3,12 @@
 (The paper used one script for its base and another for its tuned models, section I.)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from text2sql.core.journal import HALVED, STRENGTH
-from text2sql.core.params import GenerationParams, TableOrder
+from text2sql.core.params import GenerationParams, PromptParams, TableOrder
 from text2sql.data.schema import Schema
 from text2sql.evaluation.answering import generate_answers
 from text2sql.evaluation.batching import JournaledRun, run_batches
@@ -15,6 +16,7 @@ from text2sql.model.chat_tokens import ChatTokens
 from text2sql.model.language_model import LanguageModel
 from text2sql.prompts.answers import AnswerRule, extract_sql
 from text2sql.prompts.messages import FewShot, SchemaForm, spider_messages, with_evidence
+from text2sql.prompts.rich import RichSchemas, rich_schemas
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,28 @@ class SpiderPrompt:
     rule: AnswerRule = "standard"
     order: TableOrder = "given"
     evidence: bool = False
+    rich: RichSchemas | None = None  # with the form `rich`: what shows the databases
+
+    @classmethod
+    def of(
+        cls,
+        shown: PromptParams,
+        schemas: Mapping[str, Schema],
+        few_shot: Sequence[FewShot],
+        file_of: Callable[[str], Path | None],
+        order: TableOrder | None = None,
+    ) -> "SpiderPrompt":
+        """Return the prompt that `shown` names; `file_of` has the databases' files, None for one that is not there.
+
+        Tables come in `order`, where it is given, in place of that of `shown`.
+        """
+        rich = rich_schemas(shown, file_of)
+        return cls(schemas, shown.schema_, few_shot, shown.answer, order or shown.table_order, shown.evidence, rich)
 
     def messages(self, question: str, db_id: str, evidence: str | None = None) -> list[dict]:
         """Return the chat messages that ask `question` about the database `db_id`; evidence only where it is shown."""
         question = with_evidence(question, evidence if self.evidence else None)
-        return spider_messages(question, self.schemas.get(db_id), self.form, self.few_shot, self.order)
+        return spider_messages(question, self.schemas.get(db_id), self.form, self.few_shot, self.order, self.rich)
 
     def texts(self, examples: Sequence[dict], tokens: ChatTokens) -> list[str]:
         """Return the prompts of `examples` in the chat template of `tokens`, as `predict` asks them."""
@@ -101,6 +120,9 @@ def predict(
         predictor.prompt_ids(example["question"], example["db_id"], example.get("evidence")) for example in examples
     ]
     predictor.check(prompts)
+    if run.processes.is_main:
+        for line in prompt.rich.lines() if prompt.rich else ():
+            print(f"{run.description}: {line}", flush=True)
 
     def answer(positions: list[int]) -> list[dict]:
         return [asdict(found) for found in predictor.answers([prompts[position] for position in positions])]

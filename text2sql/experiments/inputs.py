@@ -38,14 +38,15 @@ def prepared(params: Params, work: Path) -> Path:
         }
     )
     with claim(work, "prepared", wait=True):
-        if not (folder.is_dir() and _holds(kept, key)):
+        if not (folder.is_dir() and holds(kept, key)):
             kept.unlink(missing_ok=True)
             prepare(params, folder, work / "prepared.json", say=lambda text: print(f"prepare: {text}", flush=True))
             keep_key(kept, key)
     return folder
 
 
-def _holds(kept: Path, key: Key) -> bool:
+def holds(kept: Path, key: Key) -> bool:
+    """Return whether the file `kept` has this key, as `keep_key` wrote it."""
     try:
         return read_json(kept) == dict(key.parts)
     except UserError:

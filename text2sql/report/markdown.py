@@ -116,6 +116,8 @@ def _recipe(run: Run, model: str) -> dict[str, str]:
         "optim": recipe.optim,
         "seed": recipe.seed,
     }
+    if recipe.method == "dora":
+        values["lora.r"] = f"{recipe.lora.r} (DoRA)"
     if recipe.method == "full":
         values |= {key: DASH for key in values if key.startswith("lora.")} | {"lora.target_modules": "all weights"}
     timing, training = run.timings.get(f"train_{model}"), run.training.get(model)
