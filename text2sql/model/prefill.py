@@ -35,6 +35,15 @@ class PrefilledBatch:
     mask: torch.Tensor
     cache: Any
 
+    def repeated(self, counts: Sequence[int]) -> "PrefilledBatch":
+        """Return a batch in which row n stands `counts[n]` times in a row. This one's cache is taken over."""
+        repeats = torch.tensor(counts, device=self.mask.device)
+        for layer in self.cache.layers:  # layer by layer, so that memory holds few of them twice
+            layer.keys = layer.keys.repeat_interleave(repeats, dim=0, output_size=sum(counts))
+            layer.values = layer.values.repeat_interleave(repeats, dim=0, output_size=sum(counts))
+        logits, mask = self.logits.repeat_interleave(repeats, dim=0), self.mask.repeat_interleave(repeats, dim=0)
+        return PrefilledBatch(logits, mask, self.cache)
+
 
 class Prefill:
     """Computes logits and KV cache of prompts, and keeps the KV caches of recent prefixes.
