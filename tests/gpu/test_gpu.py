@@ -328,6 +328,31 @@ def test_a_model_that_cannot_be_recorded_answers_alike_and_leaves_the_gpu_in_ord
     assert UNRECORDABLE not in capsys.readouterr().out
 
 
+def test_samples_are_the_same_in_any_batch_recorded_or_not(capsys):
+    """In float32: rows of one prompt that share its cache, and rows asked alone, too few steps to record."""
+    from testkit.train_once import model_params
+    from text2sql.model.language_model import LanguageModel
+    from text2sql.model.streams import Sampling, stream
+    from text2sql.prompts.messages import bare_messages
+
+    model = LanguageModel(model_params(EMBEDDED_BASE))
+    sampling = Sampling(temperature=0.8, top_p=0.95, seed=0)
+    questions = ("How many singers are there?", "Count the dogs.", "Hi")
+    places = [(place, sample) for place in range(len(questions)) for sample in range(8)]
+    prompts = [model.chat_ids(bare_messages(questions[place])) for place, _ in places]
+    streams = [stream(0, place, sample) for place, sample in places]
+    together = model.sample(prompts, streams, sampling, 40)
+    assert UNRECORDABLE not in capsys.readouterr().out
+    assert model.sample(prompts, streams, sampling, 40) == together
+    assert len({tuple(answer.ids) for answer in together}) > 12
+    for row in range(0, len(places), 5):
+        (alone,) = model.sample([prompts[row]], [streams[row]], sampling, 40)
+        assert alone.ids == together[row].ids
+        assert alone.log_likelihood == pytest.approx(together[row].log_likelihood, abs=1e-2)
+    few = model.sample(prompts, streams, sampling, 6)
+    assert [answer.ids for answer in few] == [answer.ids[:6] for answer in together]
+
+
 def test_the_same_recipe_gives_the_same_bytes_alone_and_beside_another(work):
     """Also where another process has taken most of the GPU's memory, and where it was killed and went on."""
     import torch

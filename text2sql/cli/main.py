@@ -24,6 +24,7 @@ class Verb:
 VERBS = (
     Verb("ask", "ask a model about a database of your own", "text2sql.cli.ask"),
     Verb("score", "score any system's predictions on Spider", "text2sql.cli.score"),
+    Verb("choose", "choose among sampled answers, by every rule and number", "text2sql.cli.choose"),
     Verb("init", "look at your own databases and questions, and write a recipe", "text2sql.cli.init"),
     Verb("check", "validate params.yaml, or other params files", "text2sql.cli.check"),
     Verb("recipe", "put a recipe in place of params.yaml", "text2sql.cli.recipe"),

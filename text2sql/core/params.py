@@ -248,11 +248,38 @@ class ModelEntry(Section):
     recipe: Annotated[Text | None, Field(description="a section's name, such as train, or null for the base")] = None
 
 
+ChoiceRule = Literal["majority", "first_executable"]
+ChoiceTime = Literal["always", "failed"]
+
+
 class GenerationParams(Section):
-    """How answers are generated: greedily, always."""
+    """How answers are generated: greedily, and where more than one sample is drawn, by a choice among those too."""
 
     max_new_tokens: Positive
     batch_size: Positive
+    samples: Annotated[int, NUMBER, Field(description="a whole number from 1 to 256", ge=1, le=256)] = 1
+    temperature: Annotated[
+        float, NUMBER, Field(description="a number above 0 and at most 10", gt=0, le=10, allow_inf_nan=False)
+    ] = 0.8
+    top_p: Annotated[float, NUMBER, Field(description="a number above 0 and at most 1", gt=0, le=1)] = 0.95
+    seed: Seed = 0
+    choice: Annotated[
+        ChoiceRule | None, Field(description="majority, first_executable, or null for majority where there are samples")
+    ] = None
+    when: ChoiceTime = "always"
+
+    @field_validator("choice", "when")
+    @classmethod
+    def _has_samples(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("samples") == 1 and value not in (None, "always"):
+            rest = "null" if info.field_name == "choice" else "always"
+            raise ValueError(f"got {value}, which chooses among samples, and generation.samples is 1: takes {rest}")
+        return value
+
+    @property
+    def rule(self) -> ChoiceRule:
+        """By which rule an answer is chosen among samples."""
+        return self.choice or "majority"
 
 
 class MmluParams(Section):

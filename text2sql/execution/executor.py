@@ -43,7 +43,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from text2sql.core.errors import RunError
@@ -118,13 +118,16 @@ class Executor:
                 following += 1
                 yield result
 
-    def run_unordered(self, queries: Iterable[_Query]) -> Iterator[tuple[int, Result]]:
+    def run_unordered(
+        self, queries: Iterable[_Query], groups: Sequence[Hashable] | None = None
+    ) -> Iterator[tuple[int, Result]]:
         """Yield the results of (database, sql, purpose) triples as they come, each with its query's position.
 
-        Queries begin in the order given: with long ones first, the workers end at about the same time.
+        Queries begin in the order given: with long ones first, the workers end at about the same time. Those in a row
+        that are of one of `groups`, one a query, run on one worker, unless it dies.
         """
         queries = list(queries)
-        return self._run(queries, _batches(queries), lambda position: True)
+        return self._run(queries, _batches(queries, groups or range(len(queries))), lambda position: True)
 
     def _run(
         self, queries: list[_Query], batches: Iterable[list[int]], may_begin: Callable[[int], bool]
@@ -170,13 +173,18 @@ class Executor:
             return [key.data for key, _ in selector.select()]
 
 
-def _batches(queries: list[_Query]) -> Iterator[list[int]]:
-    """Yield the positions of all queries in order: one by one, or several in a row on a small database together."""
-    following = itertools.groupby(range(len(queries)), key=lambda position: queries[position][0])
-    for database, positions in following:
-        at_once = BATCH if os.path.isfile(database) and os.path.getsize(database) < SMALL_BYTES else 1
-        while batch := list(itertools.islice(positions, at_once)):
-            yield batch
+def _batches(queries: list[_Query], groups: Sequence[Hashable]) -> Iterator[list[int]]:
+    """Yield the positions of all queries in order: group by group, or several in a row on a small database together."""
+    for database, positions in itertools.groupby(range(len(queries)), key=lambda position: queries[position][0]):
+        is_small = os.path.isfile(database) and os.path.getsize(database) < SMALL_BYTES
+        batch: list[int] = []
+        for _, members in itertools.groupby(positions, key=groups.__getitem__):
+            following = list(members)
+            if batch and not (is_small and len(batch) + len(following) <= BATCH):
+                yield batch
+                batch = []
+            batch += following
+        yield batch
 
 
 class _Worker:

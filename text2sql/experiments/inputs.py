@@ -17,6 +17,8 @@ from text2sql.preparation.prepare import prepare
 
 # The stages of dvc.yaml whose work a point repeats: the pipeline says which code that is.
 STAGES = ("prepare", "train_m1", "predict_spider", "eval_spider", "eval_mmlu", "eval_mmlu_chat")
+# Of `generation`: points are asked greedily.
+CHOOSING = {"samples", "temperature", "top_p", "seed", "choice", "when"}
 # Below a prepared folder: what points are trained on and asked.
 DATA = ("spider/qa_sharegpt.jsonl", "spider/dev.jsonl", "spider/schemas.json", "databases", "mmlu")
 
@@ -61,7 +63,7 @@ def shared_key(params: Params, folder: Path) -> Key:
         "prompt.few_shot_file": digest_of_tree(params.prompt.few_shot_file),
         "data.failing_gold": params.data.failing_gold,
         **_flat("model", params.model.model_dump(exclude={"strength", "files", "source"})),
-        **_flat("generation", params.generation.model_dump()),
+        **_flat("generation", params.generation.model_dump(exclude=CHOOSING)),
         **_flat("mmlu", params.mmlu.model_dump(exclude={"rotations", "chat", "chat_limit"})),
         **_flat("execution", params.execution.model_dump()),
         **weights_and_runtime(params.model, as_loaded(params.model)),

@@ -5,6 +5,8 @@ except on a CPU in float32, where it is merged in memory.
 """
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,14 @@ from text2sql.model.context import check_embeddings, check_prompts, context_of
 from text2sql.model.loading import check_hardware, load_base, tokenizer_ahead
 from text2sql.model.merging import merge_on_cpu
 from text2sql.model.output_layer import multiply_batch_at_once
+from text2sql.model.streams import Sampled, Sampling
 from text2sql.model.whole_model import is_whole, whole_params
 from text2sql.prompts.chat import NO_VARIABLES
+
+NOT_FINITE = (
+    "this model's log-likelihoods are not finite: its training diverged (try a smaller learning rate, lr), or "
+    "model.dtype is too narrow for it"
+)
 
 
 class LanguageModel:
@@ -176,6 +184,28 @@ class LanguageModel:
         generate = self._generate if self._prefill else self._generate_with_library
         return self._halving(lambda part: generate(part, max_new_tokens), prompts)
 
+    def sample(
+        self, prompts: list[list[int]], streams: Sequence[int], sampling: Sampling, max_new_tokens: int
+    ) -> list[Sampled]:
+        """Return a random continuation of each of `prompts` (token ids), drawn by the stream at its place.
+
+        Streams are of `streams.stream`. Equal prompts in a row are read once. One batch, halved when out of memory.
+        Raises as `generate` does, and RunError where an answer has no finite log-likelihood.
+        """
+        from text2sql.model.sampler import Sampler
+
+        generate = self._generate if self._prefill else self._generate_with_library
+
+        def work(part: list[tuple[list[int], int]]) -> list[Sampled]:
+            sampler = Sampler([row for _, row in part], sampling, max_new_tokens, self.device)
+            answers = generate([prompt for prompt, _ in part], max_new_tokens, sampler)
+            return list(map(Sampled, answers, sampler.log_likelihoods(list(map(len, answers)))))
+
+        found = self._halving(work, list(zip(prompts, streams, strict=True)))
+        if not all(math.isfinite(answer.log_likelihood) for answer in found):
+            raise RunError(NOT_FINITE)
+        return found
+
     def option_log_likelihoods(self, prompts: list[list[int]], options: Sequence[str]) -> list[list[float]]:
         """Return for each of `prompts` (token ids) the log-likelihood (nats) of each of `options` as the next token.
 
@@ -202,25 +232,33 @@ class LanguageModel:
             logits = self._prefill.logits(prompts) if self._prefill else self._library.last_logits(prompts)
             return torch.log_softmax(logits.float(), dim=-1)[:, option_ids]
 
-    def _generate(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    def _generate(self, prompts: list[list[int]], max_new_tokens: int, sampler: Any = None) -> list[list[int]]:
         import torch
 
         from text2sql.model.decoding import decode
+        from text2sql.model.picking import GREEDY
 
         end_ids = self._end_ids  # before the first pass: there may be none
         with torch.inference_mode():
-            return decode(self.model, self._prefill(prompts), max_new_tokens, end_ids)
+            if sampler is None:
+                return decode(self.model, self._prefill(prompts), max_new_tokens, end_ids, GREEDY)
+            runs = [(prompt, len(list(equal))) for prompt, equal in itertools.groupby(prompts)]
+            prefilled = self._prefill([prompt for prompt, _ in runs]).repeated([count for _, count in runs])
+            return decode(self.model, prefilled, max_new_tokens, end_ids, sampler)
 
-    def _generate_with_library(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    def _generate_with_library(
+        self, prompts: list[list[int]], max_new_tokens: int, sampler: Any = None
+    ) -> list[list[int]]:
         import torch
 
         from text2sql.model.decoding import up_to_end
+        from text2sql.model.picking import GREEDY
 
         with torch.inference_mode():
-            rows = self._library.generate(prompts, max_new_tokens, sorted(self._end_ids))
+            rows = self._library.generate(prompts, max_new_tokens, sorted(self._end_ids), sampler or GREEDY)
         return [up_to_end(row, self._end_ids) for row in rows]
 
-    def _halving(self, work: Callable[[list[list[int]]], list], prompts: list[list[int]]) -> list:
+    def _halving(self, work: Callable[[list], list], prompts: list) -> list:
         """Return `work(prompts)`, computed in halves when out of memory."""
         import torch
 
@@ -245,8 +283,5 @@ class LanguageModel:
 
 def _read_log_likelihoods(values: Any) -> list[list[float]]:
     if not values.isfinite().all():
-        raise RunError(
-            "this model's log-likelihoods are not finite: its training diverged (try a smaller learning rate, lr), "
-            "or model.dtype is too narrow for it"
-        )
+        raise RunError(NOT_FINITE)
     return [[round(value, 6) for value in row] for row in values.tolist()]
