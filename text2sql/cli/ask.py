@@ -93,12 +93,12 @@ def answerer(
     prompt = SpiderPrompt(
         {database.stem: schema}, params.prompt.schema_, few_shot, params.prompt.answer, params.prompt.table_order
     )
-    predictor = Predictor(model, prompt, params.generation.max_new_tokens)
+    predictor = Predictor(model, prompt, params.generation.max_new_tokens, params.generation.grammar)
 
     def answer(question: str) -> tuple[str, Result]:
         prompts = [predictor.prompt_ids(question, database.stem)]
         predictor.check(prompts)
-        (found,) = predictor.answers(prompts)
+        (found,) = predictor.answers(prompts, [database.stem])
         return found.sql, run_query(database, found.sql, limits)
 
     return answer

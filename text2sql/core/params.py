@@ -240,6 +240,7 @@ class GenerationParams(Section):
 
     max_new_tokens: Positive
     batch_size: Positive
+    grammar: bool = False  # only queries over the tables and columns that a database has: docs/grammar.md
 
 
 class MmluParams(Section):

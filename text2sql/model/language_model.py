@@ -12,6 +12,7 @@ from typing import Any
 from text2sql.core.errors import RunError, is_out_of_memory
 from text2sql.core.journal import STRENGTH
 from text2sql.core.params import ModelParams
+from text2sql.data.schema import Schema
 from text2sql.model.adapter_tokens import has_tokenizer
 from text2sql.model.adapters import cast_adapter_to_base, check_adapter, load_adapter, scale_adapter
 from text2sql.model.chat_tokens import ChatTokens
@@ -107,6 +108,14 @@ class LanguageModel:
         return Prefill(self.model, self.tokenizer.pad_token_id)
 
     @functools.cached_property
+    def _constraints(self) -> Any:
+        from text2sql.model.constrained import Constraints
+        from text2sql.model.token_bytes import Vocabulary
+
+        size = self.model.get_output_embeddings().weight.shape[0]
+        return Constraints(Vocabulary.of(self.tokenizer, size, self._tokens.end_id))
+
+    @functools.cached_property
     def _library(self) -> Any:
         from text2sql.model.library_way import LibraryWay
 
@@ -167,14 +176,24 @@ class LanguageModel:
         """Return whether generated `ids` come to an end token, rather than to the limit."""
         return bool(ids) and ids[-1] in self._end_ids
 
-    def generate(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    def generate(
+        self, prompts: list[list[int]], max_new_tokens: int, schemas: Sequence[Schema] | None = None
+    ) -> list[list[int]]:
         """Return the greedy continuation of each of `prompts` (token ids), up to and including its end token.
 
-        One batch, halved when out of memory. Raises RunError if a single prompt does not fit, and UserError for a chat
-        template that ends no turn.
+        With `schemas`, one for each prompt, it is a query over the schema's tables: `text2sql.model.constrained`. One
+        batch, halved when out of memory. Raises RunError if a single prompt does not fit, and UserError for a chat
+        template that ends no turn, or a tokenizer or schema that no constraint can be made of.
         """
         generate = self._generate if self._prefill else self._generate_with_library
-        return self._halving(lambda part: generate(part, max_new_tokens), prompts)
+        if schemas is None:
+            return self._halving(lambda part: generate(part, max_new_tokens), prompts)
+
+        def work(part: list[tuple[list[int], Schema]]) -> list[list[int]]:
+            pick = self._constraints.pick([schema for _, schema in part])
+            return generate([prompt for prompt, _ in part], max_new_tokens, pick)
+
+        return self._halving(work, list(zip(prompts, schemas, strict=True)))
 
     def option_log_likelihoods(self, prompts: list[list[int]], options: Sequence[str]) -> list[list[float]]:
         """Return for each of `prompts` (token ids) the log-likelihood (nats) of each of `options` as the next token.
@@ -202,25 +221,27 @@ class LanguageModel:
             logits = self._prefill.logits(prompts) if self._prefill else self._library.last_logits(prompts)
             return torch.log_softmax(logits.float(), dim=-1)[:, option_ids]
 
-    def _generate(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    def _generate(self, prompts: list[list[int]], max_new_tokens: int, pick: Any = None) -> list[list[int]]:
         import torch
 
         from text2sql.model.decoding import decode
+        from text2sql.model.picking import GREEDY
 
         end_ids = self._end_ids  # before the first pass: there may be none
         with torch.inference_mode():
-            return decode(self.model, self._prefill(prompts), max_new_tokens, end_ids)
+            return decode(self.model, self._prefill(prompts), max_new_tokens, end_ids, pick or GREEDY)
 
-    def _generate_with_library(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    def _generate_with_library(self, prompts: list[list[int]], max_new_tokens: int, pick: Any = None) -> list[list[int]]:
         import torch
 
         from text2sql.model.decoding import up_to_end
+        from text2sql.model.picking import GREEDY
 
         with torch.inference_mode():
-            rows = self._library.generate(prompts, max_new_tokens, sorted(self._end_ids))
+            rows = self._library.generate(prompts, max_new_tokens, sorted(self._end_ids), pick or GREEDY)
         return [up_to_end(row, self._end_ids) for row in rows]
 
-    def _halving(self, work: Callable[[list[list[int]]], list], prompts: list[list[int]]) -> list:
+    def _halving(self, work: Callable[[list], list], prompts: list) -> list:
         """Return `work(prompts)`, computed in halves when out of memory."""
         import torch
 

@@ -212,7 +212,10 @@ _PLAIN_NAME = re.compile(r"[^\W\d]\w*")
 
 
 @functools.cache
+def is_plain_name(name: str) -> bool:
+    """Return whether SQLite takes `name`, of a table or column, without quotes."""
+    return _PLAIN_NAME.fullmatch(name) is not None and name.lower() not in _RESERVED
+
+
 def _quoted(name: str) -> str:
-    if _PLAIN_NAME.fullmatch(name) and name.lower() not in _RESERVED:
-        return name
-    return '"' + name.replace('"', '""') + '"'
+    return name if is_plain_name(name) else '"' + name.replace('"', '""') + '"'
