@@ -231,7 +231,9 @@ class LanguageModel:
         with torch.inference_mode():
             return decode(self.model, self._prefill(prompts), max_new_tokens, end_ids, pick or GREEDY)
 
-    def _generate_with_library(self, prompts: list[list[int]], max_new_tokens: int, pick: Any = None) -> list[list[int]]:
+    def _generate_with_library(
+        self, prompts: list[list[int]], max_new_tokens: int, pick: Any = None
+    ) -> list[list[int]]:
         import torch
 
         from text2sql.model.decoding import up_to_end
