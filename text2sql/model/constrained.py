@@ -40,7 +40,7 @@ class Constraints:
         except ImportError:
             raise UserError("generation.grammar: needs the package llguidance, of the extra `train`") from None
         self.bytes_of, self.end_id = vocabulary.tokens, vocabulary.eos_token_id
-        self.tokens = LLTokenizer(vocabulary)
+        self.tokens = LLTokenizer(vocabulary)  # type: ignore[arg-type]  # it reads attributes, of any class
         self.executor = LLExecutor(min(os.cpu_count() or 1, MOST_THREADS))
         self._compiled: OrderedDict[Schema, tuple[Any, dict]] = OrderedDict()
 
