@@ -29,6 +29,8 @@ RUN = [
     "SELECT n FROM (SELECT count(*) AS n FROM Pets GROUP BY PetType) AS t WHERE n > 1".replace(
         "SELECT n", "SELECT count(*)"
     ),
+    "SELECT Fname FROM Student GROUP BY Fname ORDER BY count(*) DESC, max(Age)",
+    "SELECT Fname, count(*) FROM Student WHERE Age IN (SELECT max(Age) FROM Student) ORDER BY avg(Age)",
     "SELECT * FROM Student NATURAL JOIN Has_Pet WHERE StuID > 1",
     "SELECT Pets.*, Has_Pet.StuID FROM Pets, Has_Pet WHERE Pets.PetID = Has_Pet.PetID",
     'SELECT "order", "home town", `quo"te`, 年齢 FROM MATCH WHERE "quo""te" = \'x\'',
@@ -52,6 +54,7 @@ FAIL = [
     "SELECT StuID FROM Student EXCEPT SELECT StuID FROM Pets WHERE PetType = 'Cat'",
     "SELECT Fname FROM Student AS T1 JOIN Has_Pet AS T1 ON T1.StuID = T1.StuID",
     "SELECT Fname FROM Students",
+    "SELECT Fname FROM Student ORDER BY count(*) DESC",
 ]
 
 

@@ -20,10 +20,10 @@ _VALUES = frozenset({"null", "true", "false", "end", "current_date", "current_ti
 _KEYWORDS = frozenset(NO_ALIAS) | _VALUES
 _ENDS = frozenset({"asc", "desc", "isnull", "notnull"})  # a keyword follows, no name
 _AFTER_FROM = frozenset({"where", "group", "order", "having", "limit", "union", "intersect", "except"})
+_AGGREGATES = frozenset({"avg", "count", "group_concat", "max", "min", "sum", "total"})
 # What may stand where a name may, or between a keyword and a name.
 _BEFORE_NAMES = (
     *SCALARS,
-    *AGGREGATES,
     *(_VALUES - {"end"}),
     *"not case cast exists select distinct by all when in like glob between partition order".split(),
 )
@@ -70,6 +70,7 @@ class _Select:
     anything: bool = False  # in a compound's ORDER BY, which may name another SELECT's columns
     phase: str = "list"  # then from, then after
     wants: str = ""  # in FROM: source, alias (after AS: named), condition; in a list after AS: name
+    aggregates: bool = False  # it may have them in ORDER BY: it has some in its list, or GROUP BY
     merged: bool = False  # a NATURAL join or one with USING: a name of both sides is one column
     sources: list[tuple[str, frozenset[str] | None]] = field(default_factory=list)  # columns: None for a subquery's
     bare: set[str] = field(default_factory=set)
@@ -84,6 +85,7 @@ class _Select:
             self.anything,
             self.phase,
             self.wants,
+            self.aggregates,
             self.merged,
             self.sources[:],
             set(self.bare),
@@ -195,7 +197,7 @@ class Names:
                 right = self._keyword(name, opened)
                 self._operand = name in _VALUES or name in _ENDS
             elif token["call"] and not quoted:
-                right = True
+                right = self._called(name)
             else:
                 right = self._lone(name, literal=token["name"][0] == '"')
             if token["call"]:
@@ -231,6 +233,14 @@ class Names:
     def _at_level(self) -> bool:
         return self._select is not None and len(self._nested) == self._select.depth
 
+    def _called(self, function: str) -> bool:
+        """Take a function's name; return whether it may stand here."""
+        select = self._select
+        if select is None or function not in _AGGREGATES:
+            return True
+        select.aggregates |= select.phase == "list"
+        return select.aggregates or select.anything or select.phase != "after"
+
     def _is_table(self, word: str) -> bool:
         """Whether a word that is a keyword elsewhere stands where a table's name does."""
         select = self._select
@@ -259,6 +269,7 @@ class Names:
             select.wants = "columns" if word == "using" else ""
         elif word in _AFTER_FROM:
             select.anything = select.compound and word == "order"
+            select.aggregates |= word == "group"
             return _closed(select)
         elif word == "on":
             select.wants = "condition"
@@ -335,7 +346,9 @@ class Names:
         if self._operand:
             return True  # a keyword, which the grammar knows
         joins = (*_JOINS, "outer") if select.phase == "from" and select.wants == "" else ()
-        return any(self._may_be(word, name) for names in (_outwards(select), _BEFORE_NAMES, joins) for name in names)
+        aggregates = AGGREGATES if select.aggregates or select.anything or select.phase != "after" else ()
+        possible = (_outwards(select), _BEFORE_NAMES, aggregates, joins)
+        return any(self._may_be(word, name) for names in possible for name in names)
 
     def _may_be(self, word: str, name: str) -> bool:
         """Return whether a word that is not finished may become `name`."""
