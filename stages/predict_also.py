@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     adapter = adapter_of(name, params.model_table.base)
     model = LanguageModel(params.model, adapter, template=params.prompt.template, texts=partial(prompt.texts, examples))
     print(f"predict_also {asked} {name}: {model.description}", flush=True)
-    key = run_key(f"predict_also@{asked}-{name}", params.model, model.model)
+    key = run_key(f"predict_also@{asked}-{name}", params.model, model.model, params.generation.grammar)
     journal = Journal(f"predict_also-{asked}-{name}", key, processes.index)
     journaled = JournaledRun(journal, f"predict_also {asked} {name}", processes)
     predictions = predict(model, examples, prompt, params.generation, journaled)

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     texts = partial(prompt.texts, examples)
     model = LanguageModel(params.model, adapter, template=params.prompt.template, texts=texts)
     print(f"predict_spider {name}: {model.description}", flush=True)
-    key = run_key(f"predict_spider@{name}", params.model, model.model)
+    key = run_key(f"predict_spider@{name}", params.model, model.model, params.generation.grammar)
     journal = Journal(f"predict_spider-{name}", key, processes.index)
     journaled = JournaledRun(journal, f"predict_spider {name}", processes)
     predictions = predict(model, examples, prompt, params.generation, journaled)

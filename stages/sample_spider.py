@@ -53,9 +53,9 @@ def main(arguments: Sequence[str]) -> None:
     texts = partial(prompt.texts, examples)
     model = LanguageModel(params.model, adapter, template=params.prompt.template, texts=texts)
     print(f"sample_spider {name}: {model.description}; {len(examples)} questions", flush=True)
-    key = run_key(f"sample_spider@{name}", params.model, model.model)
+    key = run_key(f"sample_spider@{name}", params.model, model.model, params.generation.grammar)
     journal = Journal(f"sample_spider-{name}", key, processes.index)
-    predictor = Predictor(model, prompt, params.generation.max_new_tokens)
+    predictor = Predictor(model, prompt, params.generation.max_new_tokens, params.generation.grammar)
     journaled = JournaledRun(journal, f"sample_spider {name}", processes)
     samples = sample_answers(predictor, examples, params.generation, journaled)
     if samples is None:

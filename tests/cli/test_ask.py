@@ -293,7 +293,7 @@ def drawn(params, monkeypatch):
     """Let the model draw these samples, each its log-likelihood and SQL: what follows from them is the real thing."""
     samples = []
 
-    def answer(self, prompts, streams, sampling, most):
+    def answer(self, prompts, streams, sampling, most, schemas):
         assert len(prompts) == len(streams) == len(samples)
         return [Sampled([number], likelihood) for number, (likelihood, _) in enumerate(samples)]
 

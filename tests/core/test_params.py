@@ -45,9 +45,9 @@ def test_the_committed_params_and_all_recipes_are_valid(repository):
 def test_params_of_before_ask_as_it_was_asked_then(repository, tmp_path):
     text = (repository / "params.yaml").read_text()
     named = "rotations|chat|chat_limit|table_order|also|name|holdout|evidence|descriptions"
-    named += "|samples|temperature|top_p|choice|when"
+    named += "|schema_tokens|augment|grammar|samples|temperature|top_p|choice|when"
     older = re.sub(rf"(?m)^  ({named}): .*\n", "", text)
-    assert len(text.splitlines()) - len(older.splitlines()) == 14
+    assert len(text.splitlines()) - len(older.splitlines()) == 17
     path = tmp_path / "params.yaml"
     path.write_text(older)
     assert load_params(path) == load_params(repository / "params.yaml")

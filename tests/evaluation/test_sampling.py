@@ -68,11 +68,11 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_bytes(predictor, t
     whole = "".join(map(json_line, drawn(predictor, tmp_path / "whole")))
     asked = []
 
-    def killed_in_the_second_batch(predictor, prompts, questions, generation):
+    def killed_in_the_second_batch(predictor, prompts, db_ids, questions, generation):
         asked.append(questions)
         if len(asked) == 2:
             raise KeyboardInterrupt
-        return draw(predictor, prompts, questions, generation)
+        return draw(predictor, prompts, db_ids, questions, generation)
 
     monkeypatch.setattr(sampling, "draw", killed_in_the_second_batch)
     with pytest.raises(KeyboardInterrupt):
@@ -103,10 +103,10 @@ def test_samples_of_a_halved_batch_say_so(predictor, tmp_path, monkeypatch):
     model = predictor.model
     whole = model._generate
 
-    def small_gpu(prompts, *rest):
+    def small_gpu(prompts, *rest, **options):
         if len(prompts) > 8:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return whole(prompts, *rest)
+        return whole(prompts, *rest, **options)
 
     monkeypatch.setattr(model, "_generate", small_gpu)
     halved = drawn(predictor, tmp_path / "halved", batch_size=15)

@@ -275,6 +275,33 @@ def test_rows_that_end_leave_recorded_batches_and_change_no_other(monkeypatch):
     assert same >= 35
 
 
+def test_constrained_answers_are_alike_in_any_batch_and_change_no_accepted_one(repository, tmp_path):
+    """In recorded batches that shrink, each row asked about its own database."""
+    from testkit.train_once import model_params
+    from text2sql.data.schema import schema_from_sqlite
+    from text2sql.data.spider import open_spider
+    from text2sql.model.language_model import LanguageModel
+    from text2sql.prompts.messages import spider_messages
+
+    schemas = {}
+    with open_spider(repository / "data/sample/spider") as source:
+        examples = source.examples("dev")[:70]
+        for db_id in {example.db_id for example in examples}:
+            source.extract_database(db_id, tmp_path / f"{db_id}.sqlite")
+            schemas[db_id] = schema_from_sqlite(tmp_path / f"{db_id}.sqlite", db_id)
+    model = LanguageModel(model_params(EMBEDDED_BASE))  # in float32
+    asked = [schemas[example.db_id] for example in examples]
+    prompts = [
+        model.chat_ids(spider_messages(example.question, schema, "tables"))
+        for example, schema in zip(examples, asked, strict=True)
+    ]
+    held = model.generate(prompts, 64, asked)
+    assert held[:9] == model.generate(prompts[:9], 64, asked[:9])
+    for answer, free, schema in zip(held, model.generate(prompts, 64), asked, strict=True):
+        row = model._constraints.row(schema)
+        assert answer == free or not all(map(row.take, free))
+
+
 def test_prefixes_that_are_computed_once_change_no_answer(tmp_path, monkeypatch):
     from testkit.random_models import save_random_adapter
     from testkit.train_once import model_params

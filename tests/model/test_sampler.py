@@ -120,10 +120,10 @@ def test_a_batch_is_halved_where_memory_runs_out(model, prompts, monkeypatch, ca
     expected = sampled(model, prompts)
     whole = model._generate
 
-    def small_gpu(part, *rest):
+    def small_gpu(part, *rest, **options):
         if len(part) > 4:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return whole(part, *rest)
+        return whole(part, *rest, **options)
 
     monkeypatch.setattr(model, "_generate", small_gpu)
     assert [answer.ids for answer in sampled(model, prompts)] == [answer.ids for answer in expected]

@@ -110,6 +110,7 @@ OF_STAGE = {
         "the prompt": (param("prompt", "schema", "ddl"), "prompt.schema"),
         "the order of tables": (param("prompt", "table_order", "reversed"), "prompt.table_order"),
         "the answer's length": (param("generation", "max_new_tokens", 7), "generation.max_new_tokens"),
+        "the grammar": (param("generation", "grammar", True), "generation.grammar"),
     },
     "sample_spider@m1": {
         "code": (append("text2sql/evaluation/sampling.py"), "text2sql/evaluation"),

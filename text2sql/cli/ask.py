@@ -11,6 +11,7 @@ where the query did not run.
 """
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -110,14 +111,15 @@ def answerer(params: Params, database: Path, adapter: Path | None, other_base: b
 
     model = LanguageModel(params.model, adapter, other_base, template=params.prompt.template)
     prompt = SpiderPrompt.of(params.prompt, {database.stem: schema}, few_shot, lambda db_id: database)
-    predictor = Predictor(model, prompt, params.generation.max_new_tokens)
+    predictor = Predictor(model, prompt, params.generation.max_new_tokens, params.generation.grammar)
 
     def answer(question: str) -> Reply:
         prompt_ids = predictor.prompt_ids(question, database.stem)
         if prompt.rich and (database.stem, question) in prompt.rich.cut:
             print(f"the schema was cut to prompt.schema_tokens {prompt.rich.room:,}", file=sys.stderr)
         predictor.check([prompt_ids])
-        return _reply(predictor, prompt_ids, params.generation, lambda queries: _run_all(database, queries, limits))
+        run = functools.partial(_run_all, database, limits=limits)
+        return _reply(predictor, prompt_ids, database.stem, params.generation, run)
 
     return answer
 
@@ -130,13 +132,14 @@ def _run_all(database: Path, queries: Sequence[str], limits: Limits) -> list[Res
 def _reply(
     predictor: "Predictor",
     prompt: list[int],
+    db_id: str,
     generation: GenerationParams,
     run: Callable[[Sequence[str]], list[Result]],
 ) -> Reply:
     """Return the greedy answer, or the one that is chosen among samples; `run` runs queries."""
 
     def greedy() -> Reply:
-        (found,) = predictor.answers([prompt])
+        (found,) = predictor.answers([prompt], [db_id])
         (result,) = run([found.sql])
         return Reply(found.sql, result)
 
@@ -148,7 +151,7 @@ def _reply(
 
     from text2sql.evaluation.sampling import draw
 
-    (samples,) = draw(predictor, [prompt], [0], generation)
+    (samples,) = draw(predictor, [prompt], [db_id], [0], generation)
     results = run([sample.sql for sample in samples])
     outcomes = list(map(outcome_of, results))
     place = by_rule(outcomes, [sample.log_likelihood for sample in samples], generation.rule)

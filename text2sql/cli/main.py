@@ -30,6 +30,7 @@ VERBS = (
     Verb("recipe", "put a recipe in place of params.yaml", "text2sql.cli.recipe"),
     Verb("bases", "list the carried bases and what of them is kept, or remove it", "text2sql.cli.bases"),
     Verb("holdout", "hold out training databases, to choose a recipe on them", "text2sql.cli.holdout"),
+    Verb("grammar", "say what constrained decoding lets through", "text2sql.cli.grammar"),
     Verb("results", "export, check and tabulate sets of results", "text2sql.cli.results"),
     Verb("export", "export a model for others to load or serve", "text2sql.cli.export"),
     Verb("verify", "ask an export, and say what it loses", "text2sql.cli.verify"),

@@ -257,6 +257,7 @@ class GenerationParams(Section):
 
     max_new_tokens: Positive
     batch_size: Positive
+    grammar: bool = False  # only queries over the tables and columns that a database has: docs/grammar.md
     samples: Annotated[int, NUMBER, Field(description="a whole number from 1 to 256", ge=1, le=256)] = 1
     temperature: Annotated[
         float, NUMBER, Field(description="a number above 0 and at most 10", gt=0, le=10, allow_inf_nan=False)

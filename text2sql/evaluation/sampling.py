@@ -35,17 +35,22 @@ class Sample(Answer):
 
 
 def draw(
-    predictor: Predictor, prompts: Sequence[list[int]], questions: Sequence[int], generation: GenerationParams
+    predictor: Predictor,
+    prompts: Sequence[list[int]],
+    db_ids: Sequence[str],
+    questions: Sequence[int],
+    generation: GenerationParams,
 ) -> list[list[Sample]]:
-    """Return `generation.samples` answers to each of `prompts` (token ids), drawn as one batch.
+    """Return `generation.samples` answers to each of `prompts` (token ids) about each of `db_ids`, drawn as one batch.
 
-    `questions` are the numbers that the questions' streams are made of.
+    `questions` are the numbers that the questions' streams are made of. Raises as `Predictor.answers` does.
     """
     model, number = predictor.model, generation.samples
     sampling = Sampling(generation.temperature, generation.top_p, generation.seed)
     streams = [stream(generation.seed, question, sample) for question in questions for sample in range(number)]
     rows = [prompt for prompt in prompts for _ in range(number)]
-    found = iter(model.sample(rows, streams, sampling, predictor.max_new_tokens))
+    schemas = predictor.held_to([db_id for db_id in db_ids for _ in range(number)])
+    found = iter(model.sample(rows, streams, sampling, predictor.max_new_tokens, schemas))
     samples = []
     for prompt in prompts:
         opened = opened_by(model.tokenizer, prompt)
@@ -80,7 +85,9 @@ def sample_answers(
 
     def answer(positions: list[int]) -> list[dict]:
         asked = [prompts[position] for position in positions]
-        drawn = draw(predictor, asked, [examples[position]["index"] for position in positions], generation)
+        lines = [examples[position] for position in positions]
+        db_ids, questions = [line["db_id"] for line in lines], [line["index"] for line in lines]
+        drawn = draw(predictor, asked, db_ids, questions, generation)
         return [{"samples": [sample.record() for sample in samples]} for samples in drawn]
 
     # On a GPU a step with more rows takes hardly longer; on a CPU each row takes time and memory.

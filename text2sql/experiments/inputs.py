@@ -12,7 +12,7 @@ from text2sql.core.params import Params
 from text2sql.experiments.claims import claim
 from text2sql.experiments.points import Run
 from text2sql.model.loading import as_loaded
-from text2sql.model.run_key import weights_and_runtime
+from text2sql.model.run_key import libraries_of, weights_and_runtime
 from text2sql.preparation.prepare import prepare
 
 # The stages of dvc.yaml whose work a point repeats: the pipeline says which code that is.
@@ -66,7 +66,7 @@ def shared_key(params: Params, folder: Path) -> Key:
         **_flat("generation", params.generation.model_dump(exclude=CHOOSING)),
         **_flat("mmlu", params.mmlu.model_dump(exclude={"rotations", "chat", "chat_limit"})),
         **_flat("execution", params.execution.model_dump()),
-        **weights_and_runtime(params.model, as_loaded(params.model)),
+        **weights_and_runtime(params.model, as_loaded(params.model), libraries_of(params.generation.grammar)),
     }
     return Key.of(parts)
 

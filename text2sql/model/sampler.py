@@ -42,6 +42,10 @@ class Sampler:
         part._streams, part._rows = self._streams[rows], self._rows[rows]
         return part
 
+    def replaced(self, logits: torch.Tensor, position: torch.Tensor, tokens: torch.Tensor) -> None:
+        scores = torch.log_softmax(logits, dim=-1, dtype=torch.float32).gather(-1, tokens)
+        self._log_likelihoods.index_put_((position, self._rows), scores.squeeze(-1))
+
     def log_likelihoods(self, lengths: Sequence[int]) -> list[float]:
         """Return the log-likelihood of each row's first tokens, `lengths` of them."""
         steps = torch.arange(len(self._log_likelihoods), device=self._rows.device)

@@ -15,8 +15,11 @@ _PLAIN_NAME = re.compile(r"[^\W\d]\w*")
 
 
 @functools.cache
+def is_plain_name(name: str) -> bool:
+    """Return whether SQLite takes `name`, of a table or column, without quotes."""
+    return _PLAIN_NAME.fullmatch(name) is not None and name.lower() not in _RESERVED
+
+
 def quoted(name: str) -> str:
     """Return a table's or column's name as a query has to write it: in double quotes only where SQLite needs them."""
-    if _PLAIN_NAME.fullmatch(name) and name.lower() not in _RESERVED:
-        return name
-    return '"' + name.replace('"', '""') + '"'
+    return name if is_plain_name(name) else '"' + name.replace('"', '""') + '"'

@@ -104,6 +104,8 @@ def read_evaluated(folder: Path, params: Params, options: Options, with_mmlu: bo
     Raises UserError for what is no finished export, and where the scored answers are of another adapter, prompt or set
     of questions.
     """
+    if params.generation.grammar:
+        raise UserError("generation.grammar: no engine holds an export to it; verify compares answers made without")
     record, prompt = read_record(folder), read_prompt_file(folder)
     model, adapter = ModelParams(**record.loaded), _adapter_folder(record)
     # A date that stands still is a variable in the file, and none in evaluation, where the clock does.
