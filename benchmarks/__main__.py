@@ -2,7 +2,7 @@
 
     python -m benchmarks [--short] [--model FOLDER …] [NAME …]
 
-Names: predict, mmlu, train, startup, growth, scoring, load; all by default. `--short` takes at most two and a half
+Names: predict, mmlu, train, startup, growth, scoring, load, own, gguf; all by default. `--short` takes at most two and a half
 minutes on two CPU cores: few questions, few steps, one run of each side; it shows that all of them work and give the
 same answers, and its times are rough (`make bench SHORT=1` leaves them in `tmp/benchmarks`). `--model` (on a GPU)
 measures prediction and training once more on a local base in 4 bit, such as `python -m benchmarks.random_base` writes.
@@ -23,7 +23,7 @@ from benchmarks.machine import machine, on_gpu
 from benchmarks.measuring import OURS, Unavailable, markdown
 from benchmarks.results import RESULTS, save
 
-NAMES = ("predict", "mmlu", "train", "startup", "growth", "scoring", "load")
+NAMES = ("predict", "mmlu", "train", "startup", "growth", "scoring", "load", "own", "gguf")
 # Times as fast as the official evaluator's method.
 SCORING_GOAL = 15
 

@@ -15,8 +15,8 @@ FASTER, AT_MOST, SHARE, LIMIT = "faster", "at most", "share", "limit"
 class Target:
     """A figure that some work is held to.
 
-    `kind` says of what: FASTER, how many times as long the peer takes; AT_MOST, how many times as much ours takes as
-    the peer; SHARE, the share of the physical bound that ours reaches; LIMIT, ours alone, in `unit`.
+    `kind` says of what: FASTER, how many times as long the peer takes; AT_MOST, how many times as much as the
+    peer ours takes; SHARE, the share of the physical bound that ours reaches; LIMIT, ours alone, in `unit`.
     """
 
     work: str
@@ -54,7 +54,7 @@ def row(
     with its best settings), `answers` (how far they agree) and `command`, where it is not the target's.
     """
     wanted = TARGETS[target]
-    ratio = None if peer is None else (peer / ours if wanted.kind == FASTER else ours / peer)
+    ratio = None if peer is None else (ours / peer if wanted.kind == AT_MOST else peer / ours)
     value = {SHARE: share, LIMIT: ours}.get(wanted.kind, ratio)
     if value is None:
         raise ValueError(f"{target}: wants {'a share' if wanted.kind == SHARE else 'a peer'}")
