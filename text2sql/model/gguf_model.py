@@ -1,8 +1,8 @@
 """A GGUF file as a model in Hugging Face's format: bfloat16 weights, and the file's own tokenizer and template.
 
 Each weight is what the library `gguf` dequantises, rounded to bfloat16, in the order of rows that transformers' model
-of the architecture has. Two tensors are in memory at a time: the one that is made, and the one that is written. What the file holds and this
-does not understand is refused: nothing is left out in silence.
+of the architecture has. Two tensors are in memory at a time: the one that is made, and the one that is written. What
+the file holds and this does not understand is refused: nothing is left out in silence.
 """
 
 import math
