@@ -21,9 +21,9 @@ from pathlib import Path
 
 from benchmarks.measuring import OURS, REPOSITORY, Side, result
 from benchmarks.results import show
-from benchmarks.targets import TODAY, row
-from text2sql.model.base_files import CarriedBase, cache
-from text2sql.model.bases import CARRIED, carried_base
+from benchmarks.targets import TARGETS, TODAY, row
+from text2sql.model.base_files import CarriedBase, base_file, cache
+from text2sql.model.bases import CARRIED, EMBEDDED_BASE, converted_folder, lock
 from text2sql.model.gguf_file import read_header
 
 PROGRAM = "import sys; from text2sql.model.bases import CARRIED, carried_base; carried_base(CARRIED[sys.argv[1]])"
@@ -65,10 +65,15 @@ class Making(Side):
         return seconds
 
 
-def measure(model: str = "qwen2.5-coder-0.5b-instruct", against: Path | None = None, repeats: int = 3) -> dict:
+def measure(
+    model: str = "qwen2.5-coder-0.5b-instruct", against: Path | None = None, repeats: int = 3, short: bool = False
+) -> dict:
     """Return the seconds and peaks of making `model` ready. Raises RuntimeError where two builds' files differ."""
+    if short:
+        model, repeats = EMBEDDED_BASE, 1
     base = CARRIED[model]
-    carried_base(base)  # fetched
+    with lock(converted_folder(base.file, base.sha256)):
+        base_file(base)
     sides = [Making(OURS, REPOSITORY, base), *([Making(TODAY, against, base)] if against else [])]
     for _ in range(repeats):
         for side in sides:
@@ -80,20 +85,19 @@ def measure(model: str = "qwen2.5-coder-0.5b-instruct", against: Path | None = N
     ours, peer = sides[0], sides[-1] if against else None
     least = {side.name: min(side.seconds) for side in sides}
     processor = "; ".join(f"{side.name} {min(side.processor):.3g} s" for side in sides)
+    memory = None if peer is None else peer.peak_gb
     size = model.split("-")[2]
     return result(
         f"gguf {model}",
-        f"{base.file}: sum, conversion and saving, {os.cpu_count()} cores",
+        f"{base.file}: sum, conversion and saving; seconds are the least of {repeats}",
         {"repeats": repeats, "largest_tensor_gb": round(largest, 3)},
         sides,
         [],
         rows=[
-            row(
-                f"gguf-{size}", least[OURS], None if peer is None else least[peer.name],
-                gb=(ours.peak_gb, None if peer is None else peer.peak_gb), answers="the same bytes" if peer else None,
-            ),
-            row(f"gguf-{size}-memory", ours.peak_gb - largest, gb=(ours.peak_gb, None)),
-        ],
+            row(f"gguf-{size}", least[OURS], peer and least[peer.name], gb=(ours.peak_gb, memory),
+                answers="the same bytes" if peer else None),
+            row(f"gguf-{size}-memory", ours.peak_gb - largest, gb=(ours.peak_gb, memory)),
+        ] if f"gguf-{size}" in TARGETS else [],
         processor_seconds={side.name: [round(one, 3) for one in side.processor] for side in sides},
         notes=[f"Processor time, the least of {repeats}: {processor}.", f"Largest tensor: {largest:.3f} GB."],
     )  # fmt: skip

@@ -74,8 +74,8 @@ _START = "python -m benchmarks.bench_startup --against FOLDER --save"
 _MMLU = "python -m benchmarks.bench_mmlu --mmlu mmlu.zip"
 _PREDICT = "python -m benchmarks.bench_predict --spider spider_data.zip --schema ddl"
 _TRAIN = "python -m benchmarks.bench_train --spider spider_data.zip --schema ddl"
-_GGUF = "python -m benchmarks.bench_gguf --save"
-_SCORING = "python -m benchmarks.bench_scoring --spider spider_data.zip --official FOLDER --save"
+_GGUF = "python -m benchmarks.bench_gguf"
+_SCORING = "python -m benchmarks.bench_scoring --spider spider_data.zip --official FOLDER --published FILE --save"
 _ADAPTER = "python -m benchmarks.bench_adapter --model qwen2.5-coder-0.5b-instruct --dtype"
 _GROWTH = "python -m benchmarks.bench_growth --spider spider_data.zip --mmlu mmlu.zip --save"
 
@@ -135,7 +135,10 @@ def _training() -> dict[str, Target]:
 def _on_a_cpu() -> dict[str, Target]:
     found: dict[str, Target] = {}
     for size, seconds in (("0.5b", 20), ("1.5b", 45)):
-        work, command = f"a carried GGUF base made ready, {size.upper()}, 2 cores", f"{_GGUF} {_base(size)}"
+        work, command = (
+            f"a carried GGUF base made ready, {size.upper()}, 2 cores",
+            f"{_GGUF} {_base(size)} --against FOLDER --save",
+        )
         found[f"gguf-{size}"] = Target(work, TODAY, LIMIT, seconds, command)
         found[f"gguf-{size}-memory"] = Target(
             f"{work}: peak memory beyond the largest tensor", "-", LIMIT, 1.5, command, "GB"
