@@ -110,7 +110,7 @@ def measure(
         {key: one["counts"] for key, one in found.items()},
         [],
         [comparison for key, one in found.items() for comparison in _comparisons(key, one["sides"])],
-        rows=[one for key, measured in found.items() if key != "sample" for one in _rows(key, measured["sides"])],
+        rows=[one for key, measured in found.items() if key != "sample" for one in _targets(key, measured["sides"])],
         notes=[note for key, one in found.items() for note in _notes(key, one)],
     ) | {"sides": sides}
 
@@ -169,7 +169,7 @@ def _comparisons(key: str, sides: dict[str, dict]) -> list[dict]:
     ]  # fmt: skip
 
 
-def _rows(key: str, sides: dict[str, dict]) -> list[dict]:
+def _targets(key: str, sides: dict[str, dict]) -> list[dict]:
     ours, plain, official = (sides[name]["median"] for name in (OURS, PLAIN, list(sides)[-1]))
     rows = [row(f"scoring-{key}", ours, max(plain, LEAST_SECONDS))]
     if OFFICIAL in sides:

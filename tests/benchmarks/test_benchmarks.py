@@ -441,6 +441,13 @@ def test_scoring_is_measured_against_plain_sqlite_and_the_official_method():
     assert found["counts"]["sample"]["right"] < found["counts"]["sample"]["examples"] == 126
 
 
+def test_scoring_is_held_to_plain_sqlite_but_for_its_least_time():
+    sides = {OURS: 1.0, bench_scoring.KEPT: 0.9, bench_scoring.PLAIN: 0.1, bench_scoring.OFFICIAL: 4.5}
+    plain, official = bench_scoring._targets("base", {name: {"median": seconds} for name, seconds in sides.items()})
+    assert (plain["target"], plain["ratio"], plain["met"]) == ("scoring-base", 3.333, False)
+    assert (official["target"], official["ratio"], official["met"]) == ("scoring-base-official", 4.5, True)
+
+
 def test_scoring_fails_where_verdicts_differ():
     line = {"index": 3, "sql": "SELECT 1", "official_execution_accuracy": True, "outcome": "correct"}
     assert bench_scoring._check([line], [True]) == 0
