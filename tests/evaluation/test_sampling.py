@@ -1,6 +1,7 @@
 """Samples of a real (micro) model: neither batches nor kills nor the number of processes change a byte."""
 
 import json
+import re
 
 import pytest
 
@@ -10,6 +11,7 @@ from text2sql.core.files import json_line
 from text2sql.core.journal import Journal
 from text2sql.core.params import GenerationParams
 from text2sql.core.processes import Processes
+from text2sql.data.schema import Column, Schema, Table
 from text2sql.evaluation import sampling
 from text2sql.evaluation.batching import JournaledRun
 from text2sql.evaluation.sampling import draw, sample_answers
@@ -89,6 +91,20 @@ def test_two_processes_end_with_the_same_bytes(predictor, tmp_path, monkeypatch)
     assert "".join(map(json_line, lines)) == whole
     journals = sorted((tmp_path / "both").glob("*.jsonl"))
     assert len(journals) == 2 and all(journal.read_text() for journal in journals)
+
+
+def test_with_a_grammar_each_sample_is_held_to_its_own_database(predictor, tmp_path):
+    names = ("crew", "ships")
+    schemas = {name: Schema(name, (Table(name, (Column(f"{name}_id", "TEXT"),)),)) for name in names}
+    held = Predictor(predictor.model, SpiderPrompt(schemas, "none", []), 40, grammar=True)
+    examples = [{**example, "db_id": names[place % 2]} for place, example in enumerate(EXAMPLES)]
+    lines = drawn(held, tmp_path, examples)
+    assert texts(lines) == texts(drawn(held, tmp_path / "alone", examples, batch_size=1))
+    for line in lines:
+        (other,) = {*names} - {line["db_id"]}
+        for sample in line["samples"]:
+            assert sample["raw"].strip().lower().startswith(("select", "```"))
+            assert not re.search(rf"\bfrom\s+{other}\b", sample["raw"].lower())
 
 
 def test_no_question_to_ask_is_no_error(predictor, tmp_path):

@@ -120,6 +120,7 @@ OF_STAGE = {
         "the number of samples": (param("generation", "samples", 3), "generation.samples"),
         "the temperature": (param("generation", "temperature", 0.5), "generation.temperature"),
         "the seed": (param("generation", "seed", 1), "generation.seed"),
+        "the grammar": (param("generation", "grammar", True), "generation.grammar"),
     },
     "eval_mmlu@m1": {
         "code": (append("text2sql/evaluation/mmlu.py"), "text2sql/evaluation"),
