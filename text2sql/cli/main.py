@@ -52,9 +52,7 @@ def main(arguments: Sequence[str]) -> int | None:
         description="Fine-tune a small model for text-to-SQL, and measure what it gains and what it costs.",
         epilog="\n".join(
             [
-                "verbs:",
                 *(f"  {verb.name:<10}{verb.help}" for verb in VERBS),
-                "",
                 "text2sql VERB --help shows a verb's options, --version the version; --debug an error's traceback.",
                 "The experiment itself is run by `dvc repro`, or `make repro`.",
             ]
