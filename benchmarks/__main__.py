@@ -2,12 +2,13 @@
 
     python -m benchmarks [--short] [--model FOLDER …] [NAME …]
 
-Names: predict, mmlu, train, startup, growth, scoring, load; all by default. `--short` takes at most two and a half
-minutes on two CPU cores: few questions, few steps, one run of each side; it shows that all of them work and give the
-same answers, and its times are rough (`make bench SHORT=1` leaves them in `tmp/benchmarks`). `--model` (on a GPU)
-measures prediction and training once more on a local base in 4 bit, such as `python -m benchmarks.random_base` writes.
-`--spider` and `--mmlu` name real data in the official layout; by default it is the project's own sample, gone through
-again where more questions are needed. A benchmark that cannot run says why.
+Names: predict, mmlu, train, startup, growth, scoring, load, own, gguf; all by default. `--short` takes some minutes on
+two CPU cores: few questions, few steps, one run of each side; it shows that all of them work and give the same answers,
+and its times are rough (`make bench SHORT=1` leaves them in `tmp/benchmarks`). Its ratios stand beside those of
+`benchmarks/short.json`, which `--record` writes; it fails where one is under a third of the recorded one three times in
+a row. `--model` (on a GPU) measures prediction and training once more on a local base in 4 bit, such as `python -m
+benchmarks.random_base` writes. `--spider` and `--mmlu` name real data in the official layout; by default it is the
+project's own sample, gone through again where more questions are needed. A benchmark that cannot run says why.
 """
 
 import argparse
@@ -16,25 +17,28 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.machine import machine, on_gpu
-from benchmarks.measuring import OURS, Unavailable, markdown
+from benchmarks.measuring import OURS, Unavailable, figure, markdown
 from benchmarks.results import RESULTS, save
+from text2sql.core.files import read_json, write_json
 
-NAMES = ("predict", "mmlu", "train", "startup", "growth", "scoring", "load")
-# Times as fast as the official evaluator's method.
-SCORING_GOAL = 15
+NAMES = ("predict", "mmlu", "train", "startup", "growth", "scoring", "load", "own", "gguf")
+# Ratios of short runs, which others are held against.
+RECORDED = RESULTS.parent / "short.json"
+RUNS = 3  # that have to be slow
 
 
 def plans(options: argparse.Namespace) -> Iterator[tuple[str, dict]]:
     """Yield each benchmark's module name and the arguments of its `measure`."""
     for name in options.names or NAMES:
         arguments = {"short": True} if options.short else {}
-        if options.spider and name in ("predict", "train", "scoring"):
+        if options.spider and name in ("predict", "train", "scoring", "growth"):
             arguments["spider"] = Path(options.spider)
-        if options.mmlu and name == "mmlu":
+        if options.mmlu and name in ("mmlu", "growth"):
             arguments["mmlu"] = options.mmlu
         yield name, arguments
         if options.model and on_gpu() and name in ("predict", "train"):
@@ -48,40 +52,36 @@ def run(name: str, arguments: dict) -> dict:
     measure = importlib.import_module(f"benchmarks.bench_{name}").measure
     taken = inspect.signature(measure).parameters
     found = measure(**{key: value for key, value in arguments.items() if key in taken})
-    if name == "scoring":
-        found = scoring(found)
     return {"name": name, "machine": machine(), **found}
 
 
-def scoring(found: dict) -> dict:
-    """Return what `bench_scoring` measures in the form of the others: gold results computed, and cached."""
-    kept = f"{OURS}, gold kept"
-    peer = found["peer"]
-    names = {OURS: "cold", kept: "cached", peer: "official"}
-    sides = {name: {"median": round(found[f"{key}_s"], 4)} for name, key in names.items()}
-    rows = [
-        {
-            "ours": name,
-            "peer": peer,
-            "ratio": round(found[f"{names[name]}_ratio"], 3),
-            "ratio_of": f"peer / {OURS}",
-            "goal": SCORING_GOAL,
-            "goal_met": found[f"{names[name]}_ratio"] >= SCORING_GOAL,
-            "answers": f"the same but for {found['stopped']} that the sandbox stopped",
-        }
-        for name in (OURS, kept)
-    ]
+def ratios(found: dict) -> dict[str, float]:
+    """Return how many times as fast as each peer this project was, by what was compared; more is better."""
     return {
-        "what": f"{found['examples']:,} predictions, {found['data']}, {found['workers']} workers",
-        "counts": found,
-        "sides": sides,
-        "comparisons": rows,
-        "bound": {
-            "what": "processor time of plain SQLite for all different queries, over the workers",
-            "seconds": round(found["bound_cold_s"], 5),
-            "share_reached": round(found["bound_cold_s"] / found["cold_s"], 4),
-        },
+        f"{found['name']}: {row.get('ours', OURS)} against {row['peer']}": round(
+            1 / row["ratio"] if row["ratio_of"].startswith(OURS) else row["ratio"], 3
+        )
+        for row in found["comparisons"]
     }
+
+
+def beside_recorded(measure: Callable[[], dict], recorded: Mapping[str, float]) -> tuple[dict, list[str]]:
+    """Return what `measure` finds, and which ratios were under a third of the recorded ones in all of three runs.
+
+    Prints each ratio beside the recorded one. Where none is that low, once is enough.
+    """
+    slow: list[str] | None = None
+    for _ in range(RUNS):
+        found = measure()
+        now = ratios(found)
+        for name, ratio in now.items():
+            known = f"{figure(recorded[name])} ×" if name in recorded else "nothing"
+            print(f"  {name}: {figure(ratio)} ×, recorded {known}", flush=True)
+        low = [name for name, ratio in now.items() if ratio < recorded.get(name, 0) / 3]
+        slow = low if slow is None else [name for name in slow if name in low]
+        if not slow:
+            break
+    return found, slow or []
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,6 +91,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--record", action="store_true", help="with --short: keep its ratios as the recorded ones")
     parser.add_argument("--model", metavar="FOLDER", help="a base for 4 bit, on a GPU")
     parser.add_argument("--spider", metavar="PATH")
     parser.add_argument("--mmlu", metavar="PATH")
@@ -100,11 +101,16 @@ def main(arguments: Sequence[str]) -> int:
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; takes {', '.join(NAMES)}")
     print(f"{machine()['slug']}: {machine()['processor']}", flush=True)
+    recorded = read_json(RECORDED) if RECORDED.is_file() else {}
     failed, written = [], None
     for name, kept in plans(options):
         print(f"\n{name} …", flush=True)
         try:
-            found = run(name, kept)
+            if options.short and not options.record:
+                found, slow = beside_recorded(partial(run, name, kept), recorded)
+                failed += (f"{one}: under a third of the recorded ratio, {RUNS} times" for one in slow)
+            else:
+                found = run(name, kept)
         except Unavailable as reason:
             print(f"not run: {reason}")
             continue
@@ -114,6 +120,9 @@ def main(arguments: Sequence[str]) -> int:
             continue
         print(markdown(found))
         written = save([found], options.results)
+        if options.record:
+            recorded |= ratios(found)
+            write_json(RECORDED, dict(sorted(recorded.items())))
     if written:
         print(f"Written: {written} and {written.with_suffix('.json').name}")
     for line in failed:

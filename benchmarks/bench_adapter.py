@@ -37,6 +37,7 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import Side, Worker, WorkerSide, compared, in_turns, nearly_same, result, same
 from benchmarks.results import show
+from benchmarks.targets import row
 from testkit.random_models import save_random_adapter
 from text2sql.core.params import ModelParams
 from text2sql.model.bases import EMBEDDED_BASE
@@ -93,9 +94,21 @@ def measure(
         counts,
         [side for alike in sides.values() for side in alike],
         [row for alike in sides.values() for row in _rows(alike, chosen.dtype)],
+        rows=_targets(sides, peaks, chosen.dtype) if BASE in peaks and model.endswith("0.5b-instruct") else [],
         peak_memory_gb={name: round(peak, 3) for name, peak in peaks.items()},
         notes=notes,
     )
+
+
+def _targets(sides: dict[str, list[Side]], peaks: dict[str, float], dtype: str) -> list[dict]:
+    """Return the rows of the targets of 0.5B with an adapter."""
+    gb = (peaks[ADAPTED], peaks[BASE])
+    rows = []
+    for work, alike in sides.items():
+        ours, base = alike[0], alike[1]
+        answers = same(ours.answers, base.answers)
+        rows.append(row(f"adapter-{work}-{dtype}", ours.median, base.median, gb=gb, answers=answers))
+    return [*rows, row(f"adapter-memory-{dtype}", *gb)]
 
 
 def _rows(sides: Sequence[Side], dtype: str) -> Iterator[dict]:

@@ -1,19 +1,19 @@
-"""Scoring Spider predictions: this project against the official evaluator's method.
+"""Scoring Spider predictions: `eval_spider` against plain SQLite, and against the official evaluator.
 
-    python -m benchmarks.bench_scoring [--spider PATH --predictions FILE] [--official FOLDER] [--repeats N]
+    python -m benchmarks.bench_scoring --spider PATH --official FOLDER [--published FILE] [--repeats N] [--save]
 
-The method: for each prediction a new connection, gold run again, then the prediction, in one process, and results
-compared under every order of the columns that their values allow. It is reimplemented here, or, with `--official`, is
-the real `exec_eval.py` in a checkout of taoyds/test-suite-sql-eval (its interpreter needs sqlparse and tqdm: name one
-with `--official-python`). Both sides score the same predictions in turns, and the verdicts have to agree. Times are
-medians, without start-up of the interpreter and without reading files, but with the start of this project's workers;
-processor seconds (user and system, of all processes) are also given, since other work on a machine changes them less.
+Whole commands in turns, start and all: the stage, with nothing kept and with gold results kept; plain SQLite running
+each different query once in two processes under the same step limit (`plain_sqlite.py`), gold and predicted, as written
+and as the official evaluator mends them, since the stage's two scores need both; and the official evaluator, the real
+`exec_eval.py` in a checkout of taoyds/test-suite-sql-eval (its interpreter needs sqlparse and tqdm: name one with
+`--official-python`), or, without `--official`, its method written anew: for each prediction a new connection, gold run
+again, then the prediction, in one process, and results compared under every order of the columns that their values
+allow. The verdicts have to agree with it. Seconds are the least of the repeats, on the clock and the processor's: other
+work on a machine only adds to them. The stage may take less than plain SQLite, for it does not run a query again that
+has gold's program.
 
-The bound is what plain SQLite needs to run each different query once, shared by all cores: a scorer that runs
-everything cannot be faster. This project may be, for it does not run a query again that has gold's program.
-
-Without arguments: the project's own sample, its gold queries written otherwise and some exchanged. So few take no
-longer than workers take to start: its databases come 8 times under other names, so that no query is run for two.
+With `--spider` the predictions are those of 0.5B's base and Model 1 in results/qwen05-ddl, and a `--published` file.
+Without, the project's own sample, its gold queries written otherwise and some exchanged.
 """
 
 import argparse
@@ -21,101 +21,182 @@ import json
 import os
 import resource
 import sqlite3
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measuring import OURS, REPOSITORY, Side, in_turns, result
+from benchmarks.results import show
+from benchmarks.targets import row
 from text2sql.core.errors import RunError, UserError, run
-from text2sql.data.spider import Example, open_spider
-from text2sql.execution.executor import Limits
+from text2sql.core.files import iter_jsonl, read_jsonl, write_jsonl
+from text2sql.core.params import Params, load_params
+from text2sql.data.spider import RECORD, Example
+from text2sql.preparation.prepare import database_file, prepare
 from text2sql.scoring.official import gold_as_executed, order_matters, prediction_as_executed
 from text2sql.scoring.predictions import read_predictions
-from text2sql.scoring.verdicts import Verdict, score_examples
 
-SAMPLE = Path(__file__).parent.parent / "data" / "sample" / "spider"
-COPIES = 8  # of the sample
+SAMPLE = "data/sample/spider"
+OWN = REPOSITORY / "results" / "qwen05-ddl" / "predictions"
+KEPT, PLAIN = f"{OURS}, gold kept", "plain SQLite, two processes"
+OFFICIAL, METHOD = "the official script", "the official method, written anew"
+STOPPED = ("limit_reached", "result_too_large", "forbidden_operation", "other_error")
+LEAST_SECONDS = 0.3  # plain SQLite counts for no less
 
 OFFICIAL_DRIVER = """
-import json, sys, time
+import json, sys
 sys.path.insert(0, sys.argv[1])
 from exec_eval import eval_exec_match
-started = time.perf_counter(), time.process_time()
-verdicts = [
+json.dump([
     bool(eval_exec_match(database, prediction.replace("value", "1"), gold, False, False, False))
     for database, gold, prediction in json.load(sys.stdin)
-]
-json.dump([time.perf_counter() - started[0], time.process_time() - started[1], verdicts], sys.stdout)
+], sys.stdout)
 """
 
 
+class Command(Side):
+    """A side that is a command; `processor` has the seconds of it and its children, a run each."""
+
+    def __init__(self, name: str, command: Sequence[str], folder: Path, given: str = "", **more: str) -> None:
+        super().__init__(name, lambda: None)
+        self._command, self._folder, self._given, self._more = list(command), folder, given, more
+        self.processor: list[float] = []
+
+    def run(self) -> float:
+        """Run the command; return its seconds. Raises RunError where it fails."""
+        environment = {**_environment(), **self._more}
+        with tempfile.TemporaryDirectory(prefix="bench-", dir=self._folder) as cache:
+            environment.setdefault("XDG_CACHE_HOME", cache)
+            before, started = _children_seconds(), time.perf_counter()
+            done = subprocess.run(
+                self._command, input=self._given, cwd=self._folder, env=environment, capture_output=True, text=True
+            )
+            seconds = time.perf_counter() - started
+        self.processor.append(_children_seconds() - before)
+        if done.returncode:
+            raise RunError(f"{self.name} fails: {(done.stderr.strip() or '(nothing said)').splitlines()[-1]}")
+        self.answers = done.stdout
+        return seconds
+
+
 def measure(
-    spider: Path = SAMPLE,
-    predictions: Path | None = None,
+    spider: Path | None = None,
+    published: Path | None = None,
     official: Path | None = None,
     official_python: str = sys.executable,
     repeats: int = 3,
-    workers: int | None = None,
+    short: bool = False,
 ) -> dict[str, Any]:
-    """Score predictions in turns by the official method and by this project; return seconds and their ratios.
-
-    Without `predictions`, gold queries of `spider` written otherwise. `*_s` are seconds on the clock and `*_cpu_s` the
-    processor's, medians of `repeats`; `*_ratio` is the official method's time to this project's; `bound_*_s` what
-    plain SQLite needs for the different queries on as many cores. Raises RunError where verdicts differ.
-    """
-    copies = 1 if predictions or spider != SAMPLE else COPIES
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        databases = Path(folder) / "databases"
-        with open_spider(spider) as source:
-            examples = source.examples("dev")
-            queries = read_predictions(predictions, examples) if predictions else _own_predictions(examples)
-            for copy, db_id in product(range(copies), {example.db_id for example in examples}):
-                source.extract_database(db_id, _database(databases, f"{db_id}_{copy}"))
-        examples = [
-            replace(example, db_id=f"{example.db_id}_{copy}") for copy, example in product(range(copies), examples)
-        ]
-        return {
-            "peer": "the official script" if official else "the official method, written anew",
-            "data": predictions.name if predictions else f"dev gold queries of {spider.name} written otherwise",
-            "copies": copies,
-            **_measure(
-                examples, queries * copies, databases, Path(folder), official, official_python, repeats, workers
-            ),
+    """Return the seconds of all sides for each file of predictions. Raises RunError where verdicts differ."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as place:
+        folder = Path(place)
+        params = _project(folder, str(spider.resolve()) if spider else SAMPLE)
+        files = {"base": OWN / "base.jsonl.gz", "m1": OWN / "m1.jsonl.gz"} if spider else {"sample": None}
+        files = {**({"published": published} if published else {}), **files}
+        found = {
+            key: _measured(folder, params, path, official, official_python, 1 if short else repeats)
+            for key, path in files.items()
         }
+    sides = {f"{name}: {key}": side for key, one in found.items() for name, side in one["sides"].items()}
+    return result(
+        "scoring",
+        f"whole commands; {', '.join(files)}; SQLite {sqlite3.sqlite_version}; the least of {1 if short else repeats}",
+        {key: one["counts"] for key, one in found.items()},
+        [],
+        [comparison for key, one in found.items() for comparison in _comparisons(key, one["sides"])],
+        rows=[one for key, measured in found.items() if key != "sample" for one in _targets(key, measured["sides"])],
+        notes=[note for key, one in found.items() for note in _notes(key, one)],
+    ) | {"sides": sides}
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Measure, and print times, ratios and the bound."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--spider", type=Path, default=SAMPLE, metavar="PATH", help="folder or zip in Spider's layout")
-    parser.add_argument("--predictions", type=Path, metavar="FILE")
-    parser.add_argument("--official", type=Path, metavar="FOLDER")
-    parser.add_argument("--official-python", default=sys.executable, metavar="PATH")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N")
-    parser.add_argument("--workers", type=int, metavar="N")
-    found = measure(**vars(parser.parse_args(arguments)))
-    copies = f", {found['copies']} copies of each database" if found["copies"] > 1 else ""
-    print(
-        f"{found['examples']} predictions ({found['data']}{copies}), {found['right']} right; "
-        f"{found['workers']} workers; SQLite {found['sqlite_version']}; medians of {found['repeats']}"
-    )
-    for name, key in ((found["peer"], "official"), ("this project", "cold"), ("this project, gold kept", "cached")):
-        ratio = "" if key == "official" else f"   x {found[f'{key}_ratio']:.1f} ({found[f'{key}_cpu_ratio']:.1f})"
-        print(f"  {name:34}{found[f'{key}_s']:8.2f} s ({found[f'{key}_cpu_s']:.2f} s of processor time){ratio}")
-    for key, name in (("cold", "all different queries"), ("cached", "those that are not gold's")):
-        print(f"  bound: {name:27}{found[f'bound_{key}_s']:8.2f} s, plain SQLite's processor time / workers")
-    print(f"Verdicts agree, but for {found['stopped']} queries that the sandbox stopped, which are not compared.")
+def _measured(
+    folder: Path, params: Params, predictions: Path | None, official: Path | None, python: str, repeats: int
+) -> dict:
+    """Return the sides' times and the counts of one file of predictions."""
+    dev = [Example.from_record(line) for line in read_jsonl(folder / "data/prepared/spider/dev.jsonl", RECORD)]
+    queries = read_predictions(predictions, dev) if predictions else _own_predictions(dev)
+    lines = ({"index": example.index, "sql": query} for example, query in zip(dev, queries))
+    write_jsonl(folder / "data/predictions/base.jsonl", lines)
+    files = [str(database_file(folder / "data/prepared/databases", example.db_id)) for example in dev]
+    different = {
+        (file, text): None
+        for file, example, query in zip(files, dev, queries)
+        for text in (example.query, gold_as_executed(example.query), query, prediction_as_executed(query))
+    }
+    pairs = json.dumps([[file, example.query, query] for file, example, query in zip(files, dev, queries)])
+    stage = [sys.executable, "-m", "stages.eval_spider", "base"]
+    steps = str(params.execution.max_steps)
+    method = [python, "-W", "ignore", "-c", OFFICIAL_DRIVER, str(official)]
+    method = method if official else [sys.executable, "-m", "benchmarks.bench_scoring", "--method"]
+    sides = [
+        Command(OURS, stage, folder),
+        Command(KEPT, stage, folder, XDG_CACHE_HOME=str(folder / "cache")),
+        Command(
+            PLAIN, [sys.executable, str(REPOSITORY / "benchmarks/plain_sqlite.py"), steps], folder,
+            json.dumps(sorted(different)),
+        ),
+        Command(OFFICIAL if official else METHOD, method, folder, pairs),
+    ]  # fmt: skip
+    in_turns(sides, repeats)
+    verdicts = list(iter_jsonl(folder / "data/verdicts/spider/base.jsonl"))
+    expected = json.loads(sides[-1].answers.splitlines()[-1])
+    stopped = _check(verdicts, expected)
+    counts = {"examples": len(dev), "right": sum(expected), "queries": len(different), "stopped": stopped}
+    shown = {
+        side.name: {
+            **side.to_dict(), "median": round(min(side.seconds), 4),
+            "processor_seconds": round(min(side.processor[1:]), 4),
+        } for side in sides
+    }  # fmt: skip
+    return {"counts": counts, "sides": shown}
 
 
-def _database(databases: Path, db_id: str) -> Path:
-    return databases / db_id / f"{db_id}.sqlite"
+def _comparisons(key: str, sides: dict[str, dict]) -> list[dict]:
+    ours, *peers = sides
+    return [
+        {
+            "ours": f"{name}: {key}", "peer": f"{peer}: {key}", "goal": None, "goal_met": None,
+            "ratio": round(sides[peer]["median"] / sides[name]["median"], 3), "ratio_of": f"peer / {OURS}",
+            "answers": None if peer == PLAIN else "the same",
+        }
+        for name in (OURS, KEPT) for peer in peers if peer != KEPT
+    ]  # fmt: skip
+
+
+def _targets(key: str, sides: dict[str, dict]) -> list[dict]:
+    ours, plain, official = (sides[name]["median"] for name in (OURS, PLAIN, list(sides)[-1]))
+    rows = [row(f"scoring-{key}", ours, max(plain, LEAST_SECONDS))]
+    if OFFICIAL in sides:
+        rows.append(row(f"scoring-{key}-official", ours, official, answers="the same verdicts"))
+    return rows
+
+
+def _notes(key: str, found: dict) -> list[str]:
+    counts = found["counts"]
+    processor = "; ".join(f"{name} {side['processor_seconds']:.3g} s" for name, side in found["sides"].items())
+    return [
+        f"{key}: {counts['examples']:,} predictions, {counts['right']:,} right, {counts['queries']:,} different "
+        f"queries; verdicts agree, but for {counts['stopped']} that the sandbox stopped. Processor time: {processor}."
+    ]
+
+
+def _project(folder: Path, spider: str) -> Params:
+    """Write what the stage reads but predictions: params.yaml, and the prepared data of `spider`."""
+    text = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+    for key in ("spider", "mmlu"):
+        line = f"  {key}: data/sample/{key}"
+        assert line in text
+        text = text.replace(line, f"  {key}: {REPOSITORY / spider if key == 'spider' else REPOSITORY / line[8:]}", 1)
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    params = load_params(folder / "params.yaml")
+    prepare(params, folder / "data/prepared", folder / "metrics/prepare.json", say=lambda line: None)
+    return params
 
 
 def _own_predictions(examples: Sequence[Example]) -> list[str]:
@@ -127,116 +208,47 @@ def _own_predictions(examples: Sequence[Example]) -> list[str]:
     ]
 
 
-def _measure(
-    examples: list[Example],
-    predictions: list[str],
-    databases: Path,
-    folder: Path,
-    official: Path | None,
-    official_python: str,
-    repeats: int,
-    workers: int | None,
-) -> dict[str, Any]:
-    workers = workers or os.cpu_count() or 1
-
-    def score(cache: Path) -> list[Verdict]:
-        return score_examples(
-            examples, predictions, lambda db_id: _database(databases, db_id), Limits(), workers, cache
-        )
-
-    kept = folder / "gold"
-    score(kept)
-    times: dict[str, list[tuple[float, float]]] = {"official": [], "cold": [], "cached": []}
-    for repeat in range(repeats):
-        seconds, expected = _official(official, official_python, examples, predictions, databases)
-        times["official"].append(seconds)
-        for key, cache in (("cold", folder / f"gold-{repeat}"), ("cached", kept)):
-            seconds, verdicts = _timed(lambda cache=cache: score(cache))
-            times[key].append(seconds)
-            _check(verdicts, expected)
-    clock = {key: statistics.median(seconds for seconds, _ in values) for key, values in times.items()}
-    processor = {key: statistics.median(seconds for _, seconds in values) for key, values in times.items()}
-    gold_s, prediction_s = _plain_seconds(examples, verdicts, databases)
-    return {
-        "examples": len(examples),
-        "right": sum(expected),
-        "stopped": sum(verdict.stopped for verdict in verdicts),
-        "workers": workers,
-        "repeats": repeats,
-        "sqlite_version": sqlite3.sqlite_version,
-        **{f"{key}_s": value for key, value in clock.items()},
-        **{f"{key}_cpu_s": value for key, value in processor.items()},
-        **{f"{key}_ratio": clock["official"] / clock[key] for key in ("cold", "cached")},
-        **{f"{key}_cpu_ratio": processor["official"] / processor[key] for key in ("cold", "cached")},
-        "bound_cold_s": (gold_s + prediction_s) / workers,
-        "bound_cached_s": prediction_s / workers,
-    }
-
-
-def _timed(work: Callable[[], Any]) -> tuple[tuple[float, float], Any]:
-    """Return the seconds that `work` takes, on the clock and of the processor (with ended children), and its result."""
-    before = time.perf_counter(), _processor_seconds()
-    result = work()
-    return (time.perf_counter() - before[0], _processor_seconds() - before[1]), result
-
-
-def _processor_seconds() -> float:
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return time.process_time() + children.ru_utime + children.ru_stime
-
-
-def _plain_seconds(examples: list[Example], verdicts: list[Verdict], databases: Path) -> tuple[float, float]:
-    """Return the processor's seconds for gold queries, and for predictions that are not gold's text, each run once.
-
-    One plain connection a database. Predictions that the sandbox stopped, which might never end, are left out.
-    """
-    golds = {(example.db_id, text) for example in examples for text in (example.query, gold_as_executed(example.query))}
-    predictions = {
-        (verdict.db_id, text)
-        for verdict in verdicts
-        if not verdict.stopped
-        for text in (verdict.sql, prediction_as_executed(verdict.sql))
-    }
-    seconds = []
-    for queries in (golds, predictions - golds):
-        connections = {db_id: _connect(str(_database(databases, db_id))) for db_id, _ in queries}
-        started = time.process_time()
-        for db_id, sql in queries:
-            try:
-                connections[db_id].execute(sql).fetchall()
-            except (sqlite3.Error, sqlite3.Warning, ValueError):
-                pass  # a wrong prediction
-        seconds.append(time.process_time() - started)
-        for connection in connections.values():
-            connection.close()
-    return seconds[0], seconds[1]
-
-
-def _check(verdicts: list[Verdict], expected: list[bool]) -> None:
+def _check(verdicts: Sequence[dict], expected: Sequence[bool]) -> int:
+    """Return how many verdicts differ where the sandbox stopped a query. Raises RunError where others do."""
+    stopped = 0
     for verdict, right in zip(verdicts, expected, strict=True):
-        if verdict.official_execution_accuracy is not right and not verdict.stopped:
-            raise RunError(f"example {verdict.index}: verdicts differ, {right} officially: {verdict.sql:.300}")
+        if verdict["official_execution_accuracy"] is not right:
+            if verdict["outcome"] not in STOPPED:
+                raise RunError(
+                    f"example {verdict['index']}: verdicts differ, {right} officially: {verdict['sql']:.300}"
+                )
+            stopped += 1
+    return stopped
 
 
-def _official(
-    folder: Path | None, python: str, examples: list[Example], predictions: list[str], databases: Path
-) -> tuple[tuple[float, float], list[bool]]:
-    """Return the seconds that the official evaluator takes, on the clock and of the processor, and its verdicts."""
-    pairs = [
-        (str(_database(databases, example.db_id)), example.query, prediction)
-        for example, prediction in zip(examples, predictions)
-    ]
-    if folder is None:
-        return _timed(lambda: [_verdict_by_official_method(*pair) for pair in pairs])
-    command = [python, "-W", "ignore", "-c", OFFICIAL_DRIVER, str(folder)]
-    try:
-        done = subprocess.run(command, input=json.dumps(pairs), capture_output=True, text=True)
-    except OSError as error:
-        raise UserError(f"--official-python {python}: {error.strerror}") from None
-    if done.returncode:
-        raise RunError(f"the official script fails: {done.stderr.strip().splitlines()[-1]}")
-    clock, processor, verdicts = json.loads(done.stdout.splitlines()[-1])
-    return (clock, processor), verdicts
+def _environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "XDG_CACHE_HOME"}
+    return kept | {"PYTHONPATH": str(REPOSITORY)}
+
+
+def _children_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return children.ru_utime + children.ru_stime
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure as `arguments` say, and print the table."""
+    if list(arguments) == ["--method"]:
+        print(json.dumps([_verdict_by_official_method(*pair) for pair in json.load(sys.stdin)]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--spider", type=Path, metavar="PATH", help="folder or zip in Spider's layout")
+    parser.add_argument("--published", type=Path, metavar="FILE", help="any system's predictions of its dev split")
+    parser.add_argument("--official", type=Path, metavar="FOLDER")
+    parser.add_argument("--official-python", default=sys.executable, metavar="PATH")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N")
+    parser.add_argument("--short", action="store_true")
+    parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
+    options = vars(parser.parse_args(arguments))
+    saved = options.pop("save")
+    if options["published"] and not options["spider"]:
+        raise UserError("--published: needs --spider, whose dev split it answers")
+    show(measure(**options), saved)
 
 
 def _verdict_by_official_method(database: str, gold: str, prediction: str) -> bool:

@@ -1,5 +1,8 @@
 """The tables of benchmarks/README.md and the pages benchmarks/results/<machine>.md, made from the JSON beside those.
 
+The first table has the targets (benchmarks/targets.py) with the rows that were measured for them, on whatever machine,
+and names those that were not; the others, a machine each, have all comparisons with a peer.
+
     python -m benchmarks.readme [--check]
 
 `--check` writes nothing, and ends with exit code 1 where a file is not current.
@@ -12,11 +15,45 @@ from pathlib import Path
 
 from benchmarks.measuring import OURS, figure, time_of
 from benchmarks.results import RESULTS, page
+from benchmarks.targets import TARGETS, Target
 from text2sql.core.files import read_json, write_text
 from text2sql.report.blocks import update_blocks
 from text2sql.report.markdown_text import table
 
 README = RESULTS.parent / "README.md"
+
+
+def targets(results: Path = RESULTS) -> str:
+    """Return the table of targets: both figures, ratio, share of the bound and memory of the row of each."""
+    measured: dict[str, tuple[dict, str]] = {}
+    for path in sorted(results.glob("*.json")):
+        for found in read_json(path).values():
+            for one in found.get("rows", []):
+                measured[one["target"]] = one, path.stem
+    heads = ("Work", "Target", "Ours", "Against", "Ratio", "Of the bound", "GB", "Command", "Machine")
+    return table(heads, [_target(target, *measured.get(key, (None, ""))) for key, target in TARGETS.items()])
+
+
+def _target(target: Target, row: dict | None, machine: str) -> tuple[str, ...]:
+    if row is None:
+        nothing = ("-", "-", "-")
+        return target.work, target.shown, "not measured", target.against, *nothing, f"`{target.command}`", "-"
+
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{figure(value)} {target.unit}".rstrip()
+
+    memory = " / ".join("?" if gb is None else f"{gb:.2f}" for gb in row["gb"])
+    return (
+        target.work,
+        f"{target.shown}: {'met' if row['met'] else '**missed**'}",
+        shown(row["ours"]),
+        "-" if row["peer"] is None else f"{row.get('peer_name') or target.against}: {shown(row['peer'])}",
+        "-" if row["ratio"] is None else f"{figure(row['ratio'])} ×",
+        "-" if row["share"] is None else f"{100 * row['share']:.3g} %",
+        "-" if memory == "? / ?" else memory.removesuffix(" / ?"),
+        f"`{row.get('command') or target.command}`",
+        f"[{machine}](results/{machine}.md)",
+    )
 
 
 def tables(results: Path = RESULTS) -> str:
@@ -54,7 +91,7 @@ def _machine(machine: dict) -> str:
 
 def update(write: bool) -> list[Path]:
     """Return which files are not current; with `write`, make them so."""
-    old = [README] if update_blocks(README, {"tables": tables()}, write) else []
+    old = [README] if update_blocks(README, {"targets": targets(), "tables": tables()}, write) else []
     for path in sorted(RESULTS.glob("*.json")):
         shown, text = path.with_suffix(".md"), page(read_json(path))
         if not shown.is_file() or shown.read_text(encoding="utf-8") != text:

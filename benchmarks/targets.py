@@ -15,8 +15,8 @@ FASTER, AT_MOST, SHARE, LIMIT = "faster", "at most", "share", "limit"
 class Target:
     """A figure that some work is held to.
 
-    `kind` says of what: FASTER, how many times as long the peer takes; AT_MOST, how many times as much ours takes as
-    the peer; SHARE, the share of the physical bound that ours reaches; LIMIT, ours alone, in `unit`.
+    `kind` says of what: FASTER, how many times as long the peer takes; AT_MOST, how many times as much as the
+    peer ours takes; SHARE, the share of the physical bound that ours reaches; LIMIT, ours alone, in `unit`.
     """
 
     work: str
@@ -54,7 +54,7 @@ def row(
     with its best settings), `answers` (how far they agree) and `command`, where it is not the target's.
     """
     wanted = TARGETS[target]
-    ratio = None if peer is None else (peer / ours if wanted.kind == FASTER else ours / peer)
+    ratio = None if peer is None else (ours / peer if wanted.kind == AT_MOST else peer / ours)
     value = {SHARE: share, LIMIT: ours}.get(wanted.kind, ratio)
     if value is None:
         raise ValueError(f"{target}: wants {'a share' if wanted.kind == SHARE else 'a peer'}")
@@ -70,12 +70,13 @@ def row(
     }
 
 
-_START = "python -m benchmarks.bench_startup --against FOLDER --save"
+_START = "python -m benchmarks.bench_startup --against FOLDER --model FOLDER --save"
+_NOTHING = "python -m benchmarks.bench_startup --save"
 _MMLU = "python -m benchmarks.bench_mmlu --mmlu mmlu.zip"
 _PREDICT = "python -m benchmarks.bench_predict --spider spider_data.zip --schema ddl"
 _TRAIN = "python -m benchmarks.bench_train --spider spider_data.zip --schema ddl"
-_GGUF = "python -m benchmarks.bench_gguf --save"
-_SCORING = "python -m benchmarks.bench_scoring --spider spider_data.zip --official FOLDER --save"
+_GGUF = "python -m benchmarks.bench_gguf"
+_SCORING = "python -m benchmarks.bench_scoring --spider spider_data.zip --official FOLDER --published FILE --save"
 _ADAPTER = "python -m benchmarks.bench_adapter --model qwen2.5-coder-0.5b-instruct --dtype"
 _GROWTH = "python -m benchmarks.bench_growth --spider spider_data.zip --mmlu mmlu.zip --save"
 
@@ -135,7 +136,10 @@ def _training() -> dict[str, Target]:
 def _on_a_cpu() -> dict[str, Target]:
     found: dict[str, Target] = {}
     for size, seconds in (("0.5b", 20), ("1.5b", 45)):
-        work, command = f"a carried GGUF base made ready, {size.upper()}, 2 cores", f"{_GGUF} {_base(size)}"
+        work, command = (
+            f"a carried GGUF base made ready, {size.upper()}, 2 cores",
+            f"{_GGUF} {_base(size)} --against FOLDER --save",
+        )
         found[f"gguf-{size}"] = Target(work, TODAY, LIMIT, seconds, command)
         found[f"gguf-{size}-memory"] = Target(
             f"{work}: peak memory beyond the largest tensor", "-", LIMIT, 1.5, command, "GB"
@@ -162,7 +166,7 @@ def _on_a_cpu() -> dict[str, Target]:
         "training on a CPU, a step of 8 examples", "the bound", SHARE, 0.6, "python -m benchmarks.bench_train --save"
     )
     found["dvc-nothing"] = Target(
-        "`dvc repro` with nothing to do", "`dvc status` of an empty repository", AT_MOST, 2, _START
+        "`dvc repro` with nothing to do", "`dvc status` of an empty repository", AT_MOST, 2, _NOTHING
     )
     for task in ("scoring", "mmlu", "predict"):
         found[f"growth-{task}"] = Target(f"{task}, 1 to 8 × the questions: exponent", "-", LIMIT, 1.05, _GROWTH, "")

@@ -6,11 +6,10 @@ Needs neither torch nor a GPU. `text2sql score` is the same scoring, for any sys
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from text2sql.core.errors import UserError, run
+from text2sql.core.errors import run
 from text2sql.core.files import read_jsonl, user_cache, write_json, write_jsonl
-from text2sql.core.paths import DATABASES, DEV, METRICS, PREDICTIONS, TIMINGS, VERDICTS
+from text2sql.core.paths import DEV, METRICS, PREDICTIONS, TIMINGS, VERDICTS, database_of
 from text2sql.core.stage_arguments import model_and_params
 from text2sql.core.timing import Stopwatch
 from text2sql.data.spider import RECORD, Example
@@ -44,14 +43,6 @@ def main(arguments: Sequence[str]) -> None:
     stopped = sum(verdict.stopped for verdict in verdicts)
     right = sum(verdict.execution_accuracy for verdict in verdicts)
     print(f"eval_spider {name}: {right} of {len(verdicts)} right; the sandbox stopped {stopped}")
-
-
-def database_of(db_id: str) -> Path:
-    """Return the file of a database. Raises UserError if it is missing."""
-    path = DATABASES / db_id / f"{db_id}.sqlite"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; run prepare again")
-    return path
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from functools import partial
 from text2sql.core.errors import run
 from text2sql.core.files import read_jsonl, write_jsonl
 from text2sql.core.journal import Journal
-from text2sql.core.paths import ALSO, PREDICTIONS, TIMINGS, adapter_of
+from text2sql.core.paths import ALSO, DATABASES, PREDICTIONS, TIMINGS, adapter_of
 from text2sql.core.stage_arguments import set_model_and_params
 from text2sql.core.startup import load_ahead
 from text2sql.core.timing import Stopwatch
@@ -29,17 +29,18 @@ def main(arguments: Sequence[str]) -> None:
     from text2sql.model.language_model import LanguageModel
     from text2sql.model.run_key import as_measured, run_key
     from text2sql.prompts.messages import load_few_shot
+    from text2sql.prompts.rich import in_folders
 
     processes = current_processes()
     few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
     schemas = read_schemas(ALSO / asked / "schemas.json", params.prompt.descriptions)
-    shown = params.prompt
-    prompt = SpiderPrompt(schemas, shown.schema_, few_shot, shown.answer, params.order_in(asked), shown.evidence)
+    files = in_folders(ALSO / asked / "databases", DATABASES)
+    prompt = SpiderPrompt.of(params.prompt, schemas, few_shot, files, params.order_in(asked))
     examples = read_jsonl(ALSO / asked / "dev.jsonl", RECORD)
     adapter = adapter_of(name, params.model_table.base)
-    model = LanguageModel(params.model, adapter, template=shown.template, texts=partial(prompt.texts, examples))
+    model = LanguageModel(params.model, adapter, template=params.prompt.template, texts=partial(prompt.texts, examples))
     print(f"predict_also {asked} {name}: {model.description}", flush=True)
-    key = run_key(f"predict_also@{asked}-{name}", params.model, model.model)
+    key = run_key(f"predict_also@{asked}-{name}", params.model, model.model, params.generation.grammar)
     journal = Journal(f"predict_also-{asked}-{name}", key, processes.index)
     journaled = JournaledRun(journal, f"predict_also {asked} {name}", processes)
     predictions = predict(model, examples, prompt, params.generation, journaled)

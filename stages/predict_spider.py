@@ -9,7 +9,7 @@ from functools import partial
 from text2sql.core.errors import run
 from text2sql.core.files import read_jsonl, write_jsonl
 from text2sql.core.journal import Journal
-from text2sql.core.paths import DEV, PREDICTIONS, SCHEMAS, TIMINGS, adapter_of
+from text2sql.core.paths import DATABASES, DEV, PREDICTIONS, SCHEMAS, TIMINGS, adapter_of
 from text2sql.core.stage_arguments import model_and_params
 from text2sql.core.startup import load_ahead
 from text2sql.core.timing import Stopwatch
@@ -29,23 +29,18 @@ def main(arguments: Sequence[str]) -> None:
     from text2sql.model.language_model import LanguageModel
     from text2sql.model.run_key import as_measured, run_key
     from text2sql.prompts.messages import load_few_shot
+    from text2sql.prompts.rich import in_folders
 
     processes = current_processes()
     few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
-    prompt = SpiderPrompt(
-        read_schemas(SCHEMAS, params.prompt.descriptions),
-        params.prompt.schema_,
-        few_shot,
-        params.prompt.answer,
-        params.prompt.table_order,
-        params.prompt.evidence,
-    )
+    schemas = read_schemas(SCHEMAS, params.prompt.descriptions)
+    prompt = SpiderPrompt.of(params.prompt, schemas, few_shot, in_folders(DATABASES))
     examples = read_jsonl(DEV, RECORD)
     adapter = adapter_of(name, params.model_table.base)
     texts = partial(prompt.texts, examples)
     model = LanguageModel(params.model, adapter, template=params.prompt.template, texts=texts)
     print(f"predict_spider {name}: {model.description}", flush=True)
-    key = run_key(f"predict_spider@{name}", params.model, model.model)
+    key = run_key(f"predict_spider@{name}", params.model, model.model, params.generation.grammar)
     journal = Journal(f"predict_spider-{name}", key, processes.index)
     journaled = JournaledRun(journal, f"predict_spider {name}", processes)
     predictions = predict(model, examples, prompt, params.generation, journaled)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from text2sql.core.errors import run
 from text2sql.core.files import read_jsonl, write_json, write_text
 from text2sql.core.params import Params
-from text2sql.core.paths import CONVERSATIONS, METRICS, MODELS, SCHEMAS, TIMINGS
+from text2sql.core.paths import CONVERSATIONS, DATABASES, METRICS, MODELS, SCHEMAS, TIMINGS
 from text2sql.core.stage_arguments import model_and_params
 from text2sql.core.startup import load_ahead
 from text2sql.data.schema import read_schemas
@@ -35,18 +35,20 @@ def train(name: str, params: Params) -> None:
     from text2sql.model.model_card import model_card
     from text2sql.model.run_key import as_measured
     from text2sql.prompts.messages import load_few_shot
+    from text2sql.prompts.rich import in_folders, rich_schemas
     from text2sql.training.examples import training_pairs
     from text2sql.training.fine_tune import loss_curve_csv, train_adapter
     from text2sql.training.job import TrainingJob
 
     few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
-    pairs = training_pairs(
-        read_jsonl(CONVERSATIONS), read_schemas(SCHEMAS, params.prompt.descriptions), params.prompt, few_shot
-    )
+    recipe, processes = params.train_for(name), current_processes()
+    rich = rich_schemas(params.prompt, in_folders(DATABASES))
+    schemas = read_schemas(SCHEMAS, params.prompt.descriptions)
+    pairs = training_pairs(read_jsonl(CONVERSATIONS), schemas, params.prompt, few_shot, rich, recipe)
     stage = f"train_{name}"
-    job = TrainingJob(
-        name, params.model, params.train_for(name), current_processes(), stage, template=params.prompt.template
-    )
+    for line in rich.lines() if rich and processes.is_main else ():
+        print(f"{stage}: {line}", flush=True)
+    job = TrainingJob(name, params.model, recipe, processes, stage, template=params.prompt.template)
     training = train_adapter(job, pairs)
     if training is None:
         return

@@ -20,10 +20,13 @@ from pathlib import Path
 from testkit.warm import ENVIRONMENT, LIBRARIES
 from text2sql.core.errors import run
 
-STAGES = ("prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "eval_mmlu_chat", "compare")
+STAGES = (
+    "prepare", "train", "predict_spider", "eval_spider", "sample_spider", "choose_spider", "eval_mmlu",
+    "eval_mmlu_chat", "compare",
+)  # fmt: skip
 OURS = (
     "text2sql.training.trainer", "text2sql.evaluation.mmlu", "text2sql.evaluation.mmlu_chat",
-    "text2sql.evaluation.spider",
+    "text2sql.evaluation.spider", "text2sql.evaluation.sampling",
     "text2sql.preparation.prepare", "text2sql.report.html", "text2sql.report.markdown",
 )  # fmt: skip
 PRELOADED = [*LIBRARIES, *OURS, *(f"stages.{stage}" for stage in STAGES)]
@@ -31,7 +34,7 @@ PRELOADED = [*LIBRARIES, *OURS, *(f"stages.{stage}" for stage in STAGES)]
 SETTINGS = {
     "data": {"train_limit": 16},
     "train": {"checkpoint_minutes": 1e-6},
-    "generation": {"batch_size": 2},
+    "generation": {"batch_size": 2, "samples": 2},
     "mmlu": {"batch_size": 2, "rotations": 4, "chat": ["base"], "chat_limit": 8},
 }
 
@@ -42,6 +45,12 @@ OUTPUTS = {
     "predict_spider base": ["data/predictions/base.jsonl"],
     "predict_spider m1": ["data/predictions/m1.jsonl"],
     "eval_spider base": ["data/verdicts/spider/base.jsonl", "metrics/spider/base.json"],
+    "sample_spider m1": ["data/samples/m1.jsonl"],
+    "choose_spider m1": [
+        "data/chosen/m1.jsonl",
+        "data/verdicts/spider_choice/m1.jsonl",
+        "metrics/spider_choice/m1.json",
+    ],  # fmt: skip
     "eval_mmlu base": ["data/verdicts/mmlu/base.jsonl", "metrics/mmlu/base.json"],
     "eval_mmlu m1": ["data/verdicts/mmlu/m1.jsonl", "metrics/mmlu/m1.json"],
     "eval_mmlu_chat base": ["data/verdicts/mmlu_chat/base.jsonl", "metrics/mmlu_chat/base.json"],

@@ -141,7 +141,7 @@ def run_stages(micro_model, tmp_path_factory):
     stages = ["prepare", "train m1", "train m2"]
     stages += [f"{s} {model}" for s in ("predict_spider", "eval_spider", "eval_mmlu") for model in ("base", "m1", "m2")]
     with stages_ready(folder.with_name("cache")):
-        for name in [*stages, "eval_mmlu_chat base", "compare"]:
+        for name in [*stages, "sample_spider m1", "choose_spider m1", "eval_mmlu_chat base", "compare"]:
             stage = Stage(name, folder)
             assert stage.wait() == 0, stage.output.read_text()
             seconds[name] = stage.seconds

@@ -10,11 +10,14 @@ import pytest
 from benchmarks import __main__ as benchmarks_main
 from benchmarks import (
     bench_adapter,
+    bench_gguf,
     bench_growth,
     bench_load,
     bench_mmlu,
     bench_own,
     bench_predict,
+    bench_prompt,
+    bench_scoring,
     bench_startup,
     bench_train,
     readme,
@@ -39,6 +42,7 @@ from benchmarks.measuring import (
     sweep,
 )
 from testkit.random_models import save_random_adapter, write_random_base
+from text2sql.core.errors import RunError
 
 REPEATS = {"repeats": 1}
 
@@ -177,6 +181,7 @@ def test_a_peers_settings_train_the_same_unless_they_pack_other_examples(micro_m
         "model": model_params(str(micro_model)).model_dump(),
         "recipe": params().train.model_copy(update={"batch_size": 3, "epochs": 1, "max_seq_len": 2048}).model_dump(),
         "steps": 3, "warm": 1, "schema": "tables", "bare": False, "spider": str(SAMPLE_SPIDER), "gpu_memory_gb": None,
+        "profile": False,
     }  # fmt: skip
     plain = {"rows": "padded", "attention": "sdpa", "liger": False, "checkpointing": False}
 
@@ -192,10 +197,20 @@ def test_a_peers_settings_train_the_same_unless_they_pack_other_examples(micro_m
 def test_growth_of_each_task(micro_model):
     found = checked(
         bench_growth.measure(
-            base_questions=1, new_tokens=2, model=str(micro_model), repeats=1, scored=2, processes=False
+            base_questions=1,
+            new_tokens=2,
+            model=str(micro_model),
+            repeats=1,
+            scored=2,
+            processes=False,
+            prompt_tokens=[40, 80],
         )
     )
     assert set(found["growth"]) == {"predict", "mmlu", "scoring"}
+    assert list(found["prompts"]["seconds"]) == ["40", "80"] and 0 < found["prompts"]["attention_share"] < 1
+    assert {row["target"] for row in found["rows"]} == {
+        "growth-predict", "growth-mmlu", "growth-scoring", "growth-prompt",
+    }  # fmt: skip
     assert found["growth"]["scoring"]["examples"] == [2, 4, 8, 16]
 
 
@@ -422,15 +437,58 @@ def test_unsloth_is_imported_before_what_it_changes(repository):
     assert found
 
 
-def test_scoring_is_shown_like_the_others(tmp_path, monkeypatch):
-    from benchmarks import bench_scoring
-
-    measured = bench_scoring.measure
-    monkeypatch.setattr(bench_scoring, "COPIES", 1)
-    monkeypatch.setattr(bench_scoring, "measure", lambda: measured(repeats=1, workers=1))
+def test_scoring_is_measured_against_plain_sqlite_and_the_official_method():
     found = checked(benchmarks_main.run("scoring", {"short": True}))
-    assert [row["goal"] for row in found["comparisons"]] == [15, 15]
-    assert found["bound"]["seconds"] > 0
+    assert {row["answers"] for row in found["comparisons"]} == {None, "the same"}
+    assert found["counts"]["sample"]["right"] < found["counts"]["sample"]["examples"] == 126
+
+
+def test_scoring_is_held_to_plain_sqlite_but_for_its_least_time():
+    sides = {OURS: 1.0, bench_scoring.KEPT: 0.9, bench_scoring.PLAIN: 0.1, bench_scoring.OFFICIAL: 4.5}
+    plain, official = bench_scoring._targets("base", {name: {"median": seconds} for name, seconds in sides.items()})
+    assert (plain["target"], plain["ratio"], plain["met"]) == ("scoring-base", 3.333, False)
+    assert (official["target"], official["ratio"], official["met"]) == ("scoring-base-official", 4.5, True)
+
+
+def test_scoring_fails_where_verdicts_differ():
+    line = {"index": 3, "sql": "SELECT 1", "official_execution_accuracy": True, "outcome": "correct"}
+    assert bench_scoring._check([line], [True]) == 0
+    assert bench_scoring._check([line | {"outcome": "limit_reached"}], [False]) == 1
+    with pytest.raises(RunError, match="example 3: verdicts differ, False officially"):
+        bench_scoring._check([line], [False])
+
+
+@pytest.mark.long
+def test_a_carried_base_is_made_ready():
+    found = checked(bench_gguf.measure(short=True))
+    assert found["rows"] == [] and found["sides"][OURS]["peak_gb"] > found["counts"]["largest_tensor_gb"]
+
+
+def short_runs(*found_ratios):
+    runs = iter(found_ratios)
+    row = {"peer": "peer", "ratio_of": f"peer / {OURS}"}
+    return lambda: {"name": "work", "comparisons": [row | {"ratio": next(runs)}]}
+
+
+def test_a_short_run_fails_where_three_are_under_a_third(capsys):
+    name = f"work: {OURS} against peer"
+    _, slow = benchmarks_main.beside_recorded(short_runs(0.9, 0.9, 0.9), {name: 3.0})
+    assert slow == [name]
+    assert f"{name}: 0.9 ×, recorded 3 ×" in capsys.readouterr().out
+    assert benchmarks_main.beside_recorded(short_runs(0.9, 1.1), {name: 3.0})[1] == []
+    assert benchmarks_main.beside_recorded(short_runs(0.1), {})[1] == []
+    less = {"name": "work", "comparisons": [{"peer": "peer", "ratio": 4.0, "ratio_of": f"{OURS} / peer"}]}
+    assert benchmarks_main.ratios(less) == {name: 0.25}
+
+
+def test_the_table_of_targets_names_what_is_not_measured(tmp_path):
+    found = result("work", "what", {}, [], [], rows=[targets.row("gguf-0.5b", ours=9.0, gb=(0.9, None))])
+    (tmp_path / "some-machine.json").write_text(json.dumps({"work": found}))
+    lines = {line.split("|")[1].strip(): line for line in readme.targets(tmp_path).splitlines()}
+    assert len(lines) == len({target.work for target in targets.TARGETS.values()}) + 2
+    measured = lines[targets.TARGETS["gguf-0.5b"].work]
+    assert "≤ 20 s: met" in measured and "| 9 s " in measured and "(results/some-machine.md)" in measured
+    assert "not measured" in lines[targets.TARGETS["gguf-1.5b"].work]
 
 
 def test_own_data_go_through_all_stages_at_three_sizes():
@@ -461,3 +519,12 @@ def test_the_tables_of_its_readme_are_made_from_the_results(tmp_path):
 
 def test_the_committed_readme_and_pages_are_those_of_the_committed_results(capsys):
     assert readme.main(["--check"]) == 0, capsys.readouterr().out
+
+
+def test_rich_prompts_are_timed_and_their_tokens_counted():
+    found = checked(bench_prompt.measure(short=True, room=120, **REPEATS))
+    assert found["counts"]["questions"] == 80 and found["cut"]["train"] > 0
+    for forms in found["tokens"].values():
+        (few, _), (more, most), (rich, longest) = (forms[form] for form in ("tables", "ddl", "rich"))
+        assert few < more <= most and rich <= longest < most
+    assert any("of at most 5: " in note for note in found["notes"])

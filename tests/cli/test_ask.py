@@ -24,6 +24,7 @@ from text2sql.evaluation.batching import JournaledRun
 from text2sql.evaluation.spider import SpiderPrompt, predict
 from text2sql.execution.executor import Result
 from text2sql.model import language_model as models
+from text2sql.model.streams import Sampled
 from text2sql.prompts.answers import extract_sql
 
 
@@ -125,7 +126,7 @@ def test_strength_scales_the_adapter_that_is_asked(database, params, micro_model
 def test_the_answer_is_the_one_that_the_benchmark_would_count(database, params, tmp_path):
     """`ask` and `predict_spider` ask alike: the same prompt, the same tokens, the same SQL taken out of them."""
     question, settings = "How many singers are there?", load_params(params)
-    sql, _ = ask.answerer(settings, database, None)(question)
+    sql = ask.answerer(settings, database, None)(question).sql
     (prediction,) = predict(
         models.LanguageModel(settings.model),
         [{"index": 0, "db_id": "concert", "question": question, "query": "SELECT 1"}],
@@ -137,6 +138,29 @@ def test_the_answer_is_the_one_that_the_benchmark_would_count(database, params, 
     )
     assert settings.prompt.few_shot == 0
     assert prediction["sql"] == sql == extract_sql(prediction["raw"], settings.prompt.answer) != ""
+
+
+def test_with_rich_schemas_it_asks_as_the_benchmark_does_and_says_that_it_cut(
+    database, params, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    text = params.read_text()
+    assert "  schema_tokens: 1536" in text
+    asked = []
+    ids = models.LanguageModel.chat_ids
+    monkeypatch.setattr(
+        models.LanguageModel, "chat_ids", lambda model, m: asked.append(m[-1]["content"]) or ids(model, m)
+    )
+    for room in (1536, 30):
+        text = re.sub("  schema: .*", "  schema: rich", text)
+        params.write_text(text.replace("  schema_tokens: 1536", f"  schema_tokens: {room}"))
+        ask.main(arguments(database, params, "How many singers are there?"))
+        said = capsys.readouterr().err
+        assert ("the schema was cut to prompt.schema_tokens 30" in said) == (room == 30)
+    settings, schema = load_params(params), schema_from_sqlite(database, "concert")
+    prompt = SpiderPrompt.of(settings.prompt, {"concert": schema}, [], lambda db_id: database)
+    assert asked[1] == prompt.messages("How many singers are there?", "concert")[0]["content"]
+    assert len(asked[1]) < len(asked[0]) and " [" in asked[0] and "singer(" in asked[1]
 
 
 def test_an_output_that_is_not_utf_8_shows_the_rows_all_the_same(database, params, answers, monkeypatch):
@@ -262,3 +286,66 @@ def test_many_rows_are_counted_and_few_are_shown():
     lines = ask.shown("SELECT n FROM t", result).splitlines()
     assert lines[-1] == "(1,234 rows, the first 20 shown)" and lines[-2].strip() == "19"
     assert ask.shown("SELECT n FROM t", Result(("n",), (), None, None, 0.0)).endswith("\n\nNo rows.")
+
+
+@pytest.fixture
+def drawn(params, monkeypatch):
+    """Let the model draw these samples, each its log-likelihood and SQL: what follows from them is the real thing."""
+    samples = []
+
+    def answer(self, prompts, streams, sampling, most, schemas):
+        assert len(prompts) == len(streams) == len(samples)
+        return [Sampled([number], likelihood) for number, (likelihood, _) in enumerate(samples)]
+
+    greedy = models.LanguageModel.decode
+    monkeypatch.setattr(models.LanguageModel, "sample", answer)
+    monkeypatch.setattr(
+        models.LanguageModel, "decode", lambda self, ids: samples[ids[0]][1] if len(ids) == 1 else greedy(self, ids)
+    )
+    return samples
+
+
+def test_the_answer_that_most_samples_agree_on_is_shown_with_how_many(database, params, drawn, capsys):
+    drawn += [
+        (-1.0, "SELECT count(*) FROM nowhere"),
+        (-2.0, "SELECT name FROM singer WHERE age > 20"),
+        (-9.0, "SELECT name FROM singer WHERE singer_id = 1"),
+        (-1.5, "SELECT name FROM singer"),
+    ]
+    assert ask.main(arguments(database, params, "Who sings?", "--samples", "4")) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "SELECT name FROM singer WHERE age > 20",
+        "",
+        "name",
+        "------",
+        "Ana",
+        "",
+        "2 of 4 samples give this result.",
+    ]
+
+
+def test_where_no_sample_runs_the_greedy_answer_is_shown(database, params, drawn, capsys):
+    assert ask.main(arguments(database, params, "Who sings?")) == 1
+    greedy = capsys.readouterr().out.strip()
+    drawn += [(-1.0, "SELECT 1 FROM nowhere"), (-2.0, "Sing!")]
+    assert ask.main(arguments(database, params, "Who sings?", "--samples", "2")) == 1
+    assert capsys.readouterr().out.strip() == f"{greedy}\n\nNone of 2 samples runs."
+
+
+def test_the_model_draws_samples_itself(database, params, capsys):
+    """Nothing replaced: of the micro model's babble nothing runs, whatever the rule."""
+    ask.main(arguments(database, params, "Who sings?"))
+    greedy = capsys.readouterr().out.strip()
+    for rule in ("majority", "first_executable"):
+        params.write_text(
+            params.read_text().replace("samples: 1 ", "samples: 3 ").replace("choice: null", f"choice: {rule}")
+        )
+        assert ask.main(arguments(database, params, "Who sings?")) == 1
+        assert capsys.readouterr().out.strip() == f"{greedy}\n\nNone of 3 samples runs."
+        assert ask.main(arguments(database, params, "Who sings?", "--samples", "1")) == 1
+        assert capsys.readouterr().out.strip() == greedy
+
+
+def test_a_number_of_samples_that_is_none_is_one_line(database, params):
+    with pytest.raises(UserError, match="--samples: generation.samples: got 0 .* takes a whole number from 1 to 256"):
+        ask.main(arguments(database, params, "Who sings?", "--samples", "0"))

@@ -45,8 +45,9 @@ def test_the_committed_params_and_all_recipes_are_valid(repository):
 def test_params_of_before_ask_as_it_was_asked_then(repository, tmp_path):
     text = (repository / "params.yaml").read_text()
     named = "rotations|chat|chat_limit|table_order|also|name|holdout|evidence|descriptions"
+    named += "|schema_tokens|augment|grammar|samples|temperature|top_p|choice|when"
     older = re.sub(rf"(?m)^  ({named}): .*\n", "", text)
-    assert len(text.splitlines()) - len(older.splitlines()) == 9
+    assert len(text.splitlines()) - len(older.splitlines()) == 17
     path = tmp_path / "params.yaml"
     path.write_text(older)
     assert load_params(path) == load_params(repository / "params.yaml")
@@ -128,6 +129,36 @@ def test_sets_that_are_none_are_refused(changed, value, message):
     with pytest.raises(UserError) as error:
         load_params(changed("data.also", value))
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "choice",
+            "majority",
+            "generation.choice: got majority, which chooses among samples, and",
+        ),
+        ("when", "failed", "generation.when: got failed, which chooses among samples, and generation.samples is 1"),
+        ("samples", "0", "generation.samples: got 0 (int), takes a whole number from 1 to 256"),
+        ("samples", "8.5", "generation.samples: got 8.5 (float), takes a whole number from 1 to 256"),
+        ("choice", "best", "generation.choice: got 'best' (str), takes majority, first_executable, or null"),
+        ("temperature", "0", "generation.temperature: got 0 (int), takes a number above 0 and at most 10"),
+        ("temperature", ".nan", "generation.temperature: got nan (float), takes a number above 0 and at most 10"),
+        ("top_p", "1.5", "generation.top_p: got 1.5 (float), takes a number above 0 and at most 1"),
+    ],
+)
+def test_a_choice_without_samples_and_numbers_that_are_none_are_refused(changed, key, value, message):
+    with pytest.raises(UserError) as error:
+        load_params(changed(f"generation.{key}", value))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_samples_are_chosen_by_majority_unless_a_rule_is_named(changed):
+    path = changed("generation.samples", "8")
+    assert load_params(path).generation.rule == "majority"
+    path.write_text(path.read_text().replace("  choice: null ", "  choice: first_executable "))
+    assert load_params(path).generation.rule == "first_executable"
 
 
 def test_an_order_of_tables_that_the_prompt_does_not_show_is_refused(changed):
@@ -258,7 +289,7 @@ LR = "a number above 0 and at most 1"
         ("data.name", "", "data.name: got null, takes one line of text, not empty"),
         ("data.dev_limit", "0", "data.dev_limit: got 0 (int), takes a whole number of at least 1, or null for all"),
         ("data.dev_limit", "all", "data.dev_limit: got 'all' (str), takes a whole number of at least 1, or null"),
-        ("prompt.schema", "yes", "prompt.schema: got 'yes' (str), takes 'none', 'name', 'tables' or 'ddl'"),
+        ("prompt.schema", "yes", "prompt.schema: got 'yes' (str), takes 'none', 'name', 'tables', 'ddl' or 'rich'"),
         ("prompt.few_shot", "-1", "prompt.few_shot: got -1 (int), takes a whole number from 0"),
         (
             "prompt.template",

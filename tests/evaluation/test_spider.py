@@ -5,9 +5,11 @@ import pytest
 from testkit.tiny_models import write_tiny_model
 from testkit.train_once import model_params
 from text2sql.core.dependencies import Key
+from text2sql.core.errors import UserError
 from text2sql.core.files import write_jsonl
 from text2sql.core.journal import Journal
 from text2sql.core.params import GenerationParams
+from text2sql.data.schema import Column, Schema, Table
 from text2sql.evaluation.batching import JournaledRun
 from text2sql.evaluation.spider import SpiderPrompt, predict
 from text2sql.model.language_model import LanguageModel
@@ -21,10 +23,10 @@ THINKING = (
 GENERATION = GenerationParams(max_new_tokens=3, batch_size=2)
 
 
-def asked(model, folder, number=3):
+def asked(model, folder, number=3, schemas=None, generation=GENERATION):
     examples = [{"index": i, "db_id": "x", "question": f"Number {i}?", "query": "SELECT 1"} for i in range(number)]
     run = JournaledRun(Journal("predict", Key.of({}), folder=folder), "predict")
-    return predict(model, examples, SpiderPrompt({}, "none", []), GENERATION, run)
+    return predict(model, examples, SpiderPrompt(schemas or {}, "none", []), generation, run)
 
 
 def test_the_first_prediction_shows_what_the_template_and_its_variables_added(tmp_path):
@@ -85,3 +87,28 @@ def test_predictions_of_a_halved_batch_say_so_to_the_metrics(tmp_path, monkeypat
     file = tmp_path / "predictions.jsonl"
     write_jsonl(file, [{**line, "halved_batch": True} if mark else line for line, mark in zip(halved, marked)])
     assert asked_in_halves(file) == 2
+
+
+HELD = GenerationParams(max_new_tokens=12, batch_size=2, grammar=True)
+
+
+def test_with_a_grammar_answers_begin_as_queries_and_the_files_stay_as_they_are(tmp_path):
+    schema = Schema("x", (Table("crew", (Column("captain", "TEXT"),)),))
+    model = LanguageModel(model_params(write_tiny_model(tmp_path / "base")))
+    free = asked(model, tmp_path / "free")
+    held = asked(model, tmp_path / "held", schemas={"x": schema}, generation=HELD)
+    assert [list(one) for one in held] == [list(one) for one in free]
+    assert all(one["raw"].strip().lower().startswith(("select", "```")) for one in held)
+    assert not any(one["raw"].strip().lower().startswith(("select", "```")) for one in free)
+
+
+def test_a_grammar_needs_a_schema_and_no_reasoning_before_the_answer(tmp_path):
+    def thinking(tokenizer):
+        tokenizer.chat_template = THINKING.replace("OPENED", "'<think>\n'")
+
+    model = LanguageModel(model_params(write_tiny_model(tmp_path / "plain")))
+    with pytest.raises(UserError, match="needs a schema, and the database x has none"):
+        asked(model, tmp_path / "none", generation=HELD)
+    model = LanguageModel(model_params(write_tiny_model(tmp_path / "thinking", change=thinking)))
+    with pytest.raises(UserError, match="begins the answer with <think>"):
+        asked(model, tmp_path / "thinks", generation=HELD)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from pathlib import Path
 
 import psutil
@@ -505,6 +506,17 @@ def test_of_queries_sent_together_only_the_one_that_ends_the_worker_is_lost(data
     kinds = [None, "limit", None, None, "sqlite"]
     assert [results[position].error_kind for position in range(5)] == kinds
     assert results[3].rows == ((4,),)
+
+
+def test_queries_may_be_added_while_results_are_taken(database):
+    waiting = deque([(number, (database, f"SELECT {number}", Purpose())) for number in range(3)])
+    found = {}
+    with Executor(LIMITS, workers=2) as executor:
+        for number, result in executor.run_growing(waiting):
+            found[number] = result.rows
+            if number < 30:
+                waiting.append((number + 10, (database, f"SELECT {number + 10}", Purpose())))
+    assert found == {tens + ones: ((tens + ones,),) for tens in (0, 10, 20, 30) for ones in range(3)}
 
 
 def test_large_results_of_queries_sent_together_come_whole(database):

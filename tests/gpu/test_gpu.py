@@ -275,6 +275,33 @@ def test_rows_that_end_leave_recorded_batches_and_change_no_other(monkeypatch):
     assert same >= 35
 
 
+def test_constrained_answers_are_alike_in_any_batch_and_change_no_accepted_one(repository, tmp_path):
+    """In recorded batches that shrink, each row asked about its own database."""
+    from testkit.train_once import model_params
+    from text2sql.data.schema import schema_from_sqlite
+    from text2sql.data.spider import open_spider
+    from text2sql.model.language_model import LanguageModel
+    from text2sql.prompts.messages import spider_messages
+
+    schemas = {}
+    with open_spider(repository / "data/sample/spider") as source:
+        examples = source.examples("dev")[:70]
+        for db_id in {example.db_id for example in examples}:
+            source.extract_database(db_id, tmp_path / f"{db_id}.sqlite")
+            schemas[db_id] = schema_from_sqlite(tmp_path / f"{db_id}.sqlite", db_id)
+    model = LanguageModel(model_params(EMBEDDED_BASE))  # in float32
+    asked = [schemas[example.db_id] for example in examples]
+    prompts = [
+        model.chat_ids(spider_messages(example.question, schema, "tables"))
+        for example, schema in zip(examples, asked, strict=True)
+    ]
+    held = model.generate(prompts, 64, asked)
+    assert held[:9] == model.generate(prompts[:9], 64, asked[:9])
+    for answer, free, schema in zip(held, model.generate(prompts, 64), asked, strict=True):
+        row = model._constraints.row(schema)
+        assert answer == free or not all(map(row.take, free))
+
+
 def test_prefixes_that_are_computed_once_change_no_answer(tmp_path, monkeypatch):
     from testkit.random_models import save_random_adapter
     from testkit.train_once import model_params
@@ -326,6 +353,31 @@ def test_a_model_that_cannot_be_recorded_answers_alike_and_leaves_the_gpu_in_ord
     # And another model is recorded.
     assert other.generate(prompts, 40) == expected
     assert UNRECORDABLE not in capsys.readouterr().out
+
+
+def test_samples_are_the_same_in_any_batch_recorded_or_not(capsys):
+    """In float32: rows of one prompt that share its cache, and rows asked alone, too few steps to record."""
+    from testkit.train_once import model_params
+    from text2sql.model.language_model import LanguageModel
+    from text2sql.model.streams import Sampling, stream
+    from text2sql.prompts.messages import bare_messages
+
+    model = LanguageModel(model_params(EMBEDDED_BASE))
+    sampling = Sampling(temperature=0.8, top_p=0.95, seed=0)
+    questions = ("How many singers are there?", "Count the dogs.", "Hi")
+    places = [(place, sample) for place in range(len(questions)) for sample in range(8)]
+    prompts = [model.chat_ids(bare_messages(questions[place])) for place, _ in places]
+    streams = [stream(0, place, sample) for place, sample in places]
+    together = model.sample(prompts, streams, sampling, 40)
+    assert UNRECORDABLE not in capsys.readouterr().out
+    assert model.sample(prompts, streams, sampling, 40) == together
+    assert len({tuple(answer.ids) for answer in together}) > 12
+    for row in range(0, len(places), 5):
+        (alone,) = model.sample([prompts[row]], [streams[row]], sampling, 40)
+        assert alone.ids == together[row].ids
+        assert alone.log_likelihood == pytest.approx(together[row].log_likelihood, abs=1e-2)
+    few = model.sample(prompts, streams, sampling, 6)
+    assert [answer.ids for answer in few] == [answer.ids[:6] for answer in together]
 
 
 def test_the_same_recipe_gives_the_same_bytes_alone_and_beside_another(work):

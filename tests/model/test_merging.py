@@ -39,7 +39,6 @@ def test_a_merged_model_has_its_bases_weights_alone_and_answers_as_unmerged(micr
     ("dtype", "options"),
     [
         ("bfloat16", {}),
-        ("float32", {"use_dora": True}),
         ("float32", {"bias": "lora_only"}),
         ("float32", {"lora_bias": True}),
         ("float32", {"modules_to_save": ["lm_head"]}),

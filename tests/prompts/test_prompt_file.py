@@ -1,16 +1,20 @@
 """`prompt.json`: what a client sends is what was evaluated."""
 
+import contextlib
 import json
+import sqlite3
+from dataclasses import replace
 
 import pytest
 
 from testkit.train_once import model_params
 from text2sql.core.errors import UserError
-from text2sql.data.schema import Column, Schema, Table
+from text2sql.data.schema import Column, Schema, Table, schema_from_sqlite
 from text2sql.model.chat_tokens import ChatTokens
 from text2sql.prompts.chat import default_system
 from text2sql.prompts.messages import load_few_shot, spider_messages
 from text2sql.prompts.prompt_file import PromptFile, read_prompt_file
+from text2sql.prompts.rich import RichSchemas
 
 SCHEMA = Schema("shop", (Table("order", (Column("id", "INTEGER"), Column("total", "REAL")), ("id",)),))
 
@@ -43,6 +47,29 @@ def test_its_messages_are_the_evaluated_tokens_once_written_and_read(tokens, rep
     filled = content["user"]["template"].replace("{schema}", shown["schema"]).replace("{question}", shown["question"])
     assert filled == shown["messages"][-1]["content"]
     assert tokens.tokenizer(shown["text"], add_special_tokens=False)["input_ids"] == shown["ids"]
+
+
+@pytest.mark.parametrize("shots", [0, 2])
+def test_with_rich_schemas_a_client_that_has_the_database_sends_what_was_evaluated(tokens, repository, tmp_path, shots):
+    database = tmp_path / "shop.sqlite"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.executescript(
+            "CREATE TABLE 'order' (id INTEGER PRIMARY KEY, place TEXT); INSERT INTO 'order' VALUES (1, 'Leeds');"
+        )
+    schema = schema_from_sqlite(database, "shop")
+    few_shot = load_few_shot(repository / "data/few_shot.json", shots)
+    made = replace(prompt_file(tokens, "rich", few_shot), schema_tokens=60)
+    assert _written(made, tokens, tmp_path)["user"]["schema_tokens"] == 60
+    read = read_prompt_file(tmp_path)
+    evaluated = spider_messages("Who is in Leeds?", schema, "rich", few_shot, rich=RichSchemas(lambda _: database, 60))
+    sent = read.messages("Who is in Leeds?", schema, read.rich(lambda _: database))
+    assert sent[-1] == evaluated[0] and "Values: \"order\".place = 'Leeds'" in sent[-1]["content"]
+    assert "schema_tokens" not in _written(prompt_file(tokens), tokens, tmp_path)["user"]
+
+
+def _written(prompt, tokens, folder):
+    prompt.write(folder, tokens.chat_text(prompt.example), tokens.chat_ids(prompt.example))
+    return json.loads((folder / "prompt.json").read_text())
 
 
 def test_a_request_is_greedy_and_ends_where_the_answers_did(tokens):

@@ -105,6 +105,24 @@ def test_more_tied_rows_than_a_result_may_have(races, tmp_path):
     assert verdict.outcome == "tie"
 
 
+@pytest.mark.parametrize("key", ["laps", "laps + 0.5", "laps || 'é'", "laps, town"])
+def test_a_tie_far_behind_the_limit_is_found(key, races, tmp_path):
+    copy = tmp_path / "many.sqlite"
+    copy.write_bytes(races.read_bytes())
+    with contextlib.closing(sqlite3.connect(copy)) as connection:
+        connection.execute("UPDATE race SET laps = 0")
+        connection.execute("WITH RECURSIVE n(i) AS (SELECT 10 UNION ALL SELECT i + 1 FROM n LIMIT 5000) "
+                           "INSERT INTO race SELECT i, 'n' || i, 'Bern', 99 FROM n")  # fmt: skip
+        connection.commit()
+    gold = f"SELECT name FROM race ORDER BY {key} DESC LIMIT 1".replace("laps, town DESC", "laps DESC, town")
+    examples = [Example(number, "many", "?", gold) for number in range(3)]
+    verdicts = score_examples(examples, ["SELECT 'n5009'", "SELECT 'n10'", "SELECT 'Bay'"], lambda _: copy, Limits())
+    outcomes = [verdict.outcome for verdict in verdicts]
+    right = next(verdict for verdict in verdicts if verdict.outcome != "wrong_rows").gold_result["rows"][0][0]
+    expected = ["correct" if name == right else "tie" for name in ("n5009", "n10")]
+    assert outcomes == [*expected, "wrong_rows"]
+
+
 def test_so_many_of_spiders_golds_tie_at_their_limit(spider_zip, tmp_path):
     with open_spider(spider_zip) as source, Executor(Limits(), workers=1) as executor:
         examples = [example for example in source.iter_examples("dev") if "limit" in example.query.lower()]
@@ -120,8 +138,16 @@ def test_so_many_of_spiders_golds_tie_at_their_limit(spider_zip, tmp_path):
             if found
         ]
         results = executor.run_all([query for _, query in asked])
+        rows = []
+        for (found, (database, _)), width, result in zip(
+            asked, [width for found, width in zip(rankings, widths) if found], results
+        ):
+            more = () if found.complete(result.rows) else executor.run_all(
+                [(database, found.more_sql(result.rows, width))]
+            )[0].rows  # fmt: skip
+            rows.append(found.joined(result.rows, more, width))
     assert (len(examples), len(asked)) == (189, 183)  # the others' LIMIT stands in a subquery
-    assert sum(tied(found, result.rows) for (found, _), result in zip(asked, results)) == 48
+    assert sum(tied(found, ranked) for (found, _), ranked in zip(asked, rows)) == 48
 
 
 SEVERAL = ("SELECT name FROM race WHERE laps = 7", "SELECT name FROM race WHERE laps >= 7", "SELECT town FROM race")

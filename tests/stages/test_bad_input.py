@@ -220,6 +220,7 @@ for id_, section, key, value, *says in [
     ("a-bool-for-a-number", "train", "epochs", "true", "train.epochs: got True (bool)", "takes a number above 0"),
     ("a-list-for-a-number", "train", "seed", "[1]", "train.seed: got [1] (list)", "takes a whole number from 0"),
     ("a-fraction-for-a-whole", "generation", "batch_size", "2.5", "generation.batch_size: got 2.5 (float)", "takes"),
+    ("a-text-for-a-grammar", "generation", "grammar", "sql", "generation.grammar: got 'sql' (str)", "takes"),
     ("nothing-for-a-number", "mmlu", "batch_size", "", "mmlu.batch_size: got null", "takes a whole number from 1"),
     ("nan", "train_m2", "lr", ".nan", "train_m2.lr: got nan (float)", "takes a number above 0"),
     ("below-the-range", "mmlu", "shots", "-1", "mmlu.shots: got -1 (int)", "takes a whole number from 0 to 5"),

@@ -19,13 +19,15 @@ from text2sql.scoring.verdicts import score_examples
 # All stages in one process, which spares most of the time that imports take.
 PIPELINE = """
 import sys
-from stages import eval_mmlu, eval_mmlu_chat, eval_spider, predict_spider, prepare, train
+from stages import choose_spider, eval_mmlu, eval_mmlu_chat, eval_spider, predict_spider, prepare, sample_spider, train
 prepare.main([])
 for model in ("m1", "m2"):
     train.main([model])
 for model in ("base", "m1", "m2"):
     for stage in (predict_spider, eval_spider, eval_mmlu):
         stage.main([model])
+sample_spider.main(["m1"])
+choose_spider.main(["m1"])
 eval_mmlu_chat.main(["base"])
 """
 long = pytest.mark.long
@@ -47,17 +49,19 @@ def test_another_hash_seed_and_other_processes_leave_the_same_bytes(run_stages, 
 
 
 @long
-def test_the_batch_size_changes_no_prediction_and_no_choice(copy):
+def test_the_batch_size_changes_no_prediction_no_sample_and_no_choice(copy):
     """In float32; bfloat16 may move a logit."""
     found = []
     for size in (1, 3, 8):
         Project(copy).set_params({"generation": {"batch_size": size}, "mmlu": {"batch_size": size}})
-        for name in ("predict_spider m1", "eval_mmlu m1"):
+        for name in ("predict_spider m1", "sample_spider m1", "eval_mmlu m1"):
             stage = Stage(name, copy)
             assert stage.wait() == 0, stage.output.read_text()
         verdicts = read_jsonl(copy / "data/verdicts/mmlu/m1.jsonl")
         choices = [(one["subject"], one["index"], one["choice"]) for one in verdicts]
-        found.append(((copy / "data/predictions/m1.jsonl").read_bytes(), choices))
+        lines = read_jsonl(copy / "data/samples/m1.jsonl")
+        samples = [[sample["raw"] for sample in line["samples"]] for line in lines]
+        found.append(((copy / "data/predictions/m1.jsonl").read_bytes(), samples, choices))
     assert found[0] == found[1] == found[2]
 
 

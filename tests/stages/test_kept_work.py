@@ -110,6 +110,17 @@ OF_STAGE = {
         "the prompt": (param("prompt", "schema", "ddl"), "prompt.schema"),
         "the order of tables": (param("prompt", "table_order", "reversed"), "prompt.table_order"),
         "the answer's length": (param("generation", "max_new_tokens", 7), "generation.max_new_tokens"),
+        "the grammar": (param("generation", "grammar", True), "generation.grammar"),
+    },
+    "sample_spider@m1": {
+        "code": (append("text2sql/evaluation/sampling.py"), "text2sql/evaluation"),
+        "questions": (append("data/prepared/spider/dev.jsonl"), "data/prepared/spider/dev.jsonl"),
+        "the adapter": (append("models/m1/adapter_model.safetensors"), "models/m1"),
+        "which answers fail": (append("data/predictions/m1.jsonl"), "data/predictions/m1.jsonl"),
+        "the number of samples": (param("generation", "samples", 3), "generation.samples"),
+        "the temperature": (param("generation", "temperature", 0.5), "generation.temperature"),
+        "the seed": (param("generation", "seed", 1), "generation.seed"),
+        "the grammar": (param("generation", "grammar", True), "generation.grammar"),
     },
     "eval_mmlu@m1": {
         "code": (append("text2sql/evaluation/mmlu.py"), "text2sql/evaluation"),
@@ -237,5 +248,6 @@ def test_a_file_of_a_local_base_reruns_its_stages_and_no_others(project):
     assert "up to date" in project.run("dvc", "status").stdout
     append("../base/config.json")(project)
     changed = set(json.loads(project.run("dvc", "status", "--json").stdout))
-    of_models = {f"{stage}@{model}" for stage in ("predict_spider", "eval_mmlu") for model in ("base", "m1", "m2")}
+    asking = ("predict_spider", "sample_spider", "eval_mmlu")
+    of_models = {f"{stage}@{model}" for stage in asking for model in ("base", "m1", "m2")}
     assert {"train_m1", "train_m2", *of_models} == changed

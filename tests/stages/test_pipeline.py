@@ -10,7 +10,11 @@ STAGES = {
     "prepare",
     "train_m1",
     "train_m2",
-    *(f"{stage}@{model}" for stage in ("predict_spider", "eval_spider", "eval_mmlu") for model in ("base", "m1", "m2")),
+    *(
+        f"{stage}@{model}"
+        for stage in ("predict_spider", "eval_spider", "sample_spider", "choose_spider", "eval_mmlu")
+        for model in ("base", "m1", "m2")
+    ),
     "compare",
 }
 
@@ -119,6 +123,8 @@ def test_an_experiment_reruns_what_follows_from_its_change_alone(project):
         "train_m1",
         "predict_spider@m1",
         "eval_spider@m1",
+        "sample_spider@m1",
+        "choose_spider@m1",
         "eval_mmlu@m1",
         "compare",
     }

@@ -2,6 +2,7 @@
 
     text2sql ask "How many singers are there?" --db PATH.sqlite [--model models/m1] [--strength 0.5]
     text2sql ask --db PATH.sqlite          interactive, with history; the model stays loaded
+    text2sql ask … --samples 8             choose among 8 answers by what they return, and say how many agree
 
 The model, its loader and the prompt are those of `params.yaml`, or of the file of that name beside the adapter: those
 under `adapters/` bring theirs. The database is opened read-only: nothing that the
@@ -10,19 +11,36 @@ where the query did not run.
 """
 
 import contextlib
+import functools
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from text2sql.core.errors import ArgumentParser, UserError, did_you_mean
-from text2sql.core.params import Params, changed, load_params
+from text2sql.core.params import GenerationParams, Params, changed, load_params
 from text2sql.data.in_use import readable
 from text2sql.data.schema import schema_from_sqlite
-from text2sql.execution.executor import Limits, Result, run_query
+from text2sql.execution.executor import Executor, Limits, Result
 from text2sql.prompts.messages import load_few_shot
+from text2sql.scoring.choice import by_rule, outcome_of
+
+if TYPE_CHECKING:
+    from text2sql.evaluation.spider import Predictor
 
 PARAMS = Path("params.yaml")
 ROWS_SHOWN = 20
 CHARACTERS_SHOWN = 80  # of a cell
+
+_Run = Callable[[Sequence[str]], list[Result]]
+
+
+class Reply(NamedTuple):
+    """The SQL that answers a question, what it returns, and how many samples agree, in words; empty without any."""
+
+    sql: str
+    result: Result
+    agreement: str = ""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -33,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--model", type=Path, help="a tuned model's folder, such as models/m1 (default: the base)")
     parser.add_argument("--other-base", action="store_true", help="load an adapter that was trained on another base")
     parser.add_argument("--strength", type=float, help="scale what the adapter changes: 0.5 is half of it")
+    parser.add_argument("--samples", type=int, help="choose among N sampled answers (default: the params')")
     parser.add_argument("--params", type=Path, help="default: the adapter's own params.yaml, or that of this folder")
     options = parser.parse_args(arguments)
     if options.question is not None and not options.question.strip():
@@ -40,12 +59,15 @@ def main(arguments: Sequence[str]) -> int:
     params = load_params(options.params or _params_of(options.model))
     if options.strength is not None:
         params = _with_strength(params, options.strength, options.model)
+    if options.samples is not None:
+        one = {"generation.choice": None, "generation.when": "always"} if options.samples == 1 else {}
+        params = changed(params, {"generation.samples": options.samples, **one}, "--samples")
     with readable(options.db) as database:
         answer = answerer(params, database, options.model, options.other_base)
         if options.question is not None:
-            sql, result = answer(options.question)
-            print(shown(sql, result))
-            return 1 if result.error else 0
+            reply = answer(options.question)
+            print(shown(*reply))
+            return 1 if reply.result.error else 0
         _converse(answer)
     return 0
 
@@ -62,9 +84,7 @@ def _with_strength(params: Params, strength: float, adapter: Path | None) -> Par
     return changed(params, {"model.strength": strength}, "--strength")
 
 
-def answerer(
-    params: Params, database: Path, adapter: Path | None, other_base: bool = False
-) -> Callable[[str], tuple[str, Result]]:
+def answerer(params: Params, database: Path, adapter: Path | None, other_base: bool = False) -> Callable[[str], Reply]:
     """Load the model once; return a function from a question to its SQL and the result of running that.
 
     Raises UserError for a database or an adapter that is not there or not one, and, unless `other_base`, for an
@@ -90,22 +110,63 @@ def answerer(
     from text2sql.model.language_model import LanguageModel
 
     model = LanguageModel(params.model, adapter, other_base, template=params.prompt.template)
-    prompt = SpiderPrompt(
-        {database.stem: schema}, params.prompt.schema_, few_shot, params.prompt.answer, params.prompt.table_order
-    )
-    predictor = Predictor(model, prompt, params.generation.max_new_tokens)
+    prompt = SpiderPrompt.of(params.prompt, {database.stem: schema}, few_shot, lambda db_id: database)
+    predictor = Predictor(model, prompt, params.generation.max_new_tokens, params.generation.grammar)
 
-    def answer(question: str) -> tuple[str, Result]:
-        prompts = [predictor.prompt_ids(question, database.stem)]
-        predictor.check(prompts)
-        (found,) = predictor.answers(prompts)
-        return found.sql, run_query(database, found.sql, limits)
+    def answer(question: str) -> Reply:
+        prompt_ids = predictor.prompt_ids(question, database.stem)
+        if prompt.rich and (database.stem, question) in prompt.rich.cut:
+            print(f"the schema was cut to prompt.schema_tokens {prompt.rich.room:,}", file=sys.stderr)
+        predictor.check([prompt_ids])
+        run = functools.partial(_run_all, database, limits=limits)
+        return _reply(predictor, prompt_ids, database.stem, params.generation, run)
 
     return answer
 
 
-def shown(sql: str, result: Result) -> str:
-    """Return the SQL and its result as a person reads them: a table of the first rows, or what went wrong."""
+def _run_all(database: Path, queries: Sequence[str], limits: Limits) -> list[Result]:
+    with Executor(limits, workers=1) as executor:
+        return executor.run_all([(database, sql) for sql in queries])
+
+
+def _reply(
+    predictor: "Predictor",
+    prompt: list[int],
+    db_id: str,
+    generation: GenerationParams,
+    run: Callable[[Sequence[str]], list[Result]],
+) -> Reply:
+    """Return the greedy answer, or the one that is chosen among samples; `run` runs queries."""
+
+    def greedy() -> Reply:
+        (found,) = predictor.answers([prompt], [db_id])
+        (result,) = run([found.sql])
+        return Reply(found.sql, result)
+
+    number, majority = generation.samples, generation.rule == "majority" and generation.when == "always"
+    if number == 1 or not majority:
+        first = greedy()
+        if number == 1 or not first.result.error:
+            return first
+
+    from text2sql.evaluation.sampling import draw
+
+    (samples,) = draw(predictor, [prompt], [db_id], [0], generation)
+    results = run([sample.sql for sample in samples])
+    outcomes = list(map(outcome_of, results))
+    place = by_rule(outcomes, [sample.log_likelihood for sample in samples], generation.rule)
+    if place is None:
+        return (greedy() if majority else first)._replace(agreement=f"None of {number} samples runs.")
+    agreeing = sum(outcome.rows == outcomes[place].rows for outcome in outcomes)
+    return Reply(samples[place].sql, results[place], f"{agreeing} of {number} samples give this result.")
+
+
+def shown(sql: str, result: Result, agreement: str = "") -> str:
+    """Return an answer as a person reads it: the SQL, a table of the first rows or what went wrong, the agreement."""
+    return f"{_shown(sql, result)}\n\n{agreement}" if agreement else _shown(sql, result)
+
+
+def _shown(sql: str, result: Result) -> str:
     from tabulate import tabulate
 
     sql = "\n".join(map(_printable, sql.splitlines())) or "(the model wrote no SQL)"
@@ -133,7 +194,7 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def _converse(answer: Callable[[str], tuple[str, Result]]) -> None:
+def _converse(answer: Callable[[str], Reply]) -> None:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory
 

@@ -7,6 +7,7 @@ With --export they are those of that folder's prompt.json, else those of params.
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,9 +36,13 @@ def main(arguments: Sequence[str]) -> None:
     prompt = _prompt(options.export, options.model)
     with readable(options.db) as database:
         schema = schema_from_sqlite(database, options.db.stem)
-    if not schema.tables:
-        raise UserError(f"--db: {options.db}: has no tables to ask about")
-    found = prompt.request(options.question, schema) if options.request else prompt.messages(options.question, schema)
+        if not schema.tables:
+            raise UserError(f"--db: {options.db}: has no tables to ask about")
+        write = prompt.request if options.request else prompt.messages
+        rich = prompt.rich(lambda db_id: database)
+        found = write(options.question, schema, rich)
+    for line in rich.lines() if rich else ():
+        print(line, file=sys.stderr)
     print(json.dumps(found, ensure_ascii=False))
 
 

@@ -14,10 +14,11 @@ from text2sql.core.errors import RunError, UserError, shown
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | Path, mode: str = "w") -> Iterator[Any]:
+def atomic_file(path: str | Path, mode: str = "w", sync: bool = True) -> Iterator[Any]:
     """Open a temporary file beside `path`, which replaces it when the block ends without an error.
 
-    Text is UTF-8 with `\\n` line ends. The data are synced to disk before the rename.
+    Text is UTF-8 with `\\n` line ends. The data are synced to disk before the rename, unless whoever reads the file
+    can do without it (`sync`).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,8 +27,9 @@ def atomic_file(path: str | Path, mode: str = "w") -> Iterator[Any]:
     try:
         with os.fdopen(descriptor, mode, **text) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:

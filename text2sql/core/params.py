@@ -175,7 +175,8 @@ class DataParams(Section):
 class PromptParams(Section):
     """What the prompt holds besides the question (the paper: nothing; its section III.D proposes the schema's name)."""
 
-    schema_: Annotated[Literal["none", "name", "tables", "ddl"], Field(alias="schema")]
+    schema_: Annotated[Literal["none", "name", "tables", "ddl", "rich"], Field(alias="schema")]
+    schema_tokens: Positive = 1536  # with rich: what schema and values may take, see docs/prompt.md
     few_shot: Count
     few_shot_file: Text
     training: Literal["evaluation", "zero_shot", "bare"]
@@ -183,7 +184,7 @@ class PromptParams(Section):
     template: TemplateVariables = {}
     table_order: TableOrder = "given"
     evidence: bool = False  # what BIRD gives a reader to know besides the question
-    descriptions: bool = False  # what BIRD says of columns, with the schema as ddl
+    descriptions: bool = False  # what BIRD says of columns, with the schema as ddl or rich
 
 
 class LoraParams(Section):
@@ -202,7 +203,7 @@ class LoraParams(Section):
 class TrainParams(Section):
     """Model 1's recipe (the paper's Table I, first column)."""
 
-    method: Literal["lora", "full"] = "lora"  # an adapter, or all weights
+    method: Literal["lora", "dora", "full"] = "lora"  # an adapter, one with magnitudes of its own, or all weights
     lr: LearningRate
     epochs: Above0
     batch_size: Positive
@@ -213,6 +214,7 @@ class TrainParams(Section):
     warmup: Warmup
     weight_decay: NotNegative
     max_seq_len: Annotated[int, BeforeValidator(_number), Field(ge=8, description="a whole number of at least 8")]
+    augment: Literal["none", "table_order"] = "none"  # each epoch shows a schema's tables in an order drawn anew
     checkpoint_minutes: Above0
     lora: LoraParams
 
@@ -228,6 +230,17 @@ TrainChanges = create_model(
 )
 
 
+def augment_problem(train: TrainParams, prompt: PromptParams) -> str | None:
+    """Return why examples with this prompt cannot be augmented as `train` wants it, or None."""
+    if train.augment == "none":
+        return None
+    if prompt.schema_ in ("none", "name") or prompt.training == "bare":
+        return f"augment: {train.augment} draws orders of tables, and the prompt in training shows none"
+    if prompt.table_order != "given":
+        return f"augment: {train.augment} draws orders of tables; takes prompt.table_order: given"
+    return None
+
+
 class ModelEntry(Section):
     """One model of the experiment: its title in reports, and the section that its recipe comes from."""
 
@@ -235,11 +248,39 @@ class ModelEntry(Section):
     recipe: Annotated[Text | None, Field(description="a section's name, such as train, or null for the base")] = None
 
 
+ChoiceRule = Literal["majority", "first_executable"]
+ChoiceTime = Literal["always", "failed"]
+
+
 class GenerationParams(Section):
-    """How answers are generated: greedily, always."""
+    """How answers are generated: greedily, and where more than one sample is drawn, by a choice among those too."""
 
     max_new_tokens: Positive
     batch_size: Positive
+    grammar: bool = False  # only queries over the tables and columns that a database has: docs/grammar.md
+    samples: Annotated[int, NUMBER, Field(description="a whole number from 1 to 256", ge=1, le=256)] = 1
+    temperature: Annotated[
+        float, NUMBER, Field(description="a number above 0 and at most 10", gt=0, le=10, allow_inf_nan=False)
+    ] = 0.8
+    top_p: Annotated[float, NUMBER, Field(description="a number above 0 and at most 1", gt=0, le=1)] = 0.95
+    seed: Seed = 0
+    choice: Annotated[
+        ChoiceRule | None, Field(description="majority, first_executable, or null for majority where there are samples")
+    ] = None
+    when: ChoiceTime = "always"
+
+    @field_validator("choice", "when")
+    @classmethod
+    def _has_samples(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("samples") == 1 and value not in (None, "always"):
+            rest = "null" if info.field_name == "choice" else "always"
+            raise ValueError(f"got {value}, which chooses among samples, and generation.samples is 1: takes {rest}")
+        return value
+
+    @property
+    def rule(self) -> ChoiceRule:
+        """By which rule an answer is chosen among samples."""
+        return self.choice or "majority"
 
 
 class MmluParams(Section):
@@ -338,6 +379,14 @@ class Params(Section):
                 raise ValueError(f"schema: {value.schema_} shows no tables, which {place}.table_order would reorder")
             if entry.spider == data.spider and (entry.table_order or value.table_order) == value.table_order:
                 raise ValueError(f"{place} asks what the dev split asks: it takes other data or another table_order")
+        return value
+
+    @field_validator("train")
+    @classmethod
+    def _augments_what_is_shown(cls, value: TrainParams, info: ValidationInfo) -> TrainParams:
+        problem = augment_problem(value, info.data["prompt"]) if "prompt" in info.data else None
+        if problem:
+            raise ValueError(problem)
         return value
 
     @field_validator("mmlu")

@@ -8,8 +8,10 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from text2sql.core.errors import UserError
+if TYPE_CHECKING:
+    from text2sql.core.errors import UserError
 
 SIDE_FILES = ("-wal", "-journal")
 COPY_TRIES = 3
@@ -67,6 +69,8 @@ def copy_with_changes(path: Path, copy: Path) -> None:
                 shutil.copyfile(f"{path}{ending}", f"{copy}{ending}")
         if state_of(path) == before:
             return merge_changes(copy, str(path))
+    from text2sql.core.errors import UserError
+
     raise UserError(
         f"{path}: changed during each of {COPY_TRIES} attempts to copy it; close what writes to it, or copy it with "
         "the sqlite3 shell's .backup"
@@ -86,10 +90,12 @@ def merge_changes(path: Path, shown: str) -> None:
             Path(f"{path}{ending}").unlink(missing_ok=True)
 
 
-def not_sqlite(shown: str, error: sqlite3.Error) -> UserError:
+def not_sqlite(shown: str, error: sqlite3.Error) -> "UserError":
     """Return what to raise for a file that SQLite does not read, and what that mostly means."""
     meanings = {sqlite3.SQLITE_NOTADB: ", but encrypted or of another kind", sqlite3.SQLITE_CORRUPT: " or cut short"}
     meaning = meanings.get(getattr(error, "sqlite_errorcode", None) or 0, "")
+    from text2sql.core.errors import UserError
+
     return UserError(f"{shown}: not a valid SQLite file: {error}{meaning}")
 
 

@@ -33,35 +33,29 @@ import io
 import itertools
 import os
 import pickle
-import queue
-import resource
 import selectors
 import signal
-import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from text2sql.core.errors import RunError
-from text2sql.execution.sandbox import ANY_PURPOSE, MAX_HEAP_BYTES, Limits, Purpose, Result, Sandbox, failure
+from text2sql.execution.sandbox import ANY_PURPOSE, Limits, Purpose, Result
+from text2sql.execution.worker import CLOCK_FACTOR, LENGTH_BYTES
 
 __all__ = ["Executor", "Limits", "Purpose", "Result", "run_query"]
 
-GRACE_S = 0.5  # of CPU time: how long after the time limit the alarm kills a worker
-CLOCK_FACTOR = 120  # wall-clock limit, as a multiple of the CPU time limit
 MAX_FAILED_STARTS = 5
 BATCH = 32  # how many queries on a small database are sent together: a round trip takes as long as a quick query
 SMALL_BYTES = 1_000_000  # a database below this is small: its queries are usually quick
-MAX_ANSWER_BYTES = 100_000  # a worker flushes its answers beyond this, before its batch is done
 RESULTS_AHEAD = 8  # how many queries a worker may be ahead of the result that is asked for
 
-
-_LENGTH_BYTES = 8
 _Query = tuple[str | os.PathLike, str, Purpose]
+_Task = tuple[Any, _Query]  # a query, and what its result is told by
 
 
 def run_query(database: str | os.PathLike, sql: str, limits: Limits) -> Result:
@@ -109,50 +103,78 @@ class Executor:
         results: dict[int, Result] = {}
         following = 0
         ahead = RESULTS_AHEAD * len(self._workers)
-        tasks = [(database, sql, ANY_PURPOSE) for database, sql in queries]
-        singly = ([position] for position in range(len(tasks)))
-        for position, result in self._run(tasks, singly, lambda position: position < following + ahead):  # noqa: B023
+        waiting: deque[_Task] = deque(
+            (position, (database, sql, ANY_PURPOSE)) for position, (database, sql) in enumerate(queries)
+        )
+
+        def one() -> list[_Task]:
+            return [waiting.popleft()] if waiting and waiting[0][0] < following + ahead else []
+
+        for position, result in self._run(one):
             results[position] = result
             while following in results:
                 result = results.pop(following)
                 following += 1
                 yield result
 
-    def run_unordered(self, queries: Iterable[_Query]) -> Iterator[tuple[int, Result]]:
+    def run_unordered(
+        self, queries: Iterable[_Query], groups: Sequence[Hashable] | None = None
+    ) -> Iterator[tuple[int, Result]]:
         """Yield the results of (database, sql, purpose) triples as they come, each with its query's position.
 
-        Queries begin in the order given: with long ones first, the workers end at about the same time.
+        Queries begin in the order given: with long ones first, the workers end at about the same time. Those in a row
+        that are of one of `groups`, one a query, run on one worker, unless it dies.
         """
-        queries = list(queries)
-        return self._run(queries, _batches(queries), lambda position: True)
+        tasks = deque(enumerate(queries))
+        if groups is None:
+            return self.run_growing(tasks)
+        batches = deque(_grouped(tasks, groups))
+        return self._run(lambda: batches.popleft() if batches else [])
 
-    def _run(
-        self, queries: list[_Query], batches: Iterable[list[int]], may_begin: Callable[[int], bool]
-    ) -> Iterator[tuple[int, Result]]:
+    def run_growing(self, waiting: deque[tuple[Any, _Query]]) -> Iterator[tuple[Any, Result]]:
+        """Yield the results of pairs of a tag and a query as they come, each with its query's tag.
+
+        `waiting` may be extended at both ends while results are taken: its first query begins next. Ends when it is
+        empty and all have run.
+        """
+        return self._run(lambda: _batch(waiting))
+
+    def _run(self, next_batch: Callable[[], list[_Task]]) -> Iterator[tuple[Any, Result]]:
+        """Run what `next_batch` gives, an empty list where no query may begin now."""
         if not self._workers:
             raise RuntimeError("an Executor runs queries only inside its context: with Executor(…) as executor")
-        unsent = deque(batches)
-        missing = len(queries)
+        unsent: list[list[_Task]] = []
+        answers: list[tuple[Any, Result]] = []
         try:
-            while missing:
-                for worker in self._workers:
-                    if worker.idle and unsent and may_begin(unsent[0][0]):
-                        if worker.send(unsent[0], [queries[position] for position in unsent[0]]):
-                            unsent.popleft()
+            while True:
+                self._send(unsent, next_batch)
+                if answers:  # once all workers are busy again
+                    yield from answers
+                    answers = []
+                    continue
+                if not unsent and not any(worker.waiting for worker in self._workers):
+                    batch = [] if all(worker.started for worker in self._workers) else next_batch()
+                    if not batch:
+                        return
+                    unsent.append(batch)  # for a worker that is about to start
                 for place in self._readable():
                     worker = self._workers[place]
-                    answers = worker.receive()
+                    answers += worker.receive()
                     if not worker.alive:
                         # One of these killed it: run each alone to find which.
-                        unsent.extendleft([position] for position in worker.waiting)
+                        unsent += ([task] for task in reversed(worker.waiting))
                         self._replace(place)
-                    missing -= len(answers)
-                    yield from answers
         finally:
             for place, worker in enumerate(self._workers):
                 if worker.alive and worker.waiting:  # the consumer stopped: its pending answers are discarded
                     worker.end()
                     self._replace(place)
+
+    def _send(self, unsent: list[list[_Task]], next_batch: Callable[[], list[_Task]]) -> None:
+        for worker in self._workers:
+            if worker.idle and (batch := unsent.pop() if unsent else next_batch()):
+                if not worker.send(batch):
+                    unsent.append(batch)
 
     def _replace(self, position: int) -> None:
         lost = self._workers[position]
@@ -170,26 +192,44 @@ class Executor:
             return [key.data for key, _ in selector.select()]
 
 
-def _batches(queries: list[_Query]) -> Iterator[list[int]]:
-    """Yield the positions of all queries in order: one by one, or several in a row on a small database together."""
-    following = itertools.groupby(range(len(queries)), key=lambda position: queries[position][0])
-    for database, positions in following:
-        at_once = BATCH if os.path.isfile(database) and os.path.getsize(database) < SMALL_BYTES else 1
-        while batch := list(itertools.islice(positions, at_once)):
-            yield batch
+def _batch(waiting: deque[_Task]) -> list[_Task]:
+    """Take the first task of `waiting`, or several in a row on one small database."""
+    if not waiting:
+        return []
+    batch = [waiting.popleft()]
+    database = batch[0][1][0]
+    if os.path.isfile(database) and os.path.getsize(database) < SMALL_BYTES:
+        while waiting and len(batch) < BATCH and waiting[0][1][0] == database:
+            batch.append(waiting.popleft())
+    return batch
+
+
+def _grouped(tasks: Iterable[_Task], groups: Sequence[Hashable]) -> Iterator[list[_Task]]:
+    """Yield all `tasks` in order: group by group, or several groups in a row on a small database together."""
+    of_group = zip(tasks, groups, strict=True)
+    for database, on_one in itertools.groupby(of_group, key=lambda one: one[0][1][0]):
+        is_small = os.path.isfile(database) and os.path.getsize(database) < SMALL_BYTES
+        batch: list[_Task] = []
+        for _, members in itertools.groupby(on_one, key=lambda one: one[1]):
+            following = [task for task, _ in members]
+            if batch and not (is_small and len(batch) + len(following) <= BATCH):
+                yield batch
+                batch = []
+            batch += following
+        yield batch
 
 
 class _Worker:
     """The parent's end of one worker process. It gets new queries once it has answered all pending ones."""
 
     def __init__(self, limits: Limits) -> None:
-        program = "import sys; sys.path.append(sys.argv[1]); from text2sql.execution.executor import _serve; _serve()"
+        program = "import sys; sys.path.append(sys.argv[1]); from text2sql.execution.worker import serve; serve()"
         command = [sys.executable, "-I", "-S", "-c", program, str(Path(__file__).absolute().parents[2])]
         # Unbuffered, so that the selector sees all that has arrived.
         self.process = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self.process.stdin is not None and self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
-        self.waiting: deque[int] = deque()  # positions of its pending queries, in order
+        self.waiting: deque[_Task] = deque()  # its pending queries, in order
         self.alive = True
         self.started = False
         self._limits = limits
@@ -200,12 +240,12 @@ class _Worker:
     def idle(self) -> bool:
         return self.started and self.alive and not self.waiting
 
-    def send(self, positions: list[int], queries: list[_Query]) -> bool:
+    def send(self, tasks: list[_Task]) -> bool:
         """Hand over queries. False where the worker has ended, which `receive` will find too."""
         self._sent = time.monotonic()
-        if not self._write([(os.fsencode(Path(database).absolute()), *rest) for database, *rest in queries]):
+        if not self._write([(os.fsencode(os.path.abspath(database)), *rest) for _, (database, *rest) in tasks]):
             return False
-        self.waiting.extend(positions)
+        self.waiting.extend(tasks)
         return True
 
     def _write(self, message: object) -> bool:
@@ -217,13 +257,13 @@ class _Worker:
             return False
         return True
 
-    def receive(self) -> list[tuple[int, Result]]:
-        """Return results that have come, with their queries' positions: none where the worker has started or ended.
+    def receive(self) -> list[tuple[Any, Result]]:
+        """Return results that have come, with their queries' tags: none where the worker has started or ended.
 
         A worker that ended amid a single query gives its result, too.
         """
         try:
-            content = io.BytesIO(self._read(int.from_bytes(self._read(_LENGTH_BYTES))))
+            content = io.BytesIO(self._read(int.from_bytes(self._read(LENGTH_BYTES))))
         except (EOFError, OSError):
             return self._bury()
         if not self.started:
@@ -231,7 +271,7 @@ class _Worker:
             return []
         answers = []
         while content.tell() < len(content.getbuffer()):
-            answers.append((self.waiting.popleft(), pickle.load(content)))
+            answers.append((self.waiting.popleft()[0], pickle.load(content)))
         return answers
 
     def _read(self, size: int) -> bytes:
@@ -243,7 +283,7 @@ class _Worker:
             content += piece
         return bytes(content)
 
-    def _bury(self) -> list[tuple[int, Result]]:
+    def _bury(self) -> list[tuple[Any, Result]]:
         self.end()
         if len(self.waiting) != 1:
             return []
@@ -256,7 +296,7 @@ class _Worker:
             message = f"{CLOCK_FACTOR * seconds:g} seconds on the clock were not enough"
         else:
             kind, message = "crash", f"the worker process ended (exit code {code})"
-        return [(self.waiting.popleft(), Result((), (), message, kind, time.monotonic() - self._sent))]
+        return [(self.waiting.popleft()[0], Result((), (), message, kind, time.monotonic() - self._sent))]
 
     def end(self) -> None:
         """Kill the process and wait for its end."""
@@ -266,95 +306,3 @@ class _Worker:
         with contextlib.suppress(OSError):
             self.stdin.close()
         self.stdout.close()
-
-
-def _serve() -> None:
-    """Be a worker process: read limits and then queries from standard input, write results to standard output."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    for alarm in (signal.SIGPROF, signal.SIGALRM):
-        signal.signal(alarm, signal.SIG_DFL)  # an ignored signal would be inherited
-    messages: queue.SimpleQueue = queue.SimpleQueue()
-    threading.Thread(target=_read_messages, args=(messages,), daemon=True).start()
-    limits = messages.get()
-    _confine(limits)
-    _write_answers([])
-    server = _Server(limits)
-    while True:
-        answers = []
-        for query in messages.get():
-            answers.append(server.answer(*query))
-            if sum(map(len, answers)) > MAX_ANSWER_BYTES:
-                _write_answers(answers)
-                answers = []
-        if answers:
-            _write_answers(answers)
-
-
-def _write_answers(answers: list[bytes]) -> None:
-    size = sum(map(len, answers))
-    sys.stdout.buffer.writelines([size.to_bytes(_LENGTH_BYTES), *answers])
-    sys.stdout.buffer.flush()
-
-
-def _confine(limits: Limits) -> None:
-    """Set the resource limits of this process: memory, file size, core dumps."""
-    memory = MAX_HEAP_BYTES + 1_000_000_000 + int(8_000_000 * limits.max_megabytes)
-    for what, value in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(what, (value, value))
-
-
-class _Server:
-    """Runs a worker's queries. It keeps the last database open until an error."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._database: str | None = None
-        self._sandbox: Sandbox | None = None
-
-    def answer(self, database: bytes, sql: str, purpose: Purpose) -> bytes:
-        """Run a query; return its pickled result."""
-        started = time.process_time()
-        self._set_alarms(self._limits.timeout_s + GRACE_S, self._limits.timeout_s * CLOCK_FACTOR)
-        try:
-            message = pickle.dumps(self._run(os.fsdecode(database), sql, purpose))
-        except MemoryError:
-            self._close()
-            message = pickle.dumps(failure("too_large", "the result does not fit the memory of a worker", started))
-        self._set_alarms(0, 0)
-        return message
-
-    @staticmethod
-    def _set_alarms(processor_s: float, clock_s: float) -> None:
-        """Let the alarms' default action kill this process, even inside a call of SQLite."""
-        signal.setitimer(signal.ITIMER_PROF, processor_s)
-        signal.setitimer(signal.ITIMER_REAL, clock_s)
-
-    def _run(self, database: str, sql: str, purpose: Purpose) -> Result:
-        started = time.process_time()
-        if database != self._database:
-            self._close()
-            try:
-                self._sandbox = Sandbox(database)
-            except (sqlite3.Error, OSError) as error:
-                return failure("sqlite", f"{database}: {error}", started)
-            self._database = database
-        assert self._sandbox is not None
-        result = self._sandbox.run(sql, self._limits, purpose)
-        if result.error_kind not in (None, "sqlite", "width"):
-            self._close()
-        return result
-
-    def _close(self) -> None:
-        if self._sandbox is not None:
-            self._sandbox.close()
-        self._sandbox = self._database = None
-
-
-def _read_messages(messages: queue.SimpleQueue) -> None:
-    """Queue the parent's messages; exit at once, even during a query, when the parent has ended."""
-    try:
-        while True:
-            messages.put(pickle.load(sys.stdin.buffer))
-    finally:
-        os._exit(0)

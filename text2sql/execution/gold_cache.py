@@ -8,6 +8,7 @@ had found is found again.
 
 import contextlib
 import hashlib
+import itertools
 import json
 import re
 import sqlite3
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from text2sql.core.files import write_text
+from text2sql.core.files import atomic_file
 from text2sql.data.databases import open_read_only
 from text2sql.execution.executor import Limits, Result
 
@@ -29,14 +30,14 @@ class GoldCache:
     def __init__(self, folder: str | Path | None, database: str | Path, limits: Limits) -> None:
         self._file = None if folder is None else Path(folder) / f"{_digest(database, limits)}.json"
         self._changing = _changing_views(database) if folder is not None else []
+        self._stored = self._read()
 
     def results(self, queries: Iterable[str]) -> dict[str, Result]:
         """Return the results that are known, by query."""
-        stored = self._read()
         return {
-            sql: _from_json(stored[digest])
+            sql: _from_json(self._stored[digest])
             for sql in queries
-            if (digest := _query_digest(sql)) in stored and not _changes(sql, self._changing)
+            if (digest := _query_digest(sql)) in self._stored and not _changes(sql, self._changing)
         }
 
     def add(self, results: Mapping[str, Result]) -> None:
@@ -49,11 +50,11 @@ class GoldCache:
         if not kept:
             return
         stored = self._read() | kept
-        with contextlib.suppress(OSError):
-            write_text(self._file, json.dumps(stored, allow_nan=False))
+        with contextlib.suppress(OSError), atomic_file(self._file, sync=False) as file:
+            file.write(json.dumps(stored, allow_nan=False))
 
     def _read(self) -> dict[str, dict]:
-        if self._file is None:
+        if self._file is None or not self._file.is_file():
             return {}
         try:
             stored = json.loads(self._file.read_text(encoding="utf-8"))
@@ -117,8 +118,10 @@ def _is_result(value: object) -> bool:
 
 
 def _to_json(result: Result) -> dict:
-    rows = [list(map(_cell_to_json, row)) for row in result.rows]
-    plain = not any(isinstance(cell, dict) for row in rows for cell in row)
+    cells = list(itertools.chain.from_iterable(result.rows))
+    kinds = set(map(type, cells))
+    plain = bytes not in kinds and not (float in kinds and any(cell in _INFINITE for cell in cells))
+    rows: Iterable = result.rows if plain else [list(map(_cell_to_json, row)) for row in result.rows]
     return {"columns": result.columns, "rows": rows, "plain": plain, "seconds": result.seconds, "lossy": result.lossy}
 
 
@@ -129,11 +132,14 @@ def _from_json(stored: dict) -> Result:
     return Result(tuple(stored["columns"]), tuple(rows), None, None, stored["seconds"], lossy=stored["lossy"])
 
 
+_INFINITE = (float("inf"), float("-inf"))
+
+
 def _cell_to_json(cell: object) -> object:
     """Return a cell as JSON; what JSON cannot represent, as an object."""
     if isinstance(cell, bytes):
         return {"blob": cell.hex()}
-    if cell in (float("inf"), float("-inf")):
+    if cell in _INFINITE:
         return {"float": str(cell)}
     return cell
 

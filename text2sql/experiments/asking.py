@@ -23,6 +23,7 @@ from text2sql.experiments.points import Run
 from text2sql.model.language_model import LanguageModel
 from text2sql.model.run_key import as_measured
 from text2sql.prompts.messages import load_few_shot
+from text2sql.prompts.rich import in_folders
 from text2sql.scoring.golds import Gold
 from text2sql.scoring.verdicts import Verdict, score_examples, summarise
 
@@ -49,8 +50,7 @@ class Asking:
         examples = read_jsonl(self.data / "spider/dev.jsonl", RECORD)
         few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
         schemas = read_schemas(self.data / "spider/schemas.json", params.prompt.descriptions)
-        shown = params.prompt
-        prompt = SpiderPrompt(schemas, shown.schema_, few_shot, shown.answer, shown.table_order, shown.evidence)
+        prompt = SpiderPrompt.of(params.prompt, schemas, few_shot, in_folders(self.data / "databases"))
         task = _Task(self, "spider")
         predictions = predict(self.model, examples, prompt, params.generation, task.journaled)
         assert predictions is not None

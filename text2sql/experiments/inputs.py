@@ -12,11 +12,13 @@ from text2sql.core.params import Params
 from text2sql.experiments.claims import claim
 from text2sql.experiments.points import Run
 from text2sql.model.loading import as_loaded
-from text2sql.model.run_key import weights_and_runtime
+from text2sql.model.run_key import libraries_of, weights_and_runtime
 from text2sql.preparation.prepare import prepare
 
 # The stages of dvc.yaml whose work a point repeats: the pipeline says which code that is.
 STAGES = ("prepare", "train_m1", "predict_spider", "eval_spider", "eval_mmlu", "eval_mmlu_chat")
+# Of `generation`: points are asked greedily.
+CHOOSING = {"samples", "temperature", "top_p", "seed", "choice", "when"}
 # Below a prepared folder: what points are trained on and asked.
 DATA = ("spider/qa_sharegpt.jsonl", "spider/dev.jsonl", "spider/schemas.json", "databases", "mmlu")
 
@@ -38,14 +40,15 @@ def prepared(params: Params, work: Path) -> Path:
         }
     )
     with claim(work, "prepared", wait=True):
-        if not (folder.is_dir() and _holds(kept, key)):
+        if not (folder.is_dir() and holds(kept, key)):
             kept.unlink(missing_ok=True)
             prepare(params, folder, work / "prepared.json", say=lambda text: print(f"prepare: {text}", flush=True))
             keep_key(kept, key)
     return folder
 
 
-def _holds(kept: Path, key: Key) -> bool:
+def holds(kept: Path, key: Key) -> bool:
+    """Return whether the file `kept` has this key, as `keep_key` wrote it."""
     try:
         return read_json(kept) == dict(key.parts)
     except UserError:
@@ -60,10 +63,10 @@ def shared_key(params: Params, folder: Path) -> Key:
         "prompt.few_shot_file": digest_of_tree(params.prompt.few_shot_file),
         "data.failing_gold": params.data.failing_gold,
         **_flat("model", params.model.model_dump(exclude={"strength", "files", "source"})),
-        **_flat("generation", params.generation.model_dump()),
+        **_flat("generation", params.generation.model_dump(exclude=CHOOSING)),
         **_flat("mmlu", params.mmlu.model_dump(exclude={"rotations", "chat", "chat_limit"})),
         **_flat("execution", params.execution.model_dump()),
-        **weights_and_runtime(params.model, as_loaded(params.model)),
+        **weights_and_runtime(params.model, as_loaded(params.model), libraries_of(params.generation.grammar)),
     }
     return Key.of(parts)
 

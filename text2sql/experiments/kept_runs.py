@@ -44,15 +44,16 @@ def keep_run(
     folder: Path,
     run: Mapping[str, Any],
     predictions: Sequence[dict],
-    choices: Sequence[dict],
+    choices: Sequence[dict] | None = None,
     chat: Sequence[dict] | None = None,
 ) -> None:
-    """Write a run: `run` has `FIELDS`; `choices` and `chat` are the records of the evaluations."""
+    """Write a run: `run` has `FIELDS`; `choices` and `chat` are the evaluations' records, None where not asked."""
     with atomic_directory(folder) as temporary:
         write_json(temporary / RUN, run)
         write_gzip(temporary / PREDICTIONS, _lines(predictions))
-        write_choices(temporary / CHOICES, {LETTER: choices})
-        if "rotations_right" in choices[0]:
+        if choices is not None:
+            write_choices(temporary / CHOICES, {LETTER: choices})
+        if choices is not None and "rotations_right" in choices[0]:
             write_gzip(temporary / ROTATIONS, _lines(_only(line, ROTATED) for line in choices))
         if chat is not None:
             write_gzip(temporary / CHAT, _lines(_only(line, CHATTED) for line in chat))

@@ -17,6 +17,7 @@ from text2sql.data.schema import Schema, schema_from_sqlite
 from text2sql.data.sources import open_source
 from text2sql.execution.executor import Executor, Limits
 from text2sql.prompts.messages import spider_messages
+from text2sql.prompts.rich import RichSchemas, rich_schemas
 
 HOLDOUT = 0.2  # of data that name no split
 NAMED = 3  # failing golds that are quoted
@@ -89,7 +90,7 @@ def look(path: Path, params: Params, holdout: float | None, say: Callable[[str],
         states: dict[str, list] = {}
         files = _checked_databases(source, named, Path(temporary), found, states)
         schemas = {db_id: schema_from_sqlite(file, db_id) for db_id, file in files.items()}
-        _count(source, schemas, params, found)
+        _count(source, schemas, params, found, rich_schemas(params.prompt, files.get))
         say(f"running {found.questions.total():,} gold queries")
         queries = [(files[row.db_id], row.query) for _, row in source.placed_rows()]
         with Executor(Limits(**params.execution.model_dump())) as executor:
@@ -147,9 +148,13 @@ def _checked_databases(
     return files
 
 
-def _count(source: OwnSource, schemas: dict[str, Schema], params: Params, found: Found) -> None:
+def _count(
+    source: OwnSource, schemas: dict[str, Schema], params: Params, found: Found, rich: RichSchemas | None
+) -> None:
     in_train, form = set(), params.prompt.schema_
-    shown = {db_id: len(spider_messages("", schema, form)[0]["content"]) for db_id, schema in schemas.items()}
+    shown = {
+        db_id: len(spider_messages("", schema, form, rich=rich)[0]["content"]) for db_id, schema in schemas.items()
+    }
     for split, row in source.placed_rows():
         found.questions[split] += 1
         found.asked[split].add(row.db_id)

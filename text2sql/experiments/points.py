@@ -188,6 +188,8 @@ def _scaled(entry: PointEntry, before: Mapping[str, Point], place: str) -> Point
         )
     if of.params.train.method == "full":
         raise UserError(f"{place}: adapter: {of.name} has none: it trains all weights, which no factor scales")
+    if of.params.train.method == "dora":
+        raise UserError(f"{place}: adapter: {of.name} is a DoRA adapter (train.method: dora), which no factor scales")
     if entry.params:
         raise UserError(f"{place}: {', '.join(entry.params)}: an adapter of another point takes a strength alone")
     seeds = tuple(entry.seeds or of.seeds[:1])

@@ -4,31 +4,23 @@ Each run trains (or takes an adapter that is there), answers Spider and MMLU, an
 leaves unfinished lies below `.tradeoff/`: checkpoints, adapters and answers, all of which the next call goes on from.
 """
 
-import gc
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from text2sql.core.dependencies import Key
 from text2sql.core.errors import RunError, UserError
-from text2sql.core.files import read_json, read_jsonl, write_json
-from text2sql.data.schema import read_schemas
-from text2sql.experiments.asking import Asking, measure_anew
+from text2sql.experiments.asking import Asking
 from text2sql.experiments.claims import claim
 from text2sql.experiments.curve import write_curve
-from text2sql.experiments.inputs import own_key, prepared, shared_key, training_key
+from text2sql.experiments.inputs import own_key, prepared, shared_key
 from text2sql.experiments.kept_runs import changed_since, keep_run, read_run
 from text2sql.experiments.points import Curve, Run
+from text2sql.experiments.trained import Trainings, free_memory
 from text2sql.model.base_identity import base_identity
 from text2sql.model.language_model import LanguageModel
 from text2sql.model.loading import KeptBase, check_hardware
-from text2sql.model.model_card import model_card
-from text2sql.model.run_key import as_measured
-from text2sql.prompts.messages import load_few_shot
 from text2sql.report.curve import CURVES
-from text2sql.training.examples import training_pairs
-from text2sql.training.fine_tune import Interrupted, train_adapter
-from text2sql.training.job import TrainingJob
+from text2sql.training.fine_tune import Interrupted
 from text2sql.training.reproducible import fix_workspace
 
 WORK = Path(".tradeoff")
@@ -80,6 +72,7 @@ class _Runner:
         self._data = prepared(curve.params, self._work)
         self.shared = shared_key(curve.params, self._data)
         self._load = KeptBase()
+        self._trainings = Trainings(self._data, self._work, self.shared, self._load)
 
     def refuse_others(self, runs: Sequence[Run]) -> None:
         """Raise UserError where a kept run comes from other data, code or params than it would now."""
@@ -120,9 +113,9 @@ class _Runner:
 
     def _claimed(self, run: Run) -> list[str]:
         """Return what a process has to itself while it is at `run`: the run, and its training until that is there."""
-        if not run.trains or self._trained(run):
+        if not run.trains or self._trainings.is_there(run):
             return [run.name]
-        return [run.name, f"train-{self._adapter_folder(run).name}"]
+        return [run.name, f"train-{self._trainings.folder(run).name}"]
 
     def _finish(self, run: Run) -> None:
         """Train, answer and keep `run`, unless it is kept already."""
@@ -132,7 +125,7 @@ class _Runner:
             print(f"tradeoff: {run.name}: kept", flush=True)
             return
         key = Key({**self.shared.parts, **own.parts})
-        adapter, training = self._adapter(run) if run.trains else (None, None)
+        adapter, training = self._trainings.adapter(run) if run.trains else (None, None)
         model = LanguageModel(run.params.model, adapter, template=run.params.prompt.template, load=self._load)
         print(f"tradeoff: {run.name}: {model.description}", flush=True)
         asking = Asking(run, model, self._data, self._work, key)
@@ -154,53 +147,4 @@ class _Runner:
         keep_run(folder, content, predictions, choices, answers)
         asking.finished()
         del model, asking
-        _free()
-
-    def _adapter_folder(self, run: Run) -> Path:
-        key = Key({**self.shared.parts, **training_key(run.params).parts})
-        return self._work / "models" / key.digest
-
-    def _trained(self, run: Run) -> bool:
-        folder = self._adapter_folder(run)
-        return folder.is_dir() and folder.with_suffix(".json").is_file()
-
-    def _adapter(self, run: Run) -> tuple[Path, dict[str, Any]]:
-        """Return the adapter of `run` and what is known of its training; other runs may have trained it before."""
-        params, name = run.params, str(run.trained_as)
-        folder = self._adapter_folder(run)
-        about = folder.with_suffix(".json")
-        if self._trained(run):
-            return folder, read_json(about)
-        few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
-        schemas = read_schemas(self._data / "spider/schemas.json", params.prompt.descriptions)
-        pairs = training_pairs(read_jsonl(self._data / "spider/qa_sharegpt.jsonl"), schemas, params.prompt, few_shot)
-        job = TrainingJob(
-            name, params.model, params.train, template=params.prompt.template, inputs=dict(self.shared.parts)
-        )
-        measure_anew()
-        training = train_adapter(job, pairs, self._work / "checkpoints", self._load)
-        assert training is not None  # one process trains
-        metrics = training.metrics
-        loaded = as_measured(params.model, training.model)
-        path = self._work / "timings" / f"{name}-train.json"
-        timing = training.stopwatch.write(path, "train", name, metrics["examples"], metrics["tokens"], loaded)
-        training.save(folder, model_card(_trained_model(params), params, metrics))
-        write_json(about, {"metrics": metrics, "timing": timing})
-        training.checkpoints.remove()
-        del training
-        _free()
-        return folder, read_json(about)
-
-
-def _trained_model(params: Any) -> str:
-    """Return the model of params.yaml that the section `train` is the recipe of, whose title the card takes."""
-    return next(name for name, entry in params.models.items() if entry.recipe == "train")
-
-
-def _free() -> None:
-    """Give back the memory of a model that is no longer named."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        free_memory()

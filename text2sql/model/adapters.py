@@ -25,8 +25,10 @@ STATE_SPACE = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
 FUSED = {"conv1d", "out_proj"}
 
 
-def add_adapter(base: Any, lora: LoraParams, seed: int, loader: str) -> Any:
+def add_adapter(base: Any, lora: LoraParams, seed: int, loader: str, dora: bool = False) -> Any:
     """Return `base` with a fresh LoRA adapter in float32, initialised from `seed`, as `loader` adds it.
+
+    `dora`: a DoRA adapter (Liu et al., 2024), which trains the length of each output's weights beside their direction.
 
     Raises UserError if an entry of the target modules matches no module of the base, or one that LoRA has no form for.
     """
@@ -53,7 +55,7 @@ def add_adapter(base: Any, lora: LoraParams, seed: int, loader: str) -> Any:
         from peft import LoraConfig, get_peft_model
 
         try:
-            model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **options))
+            model = get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", use_dora=dora, **options))
         except ValueError as error:
             raise UserError(f"train.lora.target_modules: {' '.join(str(error).split())}") from None
     return adapter_in_float32(model)
@@ -169,7 +171,9 @@ def _check_landed(model: Any, file: Path, missing: Sequence[str], surplus: Seque
     with safe_open(file, framework="pt") as weights:
         in_file = list(weights.keys())
         second = [name for name in in_file if "lora_B" in name or "lora_embedding_B" in name]
-        idle = bool(second) and not any(weights.get_tensor(name).any() for name in second)
+        # DoRA's magnitudes change something whatever the matrices are.
+        alone = not any("lora_magnitude_vector" in name for name in in_file)
+        idle = bool(second) and alone and not any(weights.get_tensor(name).any() for name in second)
     # PEFT writes a layer that was trained whole twice where the vocabulary grew.
     surplus = [
         name
@@ -195,16 +199,24 @@ def scale_adapter(model: Any, adapter: Path, strength: float) -> None:
     """
     if strength == 1:
         return
-    config = read_object(adapter / CONFIG, {})
-    more = [name for name in ("use_dora", "modules_to_save", "trainable_token_indices") if config.get(name)]
-    more += ["bias"] if config.get("bias", "none") != "none" else []
-    if more:
-        raise UserError(f"model.strength: got {strength:g}, takes 1: {adapter} has {more[0]}, which no factor scales")
+    check_scalable(adapter, strength)
     for module in model.modules():
         scaling = getattr(module, "scaling", None)
         if isinstance(scaling, dict):  # a LoRA layer's, by the name of its adapter
             for name in scaling:
                 scaling[name] *= strength
+
+
+def check_scalable(adapter: Path, strength: float) -> None:
+    """Raise UserError where an adapter holds more than LoRA's pairs of matrices, and `strength` is not 1.
+
+    DoRA's magnitudes, say: with its matrices scaled to nothing it is still not its base.
+    """
+    config = read_object(adapter / CONFIG, {})
+    more = [name for name in ("use_dora", "modules_to_save", "trainable_token_indices") if config.get(name)]
+    more += ["bias"] if config.get("bias", "none") != "none" else []
+    if more and strength != 1:
+        raise UserError(f"model.strength: got {strength:g}, takes 1: {adapter} has {more[0]}, which no factor scales")
 
 
 def check_targets(base: Any, target_modules: object) -> None:
@@ -232,13 +244,14 @@ def cast_adapter_to_base(model: Any) -> None:
 
     PEFT would cast each layer's inputs to float32 and its outputs back: a quarter of a small model's time on a GPU, two
     thirds and more on a CPU whose units multiply bfloat16. Small updates survive the cast: the B matrices start at
-    zero, and bfloat16 is as precise relative to any magnitude.
+    zero, and bfloat16 is as precise relative to any magnitude. DoRA's magnitudes are as large as the base's weights, of
+    which a rounding would change every output: they stay float32, as in training.
     """
     import torch
 
     if model.dtype == torch.bfloat16:
         for name, parameter in model.named_parameters():
-            if "lora_" in name:
+            if "lora_" in name and "lora_magnitude_vector" not in name:
                 parameter.data = parameter.data.to(torch.bfloat16)
 
 

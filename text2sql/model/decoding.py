@@ -107,7 +107,7 @@ class _Workspace:
             kept = cls(RowCache(prompts.cache, rows, capacity, can_be_packed(model)))
             vars(model)[KEPT] = kept
         kept.cache.shape(rows, capacity)
-        kept.cache.fill(prompts.cache, prompts.mask)
+        kept.cache.fill(prompts.cache, prompts.mask, prompts.sources)
         return kept
 
     def step(self, model: Any, longest: int, steps_left: int) -> torch.Tensor:

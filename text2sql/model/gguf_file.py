@@ -124,12 +124,31 @@ class _Reader:
         kind, count = self._number("I"), self._number("Q")
         if kind == _STRING:
             self._check_count(count, 8, "texts of a list")
-            return [self._text() for _ in range(count)]
+            return self._texts(count)
         if kind not in _SCALARS:
             raise _refused(self._path, f"its metadata has a list of type {kind}, which is not read")
         width = struct.calcsize(f"<{_SCALARS[kind]}")
         self._check_count(count, width, "numbers of a list")
         return list(struct.unpack(f"<{count}{_SCALARS[kind]}", self._bytes(count * width, "a list")))
+
+    def _texts(self, count: int) -> list[str]:
+        """Read as `_text` does, without a call for each of a vocabulary's 300,000."""
+        content, place, length_at = self._content, self._place, struct.Struct("<Q").unpack_from
+        found = []
+        for _ in range(count):
+            end = place + 8
+            if end <= self._size:
+                end += length_at(content, place)[0]
+            if end > self._size:
+                break
+            try:
+                found.append(content[place + 8 : end].decode("utf-8"))
+            except UnicodeDecodeError:
+                break
+            place = end
+        self._place = place
+        # What stopped it is refused in words.
+        return found + [self._text() for _ in range(count - len(found))]
 
     def _description(self) -> tuple[str, tuple[int, ...], int, int]:
         """Return a tensor's name, shape, quantisation by its number, and place from the start of the data."""

@@ -1,8 +1,8 @@
 """A GGUF file as a model in Hugging Face's format: bfloat16 weights, and the file's own tokenizer and template.
 
 Each weight is what the library `gguf` dequantises, rounded to bfloat16, in the order of rows that transformers' model
-of the architecture has. One tensor is in memory at a time, and one shard of those made. What the file holds and this
-does not understand is refused: nothing is left out in silence.
+of the architecture has. Two tensors are in memory at a time: the one that is made, and the one that is written. What
+the file holds and this does not understand is refused: nothing is left out in silence.
 """
 
 import math
@@ -64,7 +64,7 @@ def write_model(gguf: Path, folder: Path) -> None:
     except Exception as error:  # of a file whose settings contradict each other, transformers raises anything
         raise _not_understood(gguf, f"{type(error).__name__}: {' '.join(str(error).split()):.200}") from error
     shapes = {name: tensor.shape for name, tensor in names.items()}
-    write_shards(folder, shapes, 2, lambda name: weights(header, names[name], settings))  # 2 bytes: bfloat16
+    write_shards(folder, shapes, "bfloat16", lambda name: weights(header, names[name], settings))
     config.architectures = [type(model).__name__]
     config.save_pretrained(folder)
     generation = GenerationConfig.from_model_config(config)
@@ -169,16 +169,17 @@ def weights(header: GgufHeader, tensor: Tensor, config: dict) -> Any:
     from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 
-    raw = np.memmap(header.path, mode="r", dtype=np.uint8, offset=tensor.start, shape=(tensor.size,))
     result = torch.empty(math.prod(tensor.shape), dtype=torch.bfloat16)
     kind = GGMLQuantizationType[tensor.quantisation]
     block, block_bytes = GGML_QUANT_SIZES[kind]
     step = CHUNK_ELEMENTS // block
-    for start in range(0, result.numel() // block, step):
-        # As one row: `dequantize` would go through many rows in small groups, in Python.
-        part = raw[start * block_bytes : (start + step) * block_bytes].reshape(1, -1)
-        values = torch.from_numpy(np.array(dequantize(part, kind)))
-        result[start * block : (start + step) * block] = values.flatten()
+    with header.path.open("rb") as file:
+        file.seek(tensor.start)
+        for start in range(0, result.numel() // block, step):
+            # As one row: `dequantize` would go through many rows in small groups, in Python.
+            part = np.fromfile(file, np.uint8, min(step * block_bytes, tensor.size - start * block_bytes))
+            values = torch.from_numpy(np.array(dequantize(part.reshape(1, -1), kind)))
+            result[start * block : (start + step) * block] = values.flatten()
     processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(config=config)
     # It moves rows alone, which it does for any elements: numpy has no bfloat16.
     moved = processor.process(weights=result.reshape(tensor.shape).view(torch.int16).numpy(), name=tensor.name)

@@ -5,6 +5,8 @@ except on a CPU in float32, where it is merged in memory.
 """
 
 import functools
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from text2sql.core.errors import RunError, is_out_of_memory
 from text2sql.core.journal import STRENGTH
 from text2sql.core.params import ModelParams
+from text2sql.data.schema import Schema
 from text2sql.model.adapter_tokens import has_tokenizer
 from text2sql.model.adapters import cast_adapter_to_base, check_adapter, load_adapter, scale_adapter
 from text2sql.model.chat_tokens import ChatTokens
@@ -19,8 +22,14 @@ from text2sql.model.context import check_embeddings, check_prompts, context_of
 from text2sql.model.loading import check_hardware, load_base, tokenizer_ahead
 from text2sql.model.merging import merge_on_cpu
 from text2sql.model.output_layer import multiply_batch_at_once
+from text2sql.model.streams import Sampled, Sampling
 from text2sql.model.whole_model import is_whole, whole_params
 from text2sql.prompts.chat import NO_VARIABLES
+
+NOT_FINITE = (
+    "this model's log-likelihoods are not finite: its training diverged (try a smaller learning rate, lr), or "
+    "model.dtype is too narrow for it"
+)
 
 
 class LanguageModel:
@@ -107,6 +116,14 @@ class LanguageModel:
         return Prefill(self.model, self.tokenizer.pad_token_id)
 
     @functools.cached_property
+    def _constraints(self) -> Any:
+        from text2sql.model.constrained import Constraints
+        from text2sql.model.token_bytes import Vocabulary
+
+        size = self.model.get_output_embeddings().weight.shape[0]
+        return Constraints(Vocabulary.of(self.tokenizer, size, self._tokens.end_id))
+
+    @functools.cached_property
     def _library(self) -> Any:
         from text2sql.model.library_way import LibraryWay
 
@@ -167,14 +184,56 @@ class LanguageModel:
         """Return whether generated `ids` come to an end token, rather than to the limit."""
         return bool(ids) and ids[-1] in self._end_ids
 
-    def generate(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    def generate(
+        self, prompts: list[list[int]], max_new_tokens: int, schemas: Sequence[Schema] | None = None
+    ) -> list[list[int]]:
         """Return the greedy continuation of each of `prompts` (token ids), up to and including its end token.
 
-        One batch, halved when out of memory. Raises RunError if a single prompt does not fit, and UserError for a chat
-        template that ends no turn.
+        With `schemas`, one for each prompt, it is a query over the schema's tables: `text2sql.model.constrained`. One
+        batch, halved when out of memory. Raises RunError if a single prompt does not fit, and UserError for a chat
+        template that ends no turn, or a tokenizer or schema that no constraint can be made of.
         """
         generate = self._generate if self._prefill else self._generate_with_library
-        return self._halving(lambda part: generate(part, max_new_tokens), prompts)
+        if schemas is None:
+            return self._halving(lambda part: generate(part, max_new_tokens), prompts)
+
+        def work(part: list[tuple[list[int], Schema]]) -> list[list[int]]:
+            pick = self._constraints.pick([schema for _, schema in part])
+            return generate([prompt for prompt, _ in part], max_new_tokens, pick)
+
+        return self._halving(work, list(zip(prompts, schemas, strict=True)))
+
+    def sample(
+        self,
+        prompts: list[list[int]],
+        streams: Sequence[int],
+        sampling: Sampling,
+        max_new_tokens: int,
+        schemas: Sequence[Schema] | None = None,
+    ) -> list[Sampled]:
+        """Return a random continuation of each of `prompts` (token ids), drawn by the stream at its place.
+
+        Streams are of `streams.stream`. Equal prompts in a row are read once. With `schemas`, a token that the
+        constraint refuses is drawn again among those that it allows; log-likelihoods are the model's own all the same.
+        One batch, halved when out of memory. Raises as `generate` does, and RunError where an answer has no finite
+        log-likelihood.
+        """
+        from text2sql.model.sampler import Sampler
+
+        generate = functools.partial(self._generate, repeated=True) if self._prefill else self._generate_with_library
+
+        def work(part: list[tuple[list[int], int, Schema | None]]) -> list[Sampled]:
+            sampler = Sampler([row for _, row, _ in part], sampling, max_new_tokens, self.device)
+            held = [schema for _, _, schema in part if schema is not None]
+            pick = self._constraints.pick(held, inner=sampler) if held else sampler
+            answers = generate([prompt for prompt, _, _ in part], max_new_tokens, pick)
+            return list(map(Sampled, answers, sampler.log_likelihoods(list(map(len, answers)))))
+
+        about = schemas if schemas is not None else [None] * len(prompts)
+        found = self._halving(work, list(zip(prompts, streams, about, strict=True)))
+        if not all(math.isfinite(answer.log_likelihood) for answer in found):
+            raise RunError(NOT_FINITE)
+        return found
 
     def option_log_likelihoods(self, prompts: list[list[int]], options: Sequence[str]) -> list[list[float]]:
         """Return for each of `prompts` (token ids) the log-likelihood (nats) of each of `options` as the next token.
@@ -202,25 +261,36 @@ class LanguageModel:
             logits = self._prefill.logits(prompts) if self._prefill else self._library.last_logits(prompts)
             return torch.log_softmax(logits.float(), dim=-1)[:, option_ids]
 
-    def _generate(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    def _generate(
+        self, prompts: list[list[int]], max_new_tokens: int, pick: Any = None, repeated: bool = False
+    ) -> list[list[int]]:
+        """Return what `pick` makes of each of `prompts`; with `repeated`, equal ones in a row are read once."""
         import torch
 
         from text2sql.model.decoding import decode
+        from text2sql.model.picking import GREEDY
 
         end_ids = self._end_ids  # before the first pass: there may be none
         with torch.inference_mode():
-            return decode(self.model, self._prefill(prompts), max_new_tokens, end_ids)
+            if not repeated:
+                return decode(self.model, self._prefill(prompts), max_new_tokens, end_ids, pick or GREEDY)
+            runs = [(prompt, len(list(equal))) for prompt, equal in itertools.groupby(prompts)]
+            prefilled = self._prefill([prompt for prompt, _ in runs]).repeated([count for _, count in runs])
+            return decode(self.model, prefilled, max_new_tokens, end_ids, pick or GREEDY)
 
-    def _generate_with_library(self, prompts: list[list[int]], max_new_tokens: int) -> list[list[int]]:
+    def _generate_with_library(
+        self, prompts: list[list[int]], max_new_tokens: int, pick: Any = None
+    ) -> list[list[int]]:
         import torch
 
         from text2sql.model.decoding import up_to_end
+        from text2sql.model.picking import GREEDY
 
         with torch.inference_mode():
-            rows = self._library.generate(prompts, max_new_tokens, sorted(self._end_ids))
+            rows = self._library.generate(prompts, max_new_tokens, sorted(self._end_ids), pick or GREEDY)
         return [up_to_end(row, self._end_ids) for row in rows]
 
-    def _halving(self, work: Callable[[list[list[int]]], list], prompts: list[list[int]]) -> list:
+    def _halving(self, work: Callable[[list], list], prompts: list) -> list:
         """Return `work(prompts)`, computed in halves when out of memory."""
         import torch
 
@@ -245,8 +315,5 @@ class LanguageModel:
 
 def _read_log_likelihoods(values: Any) -> list[list[float]]:
     if not values.isfinite().all():
-        raise RunError(
-            "this model's log-likelihoods are not finite: its training diverged (try a smaller learning rate, lr), "
-            "or model.dtype is too narrow for it"
-        )
+        raise RunError(NOT_FINITE)
     return [[round(value, 6) for value in row] for row in values.tolist()]

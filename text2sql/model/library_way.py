@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache, GenerationConfig, StaticCache
+from transformers import DynamicCache, GenerationConfig, LogitsProcessor, LogitsProcessorList, StaticCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer, StaticLayer
 
 from text2sql.model.attention import GROUPED
+from text2sql.model.picking import GREEDY, Pick
 
 # Layers of a cache that a mask keeps padding out of.
 MASKED = {DynamicLayer, DynamicSlidingWindowLayer}
@@ -41,7 +42,7 @@ def is_plain_attention(model: Any, layers: set[type] | None) -> bool:
 
 
 class LibraryWay:
-    """A model's logits and greedy answers by the library's own code.
+    """A model's logits and answers by the library's own code.
 
     `layers` are those of its cache. Attention masks padding out; where a layer keeps a state instead, which padding
     may change, prompts of one length make up a pass. A cache that the architecture has to itself is trusted with one
@@ -57,10 +58,13 @@ class LibraryWay:
         """Return the logits (batch, vocabulary) of the last token of each of `prompts`."""
         return torch.stack(self._by_pass(self._last_logits, prompts))
 
-    def generate(self, prompts: list[list[int]], max_new_tokens: int, end_ids: Sequence[int]) -> list[list[int]]:
-        """Return the greedy continuation of each of `prompts`; what follows an end token is not cut off."""
+    def generate(
+        self, prompts: list[list[int]], max_new_tokens: int, end_ids: Sequence[int], pick: Pick = GREEDY
+    ) -> list[list[int]]:
+        """Return the continuation of each of `prompts`; what follows an end token is not cut off."""
 
-        def work(ids: torch.Tensor, mask: torch.Tensor) -> list[list[int]]:
+        def work(ids: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor) -> list[list[int]]:
+            picked = [] if pick is GREEDY else [_Picked(pick.select(rows), ids.shape[1])]
             sequences = self._model.generate(
                 input_ids=ids,
                 attention_mask=mask,
@@ -68,6 +72,7 @@ class LibraryWay:
                 do_sample=False,
                 eos_token_id=sorted(end_ids),
                 pad_token_id=self._pad_id,
+                logits_processor=LogitsProcessorList(picked),
             )
             return sequences[:, ids.shape[1] :].tolist()
 
@@ -78,7 +83,7 @@ class LibraryWay:
         finally:
             self._model.generation_config = own
 
-    def _last_logits(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    def _last_logits(self, ids: torch.Tensor, mask: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         options = {
             "attention_mask": mask,
             "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0),
@@ -88,14 +93,17 @@ class LibraryWay:
         options = {name: value for name, value in options.items() if name in self._accepted}
         return self._model(input_ids=ids, **options).logits[:, -1]
 
-    def _by_pass(self, work: Callable[[torch.Tensor, torch.Tensor], Any], prompts: list[list[int]]) -> list[Any]:
-        """Return the rows of `work(ids, mask)` for all `prompts`, in their order."""
+    def _by_pass(
+        self, work: Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any], prompts: list[list[int]]
+    ) -> list:
+        """Return the rows of `work(ids, mask, positions)` for all `prompts`, in their order."""
         passes: dict[int, list[int]] = {}
         for position, prompt in enumerate(prompts):
             passes.setdefault(self._pass_of(position, prompt), []).append(position)
         rows: dict[int, Any] = {}
         for positions in passes.values():
-            rows.update(zip(positions, work(*self._padded([prompts[p] for p in positions])), strict=True))
+            ids, mask = self._padded([prompts[p] for p in positions])
+            rows.update(zip(positions, work(ids, mask, torch.tensor(positions, device=ids.device)), strict=True))
         return [rows[position] for position in range(len(prompts))]
 
     def _pass_of(self, position: int, prompt: list[int]) -> int:
@@ -110,6 +118,18 @@ class LibraryWay:
         ids = [[self._pad_id] * missing + prompt for missing, prompt in zip(padding, prompts, strict=True)]
         mask = [[0] * missing + [1] * (width - missing) for missing in padding]
         return torch.tensor(ids, device=self._model.device), torch.tensor(mask, device=self._model.device)
+
+
+class _Picked(LogitsProcessor):
+    """Leaves the library no token but the picked one."""
+
+    def __init__(self, pick: Pick, width: int) -> None:
+        self._pick, self._width = pick, width  # of the prompts
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        position = torch.tensor([input_ids.shape[1] - self._width], device=scores.device)
+        chosen = torch.full_like(scores, -torch.inf)
+        return chosen.scatter_(1, self._pick(scores, position), 0.0)  # type: ignore[return-value]
 
 
 def accepted(model: Any) -> set[str]:

@@ -107,9 +107,7 @@ class MergedModel:
 
         wanted = getattr(torch, dtype)
         # Contiguous and with memory of its own: what is read is a view of its file.
-        write_shards(
-            folder, self.shapes, wanted.itemsize, lambda name: self.tensor(name).to(wanted, copy=True).contiguous()
-        )
+        write_shards(folder, self.shapes, dtype, lambda name: self.tensor(name).to(wanted, copy=True).contiguous())
         self.config.dtype = wanted
         self.config.save_pretrained(folder)
 

@@ -12,8 +12,8 @@ def merge_on_cpu(model: Any) -> Any:
     """Return the base of `model` with its one adapter merged into the weights, in place; else `model` as it is.
 
     As they are remain models on a GPU, bases in another dtype than float32 (rounding would take a small adapter away),
-    and adapters that are more than pairs of matrices beside linear layers: DoRA, layers or tokens trained whole,
-    biases, and layers whose weight another layer has too.
+    and adapters that are more than pairs of matrices beside linear layers, and DoRA's magnitudes: layers or tokens
+    trained whole, biases, and layers whose weight another layer has too.
     """
     return model.merge_and_unload() if model.device.type == "cpu" and _can_be_merged(model) else model
 
@@ -21,6 +21,7 @@ def merge_on_cpu(model: Any) -> Any:
 def _can_be_merged(model: Any) -> bool:
     import torch
     from peft.tuners.lora import Linear
+    from peft.tuners.lora.variants import DoraLinearVariant
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import AuxiliaryTrainingWrapper
 
@@ -32,7 +33,7 @@ def _can_be_merged(model: Any) -> bool:
         and type(layer.base_layer) is torch.nn.Linear
         and layer.base_layer.weight.dtype == torch.float32
         and places[id(layer.base_layer.weight)] == 1
-        and not layer.lora_variant
+        and all(isinstance(variant, DoraLinearVariant) for variant in layer.lora_variant.values())
         and not any(layer.lora_bias.values())
         for layer in layers
     )

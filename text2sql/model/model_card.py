@@ -38,9 +38,13 @@ def model_card(name: str, params: Params, metrics: dict) -> str:
     whole = recipe.method == "full"
     if whole:
         del rows["LoRA"]
+    if recipe.method == "dora":
+        rows["LoRA"] += "; DoRA: a trained magnitude for each output beside it"
+    if recipe.augment != "none":
+        rows["augmentation"] = "each epoch shows an example's tables in an order drawn anew"
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return f"""{front_matter(params.model, whole)}
-# {title}: {"a whole model" if whole else "a LoRA adapter"} for text-to-SQL
+# {title}: {_KINDS[recipe.method]} for text-to-SQL
 
 A fine-tune of {base_in_words(params.model)} that answers a question about a database with one SQLite query.
 {_other_models(params.model)}
@@ -67,6 +71,7 @@ knowledge stands in the experiment's report, beside what it gains.
 """
 
 
+_KINDS = {"full": "a whole model", "lora": "a LoRA adapter", "dora": "a DoRA adapter"}
 _USE_ADAPTER = """Load it unmerged on its base: a merge into 4-bit weights would round a small adapter away.
 
     from peft import PeftModel
@@ -143,8 +148,9 @@ def _prompt_in_words(params: Params) -> str:
         "name": "with the database's name",
         "tables": "with one line a table and its columns",
         "ddl": "with the CREATE TABLE statements",
+        "rich": f"with types, keys and values of its columns in {prompt.schema_tokens:,} tokens at most",
     }[prompt.schema_]
-    if prompt.schema_ in ("tables", "ddl") and prompt.table_order != "given":
+    if prompt.schema_ in ("tables", "ddl", "rich") and prompt.table_order != "given":
         schema += f" ({prompt.table_order} tables)"
     if prompt.training == "zero_shot":
         return f"that of evaluation without its worked examples: the {question} {schema}"

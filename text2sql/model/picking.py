@@ -24,6 +24,16 @@ class Pick(Protocol):
         ...
 
 
+class ReplaceablePick(Pick, Protocol):
+    """A pick whose tokens another may replace: one that a constraint holds."""
+
+    def select(self, rows: torch.Tensor) -> "ReplaceablePick": ...
+
+    def replaced(self, logits: torch.Tensor, position: torch.Tensor, tokens: torch.Tensor) -> None:
+        """Be told that `tokens` (rows, 1) were taken at `position`, by these `logits`, whatever was picked there."""
+        ...
+
+
 class Greedy:
     """Picks the most likely token."""
 
@@ -32,6 +42,9 @@ class Greedy:
 
     def select(self, rows: torch.Tensor) -> "Greedy":
         return self
+
+    def replaced(self, logits: torch.Tensor, position: torch.Tensor, tokens: torch.Tensor) -> None:
+        pass
 
 
 GREEDY = Greedy()

@@ -28,12 +28,20 @@ class PrefilledBatch:
     """What decoding starts from.
 
     `logits` (batch, vocabulary) are those of the prompts' last tokens. `mask` (batch, positions) is 1 where `cache`, a
-    DynamicCache, holds a token and 0 at padding, which may be at any position.
+    DynamicCache, holds a token and 0 at padding, which may be at any position. `sources` (batch) says which of the
+    cache's rows is each row's; None: its own.
     """
 
     logits: torch.Tensor
     mask: torch.Tensor
     cache: Any
+    sources: torch.Tensor | None = None
+
+    def repeated(self, counts: Sequence[int]) -> "PrefilledBatch":
+        """Return a batch in which row n stands `counts[n]` times in a row, on the same cache."""
+        rows = [row for row, count in enumerate(counts) for _ in range(count)]
+        sources = torch.tensor(rows, device=self.mask.device)
+        return PrefilledBatch(self.logits[sources], self.mask[sources], self.cache, sources)
 
 
 class Prefill:

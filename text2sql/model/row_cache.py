@@ -58,13 +58,17 @@ class RowCache(Cache):
                 bounds = torch.arange(0, rows * step + 1, step, dtype=torch.int32, device=self._device)
                 self._bounds_of[rows, step] = bounds
 
-    def fill(self, cache: Any, mask: torch.Tensor) -> None:
-        """Take over the keys and values of `cache`, and empty it; `mask` (rows, positions) is 1 at tokens."""
+    def fill(self, cache: Any, mask: torch.Tensor, sources: torch.Tensor | None = None) -> None:
+        """Take over the keys and values of `cache`, and empty it; `mask` (rows, positions) is 1 at tokens.
+
+        `sources` (rows) says which of the cache's rows goes to each row; None: its own.
+        """
         row, place = mask.nonzero(as_tuple=True)
+        source = row if sources is None else sources[row]
         slot = (mask.cumsum(dim=1) - 1)[row, place]
         for layer, strips in zip(cache.layers, self._strips, strict=True):
             for strip, side in zip(strips, (layer.keys, layer.values), strict=True):
-                self._by_row(strip)[row, :, slot] = side[row, :, place]
+                self._by_row(strip)[row, :, slot] = side[source, :, place]
             layer.keys = layer.values = None  # freed layer by layer, so that memory holds most of them once
         self.position.copy_(mask.sum(dim=1, keepdim=True))
 

@@ -14,13 +14,19 @@ from text2sql.model.bases import CARRIED, CONVERSION, check_base, hub_snapshot, 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 
 
-def run_key(stage: str, params: ModelParams, model: Any) -> Key:
+def run_key(stage: str, params: ModelParams, model: Any, grammar: bool = False) -> Key:
     """Return the key of what the stage `stage` of dvc.yaml computes with `model`, which is loaded by `params`.
 
-    The number of processes is not part of it. Raises UserError if the stage's inputs are missing.
+    `grammar`: answers are constrained. The number of processes is not part of it. Raises UserError if the stage's
+    inputs are missing.
     """
     check_base(params)
-    return Key.of(stage_dependencies(stage) | weights_and_runtime(params, model))
+    return Key.of(stage_dependencies(stage) | weights_and_runtime(params, model, libraries_of(grammar)))
+
+
+def libraries_of(grammar: bool) -> tuple[str, ...]:
+    """Return the libraries whose versions answers depend on; `grammar`: where they are constrained."""
+    return (*LIBRARIES, "llguidance") if grammar else LIBRARIES
 
 
 def weights_and_runtime(params: ModelParams, model: Any, libraries: tuple[str, ...] = LIBRARIES) -> dict[str, Any]:

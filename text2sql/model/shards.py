@@ -1,10 +1,12 @@
-"""Weights as safetensors in shards, of which one is in memory at a time."""
+"""Weights as safetensors in shards, written a tensor at a time."""
 
 import errno
+import json
 import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +14,21 @@ from text2sql.core.files import write_json
 
 SHARD_BYTES = 512 * 1024**2
 INDEX = "model.safetensors.index.json"
+_HEADER_ALIGNMENT = 8  # bytes, as the library safetensors pads its headers
+_DTYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 
 
 def write_shards(
-    folder: Path, shapes: Mapping[str, Sequence[int]], element_bytes: int, tensor_of: Callable[[str], Any]
+    folder: Path, shapes: Mapping[str, Sequence[int]], dtype: str, tensor_of: Callable[[str], Any]
 ) -> None:
     """Write the tensors that `shapes` names to `folder`, in shards of at most SHARD_BYTES (or of one tensor).
 
-    `tensor_of` returns each when its shard is made; `element_bytes` is the size of one of its numbers. Raises OSError
-    where the disk has no room for them: the library's own error, in the middle, is of another kind.
+    `tensor_of` returns each, contiguous and in `dtype` (bfloat16, float16 or float32), when it is its turn: while one
+    is made, the one before is written. Raises OSError where the disk has no room for them.
     """
-    from safetensors.torch import save_file
+    import torch
 
+    element_bytes = getattr(torch, dtype).itemsize
     sizes = {name: element_bytes * math.prod(shape) for name, shape in shapes.items()}
     total = sum(sizes.values())
     require_space(folder, total)
@@ -32,11 +37,39 @@ def write_shards(
     for number, shard in enumerate(shards, start=1):
         one = len(shards) == 1
         file = "model.safetensors" if one else f"model-{number:05}-of-{len(shards):05}.safetensors"
-        save_file({name: tensor_of(name) for name in shard}, folder / file, {"format": "pt"})
-        (folder / file).chmod(0o644)  # safetensors makes its file readable by its owner only
+        _write_shard(folder / file, {name: shapes[name] for name in sorted(shard)}, sizes, dtype, tensor_of)
         weight_map |= dict.fromkeys(shard, file)
     if len(shards) > 1:
         write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _write_shard(
+    path: Path,
+    shapes: Mapping[str, Sequence[int]],
+    sizes: Mapping[str, int],
+    dtype: str,
+    tensor_of: Callable[[str], Any],
+) -> None:
+    """Write one file, to the byte as safetensors' `save_file` does, which wants all of its tensors in memory at once.
+
+    The form: github.com/huggingface/safetensors#format.
+    """
+    import torch
+
+    header: dict[str, dict] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + sizes[name]
+        header[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    content += b" " * (-len(content) % _HEADER_ALIGNMENT)
+    with path.open("wb") as file, ThreadPoolExecutor(max_workers=1) as writer:
+        written = writer.submit(file.write, len(content).to_bytes(8, "little") + content)
+        for name in shapes:
+            data = tensor_of(name).reshape(-1).view(torch.uint8).numpy()
+            written.result()
+            written = writer.submit(file.write, data)
+        written.result()
 
 
 def require_space(folder: Path, wanted: int) -> None:

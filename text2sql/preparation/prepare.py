@@ -43,7 +43,7 @@ def prepare(
         spider = spider_path(params.data.spider, "data.spider", Path(raw), say)
         mmlu = _mmlu_path(params, Path(raw), say)
         with atomic_directory(out) as folder:
-            counts = _prepare_spider(params, folder, spider, say)
+            counts = prepare_spider(params, folder, spider, say)
             counts["mmlu"] = _prepare_mmlu(params, folder, mmlu, say)
         write_json(counts_file, counts)
     except OSError as error:
@@ -73,7 +73,11 @@ def _existing(value: str, key: str) -> Path:
     return path
 
 
-def _prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], Any]) -> dict:
+def prepare_spider(params: Params, out: Path, path: Path, say: Callable[[str], Any]) -> dict:
+    """Write Spider's part of what `prepare` writes to the folder `out`, from the folder or zip `path`.
+
+    Returns its counts. Raises as `prepare` does.
+    """
     called = f"{params.data.name} from {path}"
     with open_source(path, params.data.holdout) as source:
         say(f"{called}: reading examples")

@@ -4,9 +4,8 @@ Spider's prompt is one user message, kept short: a small model on a CPU reads 95
 the bare question in training; in evaluation three fixed pairs of question and SQL before it, no schema.
 """
 
-import functools
 import itertools
-import re
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +17,10 @@ from text2sql.core.files import read_json
 from text2sql.core.params import TableOrder
 from text2sql.data.mmlu import Question
 from text2sql.data.schema import Schema, Table
+from text2sql.prompts.names import quoted
+from text2sql.prompts.rich import RichSchemas
 
-SchemaForm = Literal["none", "name", "tables", "ddl"]
+SchemaForm = Literal["none", "name", "tables", "ddl", "rich"]
 
 INSTRUCTION = "Answer with one SQLite query."
 CHOICE_INSTRUCTION = "Answer with the letter of the right option."
@@ -83,6 +84,13 @@ def in_order(schema: Schema, order: TableOrder) -> Schema:
     return replace(schema, tables=next(others))
 
 
+def in_drawn_order(schema: Schema, draw: str) -> Schema:
+    """Return `schema` with its tables in an order that the text `draw` decides: any of them, the given one too."""
+    tables = list(schema.tables)
+    random.Random(draw).shuffle(tables)
+    return replace(schema, tables=tuple(tables))
+
+
 def _shuffled(schema: Schema, seed: int) -> tuple[Table, ...]:
     return tuple(sorted(schema.tables, key=lambda table: digest_of([seed, schema.db_id, table.name])))
 
@@ -92,19 +100,19 @@ def render_schema(schema: Schema | None, form: SchemaForm, order: TableOrder = "
 
     `none`: nothing (the paper's runs); `name`: its name (the paper's own proposal, section III.D); `tables`: one
     line a table with its columns; `ddl`: CREATE TABLE statements with types, primary and foreign keys, and columns'
-    descriptions as comments, where the schema has them. Tables come in `order`. Names are quoted if SQLite needs it.
-    Raises UserError if the form needs a schema and `schema` is None.
+    descriptions as comments, where the schema has them. (`rich` depends on the question: `text2sql.prompts.rich`.)
+    Tables come in `order`. Names are quoted if SQLite needs it. Raises UserError if the form needs a schema and
+    `schema` is None.
     """
     if form == "none":
         return ""
-    if schema is None:
-        raise UserError(f"prompt.schema: {form} needs a schema, and the database has none")
+    schema = _needed(schema, form)
     if form == "name":
         return f"Database: {schema.db_id}"
     schema = in_order(schema, order)
     if form == "tables":
         return "\n".join(
-            f"{_quoted(table.name)}({', '.join(_quoted(column.name) for column in table.columns)})"
+            f"{quoted(table.name)}({', '.join(quoted(column.name) for column in table.columns)})"
             for table in schema.tables
         )
     return "\n".join(_create_table(schema, position) for position in range(len(schema.tables)))
@@ -116,21 +124,32 @@ def spider_messages(
     form: SchemaForm,
     few_shot: Sequence[FewShot] = (),
     order: TableOrder = "given",
+    rich: RichSchemas | None = None,
 ) -> list[dict]:
     """Return the chat messages that ask `question`: one message of the user's, none of the system's.
 
     Without worked examples and without a schema that is the bare question; each worked example is shown with its own
-    schema, in the same form and order.
+    schema, in the same form and order. The form `rich` needs `rich`, which has the databases.
     """
-    shown = render_schema(schema, form, order)
+    if form == "rich":
+        assert rich is not None, "whoever asks with rich schemas has the databases"
+        shown = rich.show(question, in_order(_needed(schema, form), order))
+        shots = [rich.show_without(shot.question, in_order(shot.schema, order)) for shot in few_shot]
+    else:
+        shown = render_schema(schema, form, order)
+        shots = [render_schema(shot.schema, form, order) for shot in few_shot]
     if not few_shot:
         if not shown:
             return bare_messages(question)
         return _user_message(f"{INSTRUCTION}\n{shown}\n{question.strip()}")
-    blocks = [
-        _block(shot.question, render_schema(shot.schema, form, order)) + f" {shot.query.strip()}" for shot in few_shot
-    ]
+    blocks = [_block(shot.question, text) + f" {shot.query.strip()}" for shot, text in zip(few_shot, shots)]
     return _user_message("\n\n".join([INSTRUCTION, *blocks, _block(question, shown)]))
+
+
+def _needed(schema: Schema | None, form: SchemaForm) -> Schema:
+    if schema is None:
+        raise UserError(f"prompt.schema: {form} needs a schema, and the database has none")
+    return schema
 
 
 def with_evidence(question: str, evidence: str | None) -> str:
@@ -183,36 +202,18 @@ def _create_table(schema: Schema, position: int) -> str:
     lines: list[str] = []
     comments = [f" -- {column.description}" if column.description else "" for column in table.columns]
     for column in table.columns:
-        line = f"{_quoted(column.name)} {column.type}".rstrip()
+        line = f"{quoted(column.name)} {column.type}".rstrip()
         if table.primary_key == (column.name,):
             line += " PRIMARY KEY"
         lines.append(line)
     if len(table.primary_key) > 1:
-        lines.append(f"PRIMARY KEY ({', '.join(map(_quoted, table.primary_key))})")
+        lines.append(f"PRIMARY KEY ({', '.join(map(quoted, table.primary_key))})")
     for key in schema.foreign_keys:
         if key.table == table.name:
             lines.append(
-                f"FOREIGN KEY ({_quoted(key.column)}) REFERENCES {_quoted(key.ref_table)} ({_quoted(key.ref_column)})"
+                f"FOREIGN KEY ({quoted(key.column)}) REFERENCES {quoted(key.ref_table)} ({quoted(key.ref_column)})"
             )
     comments += [""] * (len(lines) - len(comments))
     commas = [","] * (len(lines) - 1) + [""]
     shown = [f"  {line}{comma}{comment}" for line, comma, comment in zip(lines, commas, comments, strict=True)]
-    return f"CREATE TABLE {_quoted(table.name)} (\n" + "\n".join(shown) + "\n);"
-
-
-# The keywords that SQLite 3.40 refuses as the name of a table or column unless quoted; it takes the others.
-_RESERVED = frozenset(
-    "add all alter and as autoincrement between case cast check collate commit constraint create current_date "
-    "current_time current_timestamp default deferrable delete distinct drop else escape except exists foreign from "
-    "group having if in index insert intersect into is isnull join limit not nothing notnull null on or order primary "
-    "raise references returning select set table then to transaction union unique update using values when "
-    "where".split()
-)
-_PLAIN_NAME = re.compile(r"[^\W\d]\w*")
-
-
-@functools.cache
-def _quoted(name: str) -> str:
-    if _PLAIN_NAME.fullmatch(name) and name.lower() not in _RESERVED:
-        return name
-    return '"' + name.replace('"', '""') + '"'
+    return f"CREATE TABLE {quoted(table.name)} (\n" + "\n".join(shown) + "\n);"

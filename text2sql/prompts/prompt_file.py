@@ -8,16 +8,18 @@ request    the options of an OpenAI-style request: greedy, and where the answer 
 example    one question: its messages, the text that the model reads, and its token ids
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from text2sql.core.errors import UserError
-from text2sql.core.files import read_object, write_json
+from text2sql.core.files import read_object, user_cache, write_json
+from text2sql.core.params import PromptParams
 from text2sql.data.schema import Column, ForeignKey, Schema, Table
 from text2sql.prompts.answers import AnswerRule
 from text2sql.prompts.messages import FewShot, SchemaForm, render_schema, spider_messages
+from text2sql.prompts.rich import CACHE, RichSchemas
 
 PROMPT = "prompt.json"
 _FIELDS = {"user": dict, "template_variables": dict, "request": dict, "end_token": dict, "answer": str}
@@ -35,6 +37,8 @@ _SCHEMA_IN_WORDS = {
     "name": "Database: and the name of the file, without its ending",
     "tables": "one line a table, in the order of creation: name(column, column), quoted where SQLite needs it",
     "ddl": "a CREATE TABLE statement a table, in the order of creation, with types, primary and foreign keys",
+    "rich": "one line a table with types, keys and values of each column, cut to schema_tokens, and a line of values "
+    "that the question names: `text2sql prompt` writes it, from the database",
 }
 
 
@@ -50,16 +54,21 @@ class PromptFile:
     max_new_tokens: int
     end: str
     end_id: int
+    schema_tokens: int = PromptParams.model_fields["schema_tokens"].default
 
-    def messages(self, question: str, schema: Schema | None) -> list[dict]:
+    def rich(self, file_of: Callable[[str], Path | None]) -> RichSchemas | None:
+        """Return what shows databases, whose files `file_of` names, where the form is `rich`; else None."""
+        return RichSchemas(file_of, self.schema_tokens, user_cache() / CACHE) if self.form == "rich" else None
+
+    def messages(self, question: str, schema: Schema | None, rich: RichSchemas | None = None) -> list[dict]:
         """Return the messages that ask `question` about a database; the system's comes first where there is one."""
         system = [] if self.system is None else [{"role": "system", "content": self.system}]
-        return [*system, *spider_messages(question, schema, self.form, self.few_shot)]
+        return [*system, *spider_messages(question, schema, self.form, self.few_shot, rich=rich)]
 
-    def request(self, question: str, schema: Schema | None) -> dict[str, Any]:
+    def request(self, question: str, schema: Schema | None, rich: RichSchemas | None = None) -> dict[str, Any]:
         """Return the body of an OpenAI-style request for a chat completion, without a model's name."""
         kwargs = {"chat_template_kwargs": dict(self.variables)} if self.variables else {}
-        return {"messages": self.messages(question, schema), **self._options(), **kwargs}
+        return {"messages": self.messages(question, schema, rich), **self._options(), **kwargs}
 
     def _options(self) -> dict[str, Any]:
         # llama-cpp-python penalises repetition unless it is told not to; OpenAI's own servers ignore that option.
@@ -68,7 +77,8 @@ class PromptFile:
 
     def write(self, folder: Path, text: str, ids: Sequence[int]) -> None:
         """Write `prompt.json` to `folder`; `text` and `ids` are what the model reads of `example`."""
-        shown = render_schema(_EXAMPLE_SCHEMA, self.form)
+        rich = self.rich(_nowhere)
+        shown = rich.show(_EXAMPLE, _EXAMPLE_SCHEMA) if rich else render_schema(_EXAMPLE_SCHEMA, self.form)
         *_, user = self.example
         template = user["content"].replace(_EXAMPLE, "{question}")
         template = template.replace(shown, "{schema}") if shown else template
@@ -78,6 +88,7 @@ class PromptFile:
                 "template": template,
                 "schema": self.form,
                 "schema_in_words": _SCHEMA_IN_WORDS[self.form],
+                **({"schema_tokens": self.schema_tokens} if rich else {}),
                 "few_shot": [{**asdict(shot), "schema": shot.schema.to_dict()} for shot in self.few_shot],
             },
             "template_variables": dict(self.variables),
@@ -97,7 +108,11 @@ class PromptFile:
     @property
     def example(self) -> list[dict]:
         """The messages of the example question."""
-        return self.messages(_EXAMPLE, _EXAMPLE_SCHEMA)
+        return self.messages(_EXAMPLE, _EXAMPLE_SCHEMA, self.rich(_nowhere))
+
+
+def _nowhere(db_id: str) -> None:
+    return None
 
 
 def read_prompt_file(folder: Path) -> PromptFile:
@@ -123,6 +138,7 @@ def read_prompt_file(folder: Path) -> PromptFile:
             found["request"]["max_tokens"],
             end["text"],
             end["id"],
+            **{name: user[name] for name in ("schema_tokens",) if name in user},
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: damaged: {error}; export again") from None

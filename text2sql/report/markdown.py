@@ -22,6 +22,7 @@ from text2sql.comparison.result import (
 )
 from text2sql.data.mmlu import CATEGORY_NAMES, LETTERS
 from text2sql.report import paper
+from text2sql.report.choices import choice_tables
 from text2sql.report.exports import exports_table
 from text2sql.report.markdown_text import DASH, as_text, bullets, code_block, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, minutes, number, p_value, percent, points
@@ -77,6 +78,7 @@ def headline(run: Run) -> str:
             f"## {run.models.questions}" + (" (the paper's Table II)" if run.models.on_spider else ""),
             table_2(comparison),
             *difficulty_table(comparison),
+            *choice_tables(run.choices, run.models),
             *also_tables(run),
             "## MMLU",
             mmlu_table(comparison),
@@ -116,6 +118,8 @@ def _recipe(run: Run, model: str) -> dict[str, str]:
         "optim": recipe.optim,
         "seed": recipe.seed,
     }
+    if recipe.method == "dora":
+        values["lora.r"] = f"{recipe.lora.r} (DoRA)"
     if recipe.method == "full":
         values |= {key: DASH for key in values if key.startswith("lora.")} | {"lora.target_modules": "all weights"}
     timing, training = run.timings.get(f"train_{model}"), run.training.get(model)

@@ -13,7 +13,7 @@ from text2sql.core.params import AlsoSet, Params, load_params
 from text2sql.report.numbers import interval, points
 from text2sql.report.result_sets import ALSO, MMLU_ALL, SEEDS, set_folders
 
-SCHEMAS = ("none", "name", "tables", "ddl")
+SCHEMAS = ("none", "name", "tables", "ddl", "rich")
 SEEDED = "m1"  # the model that is trained again with other seeds
 # What a gain is taken of: {name: (task, count of right answers)}.
 MEASURES = {

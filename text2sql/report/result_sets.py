@@ -1,7 +1,8 @@
 """Result sets: what finished runs leave under `results/<name>/`.
 
-A set is one whole run: params.yaml, dvc.lock, metrics/, timings/, report.md as the run left them, predictions/ and
-choices.csv.gz (each model's letter for each question of MMLU) compressed. Beside it may lie
+A set is one whole run: params.yaml, dvc.lock, metrics/, timings/, report.md as the run left them, predictions/,
+samples/ and chosen/ where there are any, and choices.csv.gz (each model's letter for each question of MMLU) compressed.
+Beside it may lie
 
     mmlu_all/               the same adapters on all of MMLU
     also/                   the same adapters on further evaluation sets (`data.also`), with the predictions
@@ -14,6 +15,7 @@ copied; the lock has their checksums, and `text2sql results html` makes the page
 """
 
 import functools
+import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +42,9 @@ MMLU_ALL = "mmlu_all"
 ALSO = "also"
 SEEDS = "seeds"
 PREDICTIONS = "data/predictions"
+SAMPLES, CHOSEN = "data/samples", "data/chosen"
+COMPRESSED = (PREDICTIONS, SAMPLES, CHOSEN)
+EMPTY = hashlib.md5(b"", usedforsecurity=False).hexdigest()  # as DVC has it of an empty file
 VERDICTS = "data/verdicts/mmlu"
 MMLU_KEYS = tuple(f"mmlu.{key}" for key in ("subjects", "limit", "batch_size", "rotations", "chat", "chat_limit"))
 SEED_KEYS = ("train.seed",)
@@ -60,7 +65,7 @@ class Kind:
     choices: bool = True
 
 
-WHOLE = Kind(("metrics", "data/timings", PREDICTIONS, "reports/report.md"))
+WHOLE = Kind(("metrics", "data/timings", PREDICTIONS, SAMPLES, CHOSEN, "reports/report.md"))
 # Of the second run of the same adapters only MMLU is new.
 MMLU_ALONE = Kind(("metrics/mmlu", "metrics/mmlu_chat", "metrics/compare.json", "data/timings", "reports/report.md"))
 # Of a run that asked further evaluation sets, what is new: they stand against the same verdicts on the dev split.
@@ -140,10 +145,12 @@ def _copy_run(folder: Path, kind: Kind) -> None:
     stages = lock.listed(lock.read_stages("dvc.lock"), read_yaml("params.yaml"))
     for path in ("params.yaml", "dvc.lock", *_outputs(_counted(stages, kind), kind.parts)):
         source, copy = Path(path), folder / place(path)
+        if _is_within(path, COMPRESSED) and source.is_file() and not source.stat().st_size:
+            continue  # there was nothing to choose among
         copy.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, copy)
-        elif source.exists() and _is_within(path, (PREDICTIONS,)):
+        elif source.exists() and _is_within(path, COMPRESSED):
             write_gzip(copy.with_name(f"{copy.name}.gz"), source.read_bytes())
         elif source.exists():
             shutil.copyfile(source, copy)
@@ -217,6 +224,8 @@ def problems(folder: Path, kind: Kind) -> Iterator[str]:
             yield f"{path} is not what stage {stage} read"
     for path, (stage, checksum) in _outputs(stages, kind.parts).items():
         found = _md5(folder, path)
+        if found is None and checksum == EMPTY and _is_within(path, COMPRESSED):
+            continue
         if found is None:
             yield f"{path}: no such file; stage {stage} wrote it"
         elif found != checksum:
@@ -254,7 +263,7 @@ def _counted(stages: Mapping[str, Mapping], kind: Kind) -> dict[str, Mapping]:
 def _md5(folder: Path, path: str) -> str | None:
     """Return the checksum of a set's copy of `path` as the project had it, or None where it has none."""
     copy = folder / place(path)
-    if not _is_within(path, (PREDICTIONS,)):
+    if not _is_within(path, COMPRESSED):
         return lock.md5(copy) if copy.exists() else None
     copy = copy if copy.is_dir() else copy.with_name(f"{copy.name}.gz")
     return lock.md5(copy, read_gzip, ".gz") if copy.exists() else None

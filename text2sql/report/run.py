@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from text2sql.comparison.choice import ChoiceGain
 from text2sql.comparison.compare import ModelResults, compare
 from text2sql.comparison.gate import TradeOff, trade_off
 from text2sql.comparison.result import Comparison
@@ -16,6 +17,7 @@ from text2sql.core.files import iter_jsonl, read_json, read_object
 from text2sql.core.models import ModelTable
 from text2sql.core.params import Params
 from text2sql.report import lock
+from text2sql.report.choices import choice_lines, read_choices
 from text2sql.report.curve import curves_of
 from text2sql.report.explorer import MOST_EXAMPLES, Outcomes, draw
 from text2sql.report.exports import read_exports, sentence
@@ -47,8 +49,8 @@ MMLU_METRICS = {"accuracy": float, "correct": int, "total": int, "by_category": 
 TRAINING = {"final_loss": float, "steps": int, "examples": int, "trainable_parameters": int}
 TIMING = {"stage": str, "seconds": float, "versions": dict}
 TIMED_STAGES = (
-    "prepare", "train", "predict_spider", "eval_spider", "eval_mmlu", "eval_mmlu_chat", "predict_also", "eval_also",
-    "export", "verify", "compare",
+    "prepare", "train", "predict_spider", "eval_spider", "sample_spider", "choose_spider", "eval_mmlu",
+    "eval_mmlu_chat", "predict_also", "eval_also", "export", "verify", "compare",
 )  # fmt: skip
 
 
@@ -69,6 +71,7 @@ class Run:
     exports: {name: the content of metrics/export/<name>.json}, of those that the params list.
     provenance: {heading: value, or a mapping of any depth}, such as {"git": {"revision": …}, "data": {path: md5}}.
     curves: the contents of curve.json of trade-off curves of the same base.
+    choices: {model: what choosing among samples gained}, where the params have samples.
     """
 
     params: Params
@@ -83,6 +86,7 @@ class Run:
     outcomes: Outcomes | None = None
     curves: Sequence[Mapping[str, Any]] = ()
     exports: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    choices: Mapping[str, ChoiceGain] = field(default_factory=dict)
 
     @property
     def models(self) -> ModelTable:
@@ -98,8 +102,8 @@ class Run:
     def notes(self) -> list[str]:
         """What a reader of the figures has to know besides.
 
-        How far scores carry, MMLU asked in other ways, what one answer to all questions scores, ties, versions of
-        SQLite that differ, memory.
+        What choosing among samples gains, how far scores carry, MMLU asked in other ways, what one answer to all
+        questions scores, ties, versions of SQLite that differ, memory.
         """
         found = self.comparison
         by_task = {
@@ -109,6 +113,7 @@ class Run:
             "MMLU in chat": found.chat,
         }
         return [
+            *choice_lines(self.choices, self.models),
             *also_lines(found, self.params.data.also),
             *rotation_lines(found),
             *chat_lines(found),
@@ -154,6 +159,7 @@ def read_run(params: Params) -> Run:
         outcomes=outcomes,
         curves=curves_of_run(timings),
         exports=read_exports(params),
+        choices=read_choices(params),
     )
 
 
@@ -184,8 +190,12 @@ def _read_results(model: str, spider_verdicts: Path, params: Params) -> ModelRes
 
 
 def read_timings(folder: Path, models: ModelTable) -> dict[str, dict[str, Any]]:
-    """Return {file's stem: its content} in the pipeline's order, and within a stage in that of `models`."""
+    """Return {file's stem: its content} in the pipeline's order, and within a stage in that of `models`.
+
+    Those of a stage that had nothing to do are left out.
+    """
     timings = {path.stem: read_object(path, TIMING) for path in folder.glob("*.json")}
+    timings = {stem: timing for stem, timing in timings.items() if timing.get("examples") != 0}
 
     def place(stem: str) -> tuple[int, int, str]:
         # That of a further evaluation set is `predict_also@syn`.

@@ -169,11 +169,13 @@ class Case:
                     self.rankings[gold.executed] = ranked
                     self._unequal = rows
 
-    def take_ranked(self, gold: Result, ranked: Ranking, result: Result) -> None:
-        """Judge by the `result` of a ranking of `gold`: is the prediction wrong by a tie alone?"""
-        if result.error is None and only_tied(ranked, result.rows, gold.rows, self._unequal):
+    def take_ranked(self, gold: Result, ranked: Ranking, rows: Rows) -> bool:
+        """Judge by rows of a ranking of `gold` (`Ranking.joined`): is the prediction wrong by a tie alone?"""
+        tie = only_tied(ranked, rows, gold.rows, self._unequal)
+        if tie:
             assert self._official is not None
             self._official["outcome"] = TIE
+        return tie
 
     def fail(self, error: str) -> None:
         """Judge by the failure of a gold query: no answer is right."""

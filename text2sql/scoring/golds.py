@@ -73,11 +73,16 @@ def floors(golds: Sequence[Gold]) -> dict[str, dict]:
     (commonest, successes), *_ = paper.most_common(1)
     # As a gold returned them: a set's order differs from run to run.
     rows = next((right.rows for gold in golds for right in gold.all if frozenset(right.rows) == commonest), ())
+    rights = [(position, right) for position, gold in enumerate(golds) for right in gold.all]
     official: dict[Rows, int] = {}
     for rows_of_all in [(), *(candidate for candidate, _ in _commonest(golds))]:
-        official[rows_of_all] = sum(
-            any(official_equal(right.official_rows, rows_of_all, right.order_matters) for right in gold.all)
-            for gold in golds
+        alike = [right for right in rights if len(right[1].official_rows) == len(rows_of_all)]
+        official[rows_of_all] = len(
+            {
+                position
+                for position, right in alike
+                if official_equal(right.official_rows, rows_of_all, right.order_matters)
+            }
         )
     official_rows = max(official, key=official.__getitem__)
     return {

@@ -159,7 +159,9 @@ def official_equal(gold: Rows, predicted: Rows, order_matters: bool) -> bool:
         # With rows in place, a column can only stand for one that reads the same from top to bottom.
         equal = Counter(zip(*gold)) == Counter(zip(*predicted))
     else:
-        equal = Counter(gold) == Counter(predicted) or _some_column_order_matches(gold, predicted)
+        equal = Counter(gold) == Counter(predicted) or (
+            len(gold[0]) > 1 and _some_column_order_matches(gold, predicted)
+        )
     return equal and _same_unordered_rows(gold, predicted, order_matters)
 
 

@@ -38,7 +38,7 @@ def read_predictions(
         values = [(f"line {number}", value) for number, value in enumerate(read_jsonl(path, OWN_FIELDS), start=1)]
         predictions = _of_values(path, values, examples, field, f" as in {split}; run {stage} again")
     else:
-        text = _text(path)
+        text = text_of(path)
         found = _json_values(path, text, examples)
         if found is None:
             predictions = _of_text(text.split("\n"), len(examples))
@@ -62,8 +62,11 @@ def strength_of(path: Path) -> dict[str, float]:
     return {STRENGTH: first[STRENGTH]} if STRENGTH in first else {}
 
 
-def _text(path: Path) -> str:
-    """Return the text of a file; one that gzip compressed, as result sets keep theirs, is told by its first bytes."""
+def text_of(path: Path) -> str:
+    """Return the text of a file; one that gzip compressed, as result sets keep theirs, is told by its first bytes.
+
+    Raises UserError where it cannot be read.
+    """
     try:
         content = path.read_bytes()
         if content.startswith(_GZIP):

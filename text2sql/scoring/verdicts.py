@@ -9,10 +9,12 @@ All run in the sandbox of `text2sql.execution.executor`, which stops what it doe
 evaluator, which runs anything, may come to another verdict (`Verdict.stopped`).
 """
 
+import os
 import sqlite3
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from text2sql.core.intervals import wilson_interval
@@ -24,11 +26,16 @@ from text2sql.scoring.case import CORRECT, Case, Verdict, same_rows
 from text2sql.scoring.failures import CAUSE_GROUPS, CAUSES, TIE
 from text2sql.scoring.golds import FailingGold, Gold, floors, refuse_failing
 from text2sql.scoring.hardness import HARDNESS_LEVELS
+from text2sql.scoring.official import Rows
 from text2sql.scoring.ties import Ranking
 
 __all__ = ["CORRECT", "Verdict", "same_rows", "score_examples", "summarise"]
 
-_Query = tuple[Path, str, Purpose]
+_Task = tuple[
+    Callable[[Result], list], tuple[str | os.PathLike, str, Purpose]
+]  # what takes a query's result; the query
+_Take = Callable[[str, Purpose, Result], list[_Task]]
+_Asked = tuple[_Take, str, Purpose]
 
 
 def score_examples(
@@ -58,156 +65,179 @@ def score_examples(
         by_database[case.example.db_id].append(case)
     with Executor(limits, workers) as executor:
         groups = [
-            _Group(database_of(db_id), group_cases, cache_dir, limits) for db_id, group_cases in by_database.items()
+            _Group(database_of(db_id), group_cases, GoldCache(cache_dir, database_of(db_id), limits), on_verdict)
+            for db_id, group_cases in by_database.items()
         ]
         groups.sort(key=lambda group: group.size, reverse=True)  # a guess at which take long
-        for _ in _run(executor, groups, _Group.golds_to_run, _Group.take_gold):
-            pass
-        golds = [gold for group in groups for gold in group.golds()]
+        waiting = deque(task for group in groups for task in group.start(failing_gold == "refuse"))
+        for take, result in executor.run_growing(waiting):
+            waiting.extendleft(reversed(take(result)))
+        golds = [gold for group in groups for gold in group.golds]
         if failing_gold == "refuse":
             refuse_failing(golds, "--failing-gold")
         on_golds(sorted(golds, key=lambda gold: gold.index))
-        for group in groups:
-            group.keep_golds()
-            for _ in group.set_failed_apart():
-                on_verdict()
-            for _ in group.judge_known():
-                on_verdict()
-        for _ in _run(executor, groups, _Group.predictions_to_run, _Group.take_prediction):
-            on_verdict()
-        for _ in _run(executor, groups, _Group.rankings_to_run, _Group.take_ranked):
-            pass
-        for group in groups:
-            group.keep_ranked()
     return [case.verdict() for case in cases if failing_gold == "wrong" or case.gold_error is None]
 
 
 class _Group:
-    """The cases of one database, and what has to be run for them, each once: gold queries, then predictions."""
+    """The cases of one database, and what is run for them, each query once: golds, predictions, rankings.
 
-    def __init__(self, database: str | Path, cases: list[Case], cache_dir: str | Path | None, limits: Limits) -> None:
+    What is to be run is given as tasks: what takes the result and returns further tasks, and the query. No group waits
+    for another.
+    """
+
+    def __init__(
+        self, database: str | Path, cases: list[Case], cache: GoldCache, on_verdict: Callable[[], object]
+    ) -> None:
         self.database = Path(database)
         self.size = self.database.stat().st_size if self.database.is_file() else 0
+        self.golds: list[Gold] = []
         self._cases = cases
-        self._cache = GoldCache(cache_dir, self.database, limits)
-        texts = dict.fromkeys(text for case in cases for text in case.gold_texts)
-        self._golds = self._cache.results(texts)
-        self._golds_to_run = [text for text in texts if text not in self._golds]
+        self._cache = cache
+        self._on_verdict = on_verdict
+        self._results: dict[str, Result] = {}  # of gold queries, by their text
+        self._rankings: dict[str, Result] = {}  # likewise of rankings
+        self._found: dict[str, Result] = {}  # what the cache is to keep of both
         self._waiting: dict[tuple[str, Purpose], list[Case]] = defaultdict(list)
-        self._ranked: dict[str, list[tuple[Case, str, Ranking]]] = defaultdict(list)
-        self._ranked_results: dict[str, Result] = {}
+        self._ranked: dict[str, list[_Ranked]] = defaultdict(list)
+        self._running = 0
 
-    def golds_to_run(self) -> list[_Query]:
-        """Return the gold queries that the cache does not know."""
-        return [(self.database, text, Purpose()) for text in self._golds_to_run]
+    def start(self, refuse: bool) -> list[_Task]:
+        """Return the gold queries that the cache does not know; with `refuse`, no prediction is run if one fails."""
+        texts = dict.fromkeys(text for case in self._cases for text in case.gold_texts)
+        self._refuse = refuse
+        self._results = self._cache.results(texts)
+        missing = [text for text in texts if text not in self._results]
+        self._golds_left = len(missing)
+        return self._tasks([(self._take_gold, text, Purpose()) for text in missing]) or self._judge_known()
 
-    def take_gold(self, query: _Query, result: Result) -> list[Case]:
-        """Take the result of a gold query. No case is complete by that."""
-        self._golds[query[1]] = result
-        return []
+    def _tasks(self, queries: Sequence[_Asked]) -> list[_Task]:
+        self._running += len(queries)
+        return [
+            (partial(self._take, take, text, purpose), (self.database, text, purpose))
+            for take, text, purpose in queries
+        ]
 
-    def golds(self) -> Iterator[Gold]:
-        """Yield what the gold queries of each case returned."""
-        for case in self._cases:
-            failed = next((text for text in case.gold_texts if self._golds[text].error is not None), None)
-            first, *others = (
-                Gold(
-                    case.example.index,
-                    case.example.db_id,
-                    gold.written if failed is None else failed,
-                    None if failed is None else self._golds[failed].error,
-                    self._golds[gold.written].rows,
-                    self._golds[gold.executed].rows,
-                    gold.order_matters,
-                )
-                for gold in case.golds
-            )
-            yield replace(first, others=tuple(others))
+    def _take(
+        self, take: Callable[[str, Purpose, Result], list[_Task]], text: str, purpose: Purpose, result: Result
+    ) -> list[_Task]:
+        further = take(text, purpose, result)
+        self._running -= 1
+        if not self._running:
+            self._cache.add(self._found)
+        return further
 
-    def keep_golds(self) -> None:
-        """Put what has been run, and has not failed, into the cache."""
-        self._cache.add({text: self._golds[text] for text in self._golds_to_run if self._golds[text].error is None})
+    def _take_gold(self, text: str, _: Purpose, result: Result) -> list[_Task]:
+        self._results[text] = result
+        if result.error is None:
+            self._found[text] = result
+        self._golds_left -= 1
+        return [] if self._golds_left else self._judge_known()
 
-    def set_failed_apart(self) -> Iterator[Case]:
-        """Judge the cases whose gold query failed, and yield them: their predictions are not run."""
-        for case, gold in zip(self._cases, list(self.golds()), strict=True):
+    def _judge_known(self) -> list[_Task]:
+        """Judge what is known once all golds are, and return the other predictions, long gold queries' first.
+
+        Known are cases whose gold query fails, and predictions that are the text of a gold query.
+        """
+        self.golds = list(map(self._gold, self._cases))
+        if self._refuse and any(gold.error is not None for gold in self.golds):
+            return []
+        further: list[_Task] = []
+        for case, gold in zip(self._cases, self.golds, strict=True):
             if gold.error is not None:
                 case.fail(gold.error)
-                yield case
-        self._cases = [case for case in self._cases if not case.complete]
-
-    def judge_known(self) -> Iterator[Case]:
-        """Judge the predictions that are the text of a gold query, and yield the cases that are complete."""
-        for case in self._cases:
+                self._on_verdict()
+                continue
             for text in dict.fromkeys((case.sql, case.executed)):
-                if text in self._golds:
-                    yield from self._judge(case, text, self._golds[text])
+                if text in self._results:
+                    further += self._judge(case, text, self._results[text])
                 else:
                     self._waiting[text, self._purpose(case, text)].append(case)
+        queries: list[_Asked] = [(self._take_prediction, text, purpose) for text, purpose in self._waiting]
+        queries.sort(key=lambda query: -max(self._results[gold].seconds for gold in query[2].known))
+        return further + self._tasks(queries)
+
+    def _gold(self, case: Case) -> Gold:
+        """Return what the gold queries of a case returned."""
+        failed = next((text for text in case.gold_texts if self._results[text].error is not None), None)
+        first, *others = (
+            Gold(
+                case.example.index,
+                case.example.db_id,
+                gold.written if failed is None else failed,
+                None if failed is None else self._results[failed].error,
+                self._results[gold.written].rows,
+                self._results[gold.executed].rows,
+                gold.order_matters,
+            )
+            for gold in case.golds
+        )
+        return replace(first, others=tuple(others))
 
     def _purpose(self, case: Case, text: str) -> Purpose:
         """Return which results of a prediction can be right: unless gold has no rows, those of gold's width."""
         known = tuple(dict.fromkeys(case.golds_of(text)))
-        golds = [self._golds[gold] for gold in known]
+        golds = [self._results[gold] for gold in known]
         widths = frozenset(len(gold.columns) for gold in golds) if all(gold.rows for gold in golds) else None
         return Purpose(widths, known)
 
-    def predictions_to_run(self) -> list[_Query]:
-        """Return the predictions that are not the text of a gold query, those with the longest gold queries first."""
-        queries = [(self.database, text, purpose) for text, purpose in self._waiting]
-        return sorted(queries, key=lambda query: -max(self._golds[gold].seconds for gold in query[2].known))
-
-    def take_prediction(self, query: _Query, result: Result) -> Iterator[Case]:
-        """Judge by the result of a prediction, and yield the cases that are complete by it."""
-        _, text, purpose = query
+    def _take_prediction(self, text: str, purpose: Purpose, result: Result) -> list[_Task]:
         if result.same_as is not None:
-            same = self._golds[result.same_as]
+            same = self._results[result.same_as]
             result = replace(result, rows=same.rows, lossy=same.lossy)
-        for case in self._waiting[text, purpose]:
-            yield from self._judge(case, text, result)
+        return [task for case in self._waiting[text, purpose] for task in self._judge(case, text, result)]
 
-    def rankings_to_run(self) -> list[_Query]:
-        """Return the queries that say whether a prediction is wrong by a tie at gold's LIMIT alone."""
-        for case in self._cases:
-            for gold, ranked in case.rankings.items():
-                self._ranked[ranked.sql(len(self._golds[gold].columns))].append((case, gold, ranked))
-        known = self._cache.results(self._ranked)
-        for text, result in known.items():
-            self._judge_ranked(text, result)
-        return [(self.database, text, Purpose()) for text in self._ranked if text not in known]
+    def _judge(self, case: Case, text: str, result: Result) -> list[_Task]:
+        """Judge by the result of `text`; return what says whether a case that is complete is wrong by a tie alone."""
+        case.take(text, result, self._results)
+        if not case.complete:
+            return []
+        self._on_verdict()
+        ranked = (
+            self._rank(ranking.sql(self._width(gold)), _Ranked(case, gold, ranking, ()))
+            for gold, ranking in case.rankings.items()
+        )
+        return [task for tasks in ranked for task in tasks]
 
-    def take_ranked(self, query: _Query, result: Result) -> list[Case]:
-        """Take the result of a ranking. No case is complete by that, they are already."""
+    def _width(self, gold: str) -> int:
+        return len(self._results[gold].columns)
+
+    def _rank(self, text: str, ranked: "_Ranked") -> list[_Task]:
+        """Judge by the result of a ranking, if it is known; else return it, unless it runs already."""
+        first = text not in self._ranked
+        self._ranked[text].append(ranked)
+        if first:
+            self._rankings |= self._cache.results([text])
+        if text in self._rankings:
+            return self._judge_ranked(self._rankings[text], [ranked])
+        return self._tasks([(self._take_ranked, text, Purpose())]) if first else []
+
+    def _take_ranked(self, text: str, _: Purpose, result: Result) -> list[_Task]:
+        self._rankings[text] = result
         if result.error is None:
-            self._ranked_results[query[1]] = result
-        self._judge_ranked(query[1], result)
-        return []
+            self._found[text] = result
+        return self._judge_ranked(result, self._ranked[text])
 
-    def _judge_ranked(self, text: str, result: Result) -> None:
-        for case, gold, ranked in self._ranked[text]:
-            case.take_ranked(self._golds[gold], ranked, result)
-
-    def keep_ranked(self) -> None:
-        """Put the rankings that have been run into the cache."""
-        self._cache.add(self._ranked_results)
-
-    def _judge(self, case: Case, text: str, result: Result) -> Iterator[Case]:
-        case.take(text, result, self._golds)
-        if case.complete:
-            yield case
+    def _judge_ranked(self, result: Result, asked: Sequence["_Ranked"]) -> list[_Task]:
+        further: list[_Task] = []
+        for one in asked if result.error is None else ():
+            gold, width = self._results[one.gold], self._width(one.gold)
+            rows, more = (one.rows, result.rows) if one.rows else (result.rows, ())
+            tie = one.case.take_ranked(gold, one.ranking, one.ranking.joined(rows, more, width))
+            if not tie and not one.rows and not one.ranking.complete(rows) and not result.lossy:
+                text = one.ranking.more_sql(rows, width)
+                further += self._rank(text, _Ranked(one.case, one.gold, one.ranking, rows))
+        return further
 
 
-def _run(
-    executor: Executor,
-    groups: Sequence[_Group],
-    queries_of: Callable[[_Group], list[_Query]],
-    take: Callable[[_Group, _Query, Result], Iterable[Case]],
-) -> Iterator[Case]:
-    """Run queries of all groups in one go, so that no worker waits for another, and yield what `take` yields."""
-    queries = [(group, query) for group in groups for query in queries_of(group)]
-    for position, result in executor.run_unordered(query for _, query in queries):
-        group, query = queries[position]
-        yield from take(group, query, result)
+@dataclass(frozen=True)
+class _Ranked:
+    """A case that a ranking of one of its golds decides; `rows` are those of the first one, if this is the second."""
+
+    case: Case
+    gold: str
+    ranking: Ranking
+    rows: Rows
 
 
 def summarise(verdicts: Iterable[Verdict], golds: Sequence[Gold] = (), in_halves: int = 0) -> dict:

@@ -23,7 +23,7 @@ from text2sql.model.loading import check_hardware, load_base, tokenizer_ahead
 from text2sql.model.run_key import LIBRARIES, weights_and_runtime
 from text2sql.model.whole_model import how_loaded, save_whole, train_all
 from text2sql.training.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
-from text2sql.training.examples import TrainingExample, encode
+from text2sql.training.examples import TrainingExample, encode, variants
 from text2sql.training.job import TrainingJob
 from text2sql.training.reproducible import deterministic_kernels, fix_workspace
 
@@ -81,9 +81,10 @@ def train_adapter(
     if job.stage:
         check_base(job.model)
     fix_workspace()
+    ways = variants(recipe)
     early = tokenizer_ahead(job.model) if load is load_base else None
     if early is not None:  # tokenises while the weights load
-        encoded = in_background(lambda: encode(early, pairs, recipe.max_seq_len, job.template))
+        encoded = in_background(lambda: encode(early, pairs, recipe.max_seq_len, job.template, ways))
         base, tokenizer = load_base(job.model, recipe.max_seq_len, early)
     else:
         base, tokenizer = load(job.model, recipe.max_seq_len)
@@ -94,7 +95,7 @@ def train_adapter(
     if early is not None:
         examples, left_out = encoded.result()
     else:
-        examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len, job.template)
+        examples, left_out = encode(tokenizer, pairs, recipe.max_seq_len, job.template, ways)
     ids = [example.input_ids for example in examples]
     check_prompts(base, ids, 0, "train.max_seq_len or prompt.schema", "training examples")
     store = CheckpointStore(f"train_{job.name}", _key(base, examples, job), checkpoints)
@@ -106,16 +107,16 @@ def train_adapter(
         if job.trains_all:
             model = train_all(base)
         else:
-            model = add_adapter(base, recipe.lora, recipe.seed, job.model.loader)
+            model = add_adapter(base, recipe.lora, recipe.seed, job.model.loader, recipe.method == "dora")
         trainer = AdapterTrainer(job, model, tokenizer, examples, store)
         if processes.is_main:
-            print(_description(job, model, len(examples), left_out), flush=True)
+            print(_description(job, model, len(examples) // ways, left_out), flush=True)
         _run(trainer, _latest_checkpoint(store, processes))
         if not processes.is_main:
             return None
         _check_finite(job.name, model)
         curve = _loss_curve(trainer.state.log_history)
-        metrics = _metrics(trainer, curve, len(examples), left_out)
+        metrics = _metrics(trainer, curve, len(examples) // ways, left_out)
         on_failure.pop_all()  # the lock stays until the adapter is published
         return Training(model, metrics, curve, trainer.stopwatch, store, job, tokenizer, loaded)
 

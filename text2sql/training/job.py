@@ -45,11 +45,19 @@ class TrainingJob:
         return self.recipe.method == "full"
 
     def check_method(self) -> None:
-        """Raise UserError if all weights shall be trained, and are not there to be."""
-        if self.trains_all and (self.with_unsloth or self.model.quantization != "none"):
+        """Raise UserError where all weights shall be trained and are not there to be, and for what DoRA does not take.
+
+        That is loaders and quantised weights that it was not tried with, and a strength: no factor scales it.
+        """
+        method = self.recipe.method
+        if method != "lora" and (self.with_unsloth or self.model.quantization != "none"):
             raise UserError(
-                f"train.method: full: takes model.loader: transformers and model.quantization: none, got "
+                f"train.method: {method}: takes model.loader: transformers and model.quantization: none, got "
                 f"{self.model.loader} and {self.model.quantization}"
+            )
+        if method == "dora" and self.model.strength != 1:
+            raise UserError(
+                f"train.method: dora: takes model.strength: 1, got {self.model.strength:g}: no factor scales it"
             )
 
     @property

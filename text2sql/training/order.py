@@ -11,13 +11,15 @@ class EpochOrder:
 
     Each epoch is shuffled and cut into steps of `step_size` examples. Within a step the longest come first, so that the
     examples of a part have similar lengths and need little padding. The last step is filled up with the position one
-    past the last example: a filler, of which the loss counts no token.
+    past the last example: a filler, of which the loss counts no token. Where each example is written in several ways,
+    an epoch has all examples in the way that is its turn.
     """
 
-    def __init__(self, lengths: Sequence[int], step_size: int, seed: int) -> None:
-        """`lengths`: how many tokens each example has."""
-        self._lengths, self._step_size, self._seed = lengths, step_size, seed
-        self.steps_per_epoch = math.ceil(len(lengths) / step_size)
+    def __init__(self, lengths: Sequence[int], step_size: int, seed: int, ways: int = 1) -> None:
+        """`lengths`: how many tokens each example has, in the first way, then in the next of so many `ways`."""
+        self._lengths, self._step_size, self._seed, self._ways = lengths, step_size, seed, ways
+        self._count = len(lengths) // ways
+        self.steps_per_epoch = math.ceil(self._count / step_size)
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -37,10 +39,11 @@ class EpochOrder:
 
     def steps(self, epoch: int) -> list[list[int]]:
         """Return the positions of each step of an epoch."""
-        order = list(range(len(self._lengths)))
+        first = epoch % self._ways * self._count
+        order = list(range(first, first + self._count))
         random.Random(f"{self._seed} {epoch}").shuffle(order)
         steps = []
         for start in range(0, len(order), self._step_size):
             step = sorted(order[start : start + self._step_size], key=lambda i: (-self._lengths[i], i))
-            steps.append(step + [len(order)] * (self._step_size - len(step)))
+            steps.append(step + [len(self._lengths)] * (self._step_size - len(step)))
         return steps

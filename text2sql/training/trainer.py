@@ -25,7 +25,7 @@ from text2sql.model.whole_model import load_weights, save_weights
 from text2sql.training.callbacks import Progress, Watch
 from text2sql.training.checkpoints import CheckpointStore
 from text2sql.training.chunked_loss import use_chunked_loss
-from text2sql.training.examples import IGNORED, TrainingExample
+from text2sql.training.examples import IGNORED, TrainingExample, variants
 from text2sql.training.flat_parameters import FlatParameters
 from text2sql.training.fused import fused_kernels, liger_kernels
 from text2sql.training.job import TrainingJob
@@ -66,7 +66,9 @@ class AdapterTrainer(SFTTrainer):
         if not any(example.counted_tokens for example in examples):
             raise UserError("the loss counts no token of any training example")
         self.job, self.store = job, store
-        self.order = EpochOrder([len(example.input_ids) for example in examples], job.step_size, job.recipe.seed)
+        self.order = EpochOrder(
+            [len(example.input_ids) for example in examples], job.step_size, job.recipe.seed, variants(job.recipe)
+        )
         self.stopwatch = Stopwatch()
         self.watch = Watch(job.recipe.checkpoint_minutes, self.order, job.processes)
         self._unread: list[tuple[int, torch.Tensor, float]] = []

@@ -10,7 +10,7 @@ from text2sql.core.digests import file_sha256
 from text2sql.core.errors import UserError
 from text2sql.core.files import iter_jsonl, read_jsonl, read_object
 from text2sql.core.params import ModelParams, Params
-from text2sql.core.paths import DEV, PREDICTIONS, QUESTIONS, SCHEMAS, TIMINGS, VERDICTS
+from text2sql.core.paths import DATABASES, DEV, PREDICTIONS, QUESTIONS, SCHEMAS, TIMINGS, VERDICTS
 from text2sql.data.mmlu import read_questions
 from text2sql.data.schema import read_schemas
 from text2sql.data.spider import Example
@@ -24,6 +24,7 @@ from text2sql.model.loading import base_folder
 from text2sql.model.whole_model import CHECKPOINT
 from text2sql.prompts.messages import OPTIONS, spider_messages
 from text2sql.prompts.prompt_file import PromptFile, read_prompt_file
+from text2sql.prompts.rich import in_folders
 from text2sql.report.set_files import read_gzip
 
 EXAMPLE = {"index": int, "db_id": str, "question": str, "query": str}
@@ -103,6 +104,8 @@ def read_evaluated(folder: Path, params: Params, options: Options, with_mmlu: bo
     Raises UserError for what is no finished export, and where the scored answers are of another adapter, prompt or set
     of questions.
     """
+    if params.generation.grammar:
+        raise UserError("generation.grammar: no engine holds an export to it; verify compares answers made without")
     record, prompt = read_record(folder), read_prompt_file(folder)
     model, adapter = ModelParams(**record.loaded), _adapter_folder(record)
     # A date that stands still is a variable in the file, and none in evaluation, where the clock does.
@@ -143,16 +146,16 @@ def _read_asked(record: Record, prompt: PromptFile, tokens: ChatTokens, options:
         raise UserError(f"{path}: holds other questions than {DEV}; run prepare and predict_spider again")
     limit = len(lines) if options.questions is None else options.questions
     chosen = sorted({number * len(lines) // limit for number in range(limit)})
-    asked = []
+    asked, rich = [], prompt.rich(in_folders(DATABASES))
     for position in chosen:
         line, prediction = lines[position], found[position]
         schema = schemas.get(line["db_id"])
-        ids = tokens.chat_ids(spider_messages(line["question"], schema, prompt.form, prompt.few_shot))
+        ids = tokens.chat_ids(spider_messages(line["question"], schema, prompt.form, prompt.few_shot, rich=rich))
         example = Example(*(line[field] for field in EXAMPLE))
         read = prediction.get("prompt")
         if isinstance(read, str) and read != tokens.tokenizer.decode(ids):
             raise UserError(f"{path}: were asked with another prompt than the export holds; export again")
-        messages = prompt.messages(line["question"], schema)
+        messages = prompt.messages(line["question"], schema, rich)
         asked.append(Asked(example, messages, ids, prediction["raw"], prediction["sql"]))
     return asked
 

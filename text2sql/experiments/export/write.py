@@ -20,7 +20,7 @@ from text2sql.experiments.export.engines import ENGINES, run_worker
 from text2sql.experiments.export.modelfile import MODELFILE, modelfile
 from text2sql.experiments.export.record import RECORD, Record
 from text2sql.experiments.export.source import Source
-from text2sql.model.adapters import CONFIG, WEIGHTS
+from text2sql.model.adapters import CONFIG, WEIGHTS, check_scalable
 from text2sql.model.base_identity import base_identity, check_trained_on
 from text2sql.model.chat_tokens import ChatTokens
 from text2sql.model.whole_model import CHECKPOINT
@@ -104,6 +104,7 @@ def prompt_of(source: Source, tokens: ChatTokens) -> PromptFile:
         max_new_tokens=params.generation.max_new_tokens,
         end=tokens.tokenizer.convert_ids_to_tokens(tokens.end_id),
         end_id=tokens.end_id,
+        schema_tokens=params.prompt.schema_tokens,
     )
 
 
@@ -137,6 +138,7 @@ def _write_adapter(source: Source, folder: Path) -> None:
     config |= {"base_model_name_or_path": identity.name, "revision": identity.revision}
     strength = source.params.model.strength
     if strength != 1:
+        check_scalable(source.folder, strength)
         config["lora_alpha"] = _scaled(config["lora_alpha"], strength)
         patterns = config.get("alpha_pattern") or {}
         config["alpha_pattern"] = {name: _scaled(value, strength) for name, value in patterns.items()}

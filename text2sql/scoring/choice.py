@@ -1,0 +1,163 @@
+"""Choosing among a question's answers by what they return. Reads no gold query.
+
+- `majority`: of the samples that run, the answer whose result most of them share. Results are the same where they are
+  the same set of rows, in any order: the paper's comparison. A result without rows counts only where no sample has
+  another. Ties go to the result of the likeliest answer; of the answers that share a result, the likeliest is chosen.
+- `first_executable`: the greedy answer where it runs, else the first sample that runs.
+
+`when` is `failed`: by either rule, the greedy answer stands where it runs. Where no sample runs, it stands anyway.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from text2sql.core.params import ChoiceRule, ChoiceTime
+from text2sql.execution.executor import Executor, Limits
+from text2sql.execution.sandbox import ANY_PURPOSE, Result
+from text2sql.scoring.official import Rows
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A sampled answer: its SQL, and its log-likelihood (nats) under the model."""
+
+    sql: str
+    log_likelihood: float
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question's database, its greedy answer and its samples, in the order in which they were drawn."""
+
+    index: int
+    db_id: str
+    greedy: str
+    samples: tuple[Answer, ...]
+
+    def first(self, number: int) -> "Question":
+        """Return the question with the first `number` of its samples alone."""
+        return Question(self.index, self.db_id, self.greedy, self.samples[:number])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a query returned, as far as a choice looks at it: a digest of its rows, or None where it failed."""
+
+    rows: bytes | None
+    empty: bool = False
+
+    @property
+    def runs(self) -> bool:
+        return self.rows is not None
+
+
+Outcomes = Mapping[tuple[str, str], Outcome]  # of (db_id, sql)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A question's answer: its SQL, the number of the sample that it is (None: the greedy answer), whether it runs, and
+    how many samples of all have its result.
+    """
+
+    sql: str
+    sample: int | None
+    runs: bool
+    agreeing: int
+    samples: int
+
+    def record(self, question: Question) -> dict:
+        """Return a line of a file of chosen answers."""
+        return {
+            "index": question.index,
+            "db_id": question.db_id,
+            "sql": self.sql,
+            "sample": self.sample,
+            "runs": self.runs,
+            "agreeing": self.agreeing,
+            "samples": self.samples,
+        }
+
+
+def run_answers(
+    questions: Sequence[Question], database_of: Callable[[str], Path], limits: Limits, workers: int | None = None
+) -> dict[tuple[str, str], Outcome]:
+    """Run all answers in the sandbox; return what came of each, by (db_id, sql).
+
+    Equal queries on a database run once, a question's on one worker. Raises as `database_of` and `Executor` do.
+    """
+    queries: dict[tuple[str, str], int] = {}
+    for question in sorted(questions, key=lambda question: question.db_id):
+        for sql in (question.greedy, *(answer.sql for answer in question.samples)):
+            queries.setdefault((question.db_id, sql), question.index)
+    keys = list(queries)
+    databases = {db_id: database_of(db_id) for db_id, _ in keys}
+    tasks = [(databases[db_id], sql, ANY_PURPOSE) for db_id, sql in keys]
+    with Executor(limits, workers) as executor:
+        found = executor.run_unordered(tasks, list(queries.values()))
+        return {keys[position]: outcome_of(result) for position, result in found}
+
+
+def failing(
+    answers: Sequence[tuple[str, str]], database_of: Callable[[str], Path], limits: Limits
+) -> set[tuple[str, str]]:
+    """Return those of `answers`, (db_id, sql), that do not run. Raises as `run_answers` does."""
+    questions = [Question(index, db_id, sql, ()) for index, (db_id, sql) in enumerate(answers)]
+    return {answer for answer, outcome in run_answers(questions, database_of, limits).items() if not outcome.runs}
+
+
+def outcome_of(result: Result) -> Outcome:
+    """Return what a choice looks at of a query's result."""
+    return Outcome(None) if result.error is not None else Outcome(_digest(result.rows), not result.rows)
+
+
+def choose(question: Question, outcomes: Outcomes, rule: ChoiceRule, when: ChoiceTime = "always") -> Chosen:
+    """Return the chosen one of a question's answers, whose outcomes are among `outcomes`."""
+    greedy = outcomes[question.db_id, question.greedy]
+    found = [outcomes[question.db_id, answer.sql] for answer in question.samples]
+    if greedy.runs and (when == "failed" or rule == "first_executable"):
+        number = None
+    else:
+        number = by_rule(found, [answer.log_likelihood for answer in question.samples], rule)
+    chosen = greedy if number is None else found[number]
+    return Chosen(
+        question.greedy if number is None else question.samples[number].sql,
+        number,
+        chosen.runs,
+        sum(chosen.runs and outcome.rows == chosen.rows for outcome in found),
+        len(found),
+    )
+
+
+def by_rule(outcomes: Sequence[Outcome], log_likelihoods: Sequence[float], rule: ChoiceRule) -> int | None:
+    """Return the number of the sample that `rule` chooses by their `outcomes`, or None where no sample runs."""
+    if rule == "first_executable":
+        return next((number for number, outcome in enumerate(outcomes) if outcome.runs), None)
+    return most_agreed(outcomes, log_likelihoods)
+
+
+def most_agreed(outcomes: Sequence[Outcome], log_likelihoods: Sequence[float]) -> int | None:
+    """Return the number of the likeliest answer with the result that most have, or None where no answer runs."""
+    sharing: dict[bytes, list[int]] = defaultdict(list)
+    some_rows = any(outcome.runs and not outcome.empty for outcome in outcomes)
+    for number, outcome in enumerate(outcomes):
+        if outcome.rows is not None and not (some_rows and outcome.empty):
+            sharing[outcome.rows].append(number)
+    if not sharing:
+        return None
+    most = max(sharing.values(), key=lambda numbers: (len(numbers), max(log_likelihoods[number] for number in numbers)))
+    return max(most, key=log_likelihoods.__getitem__)
+
+
+def _digest(rows: Rows) -> bytes:
+    """Return a digest of the set of rows: equal where `scoring.case.same_rows` holds."""
+    texts = sorted({repr(tuple(map(_plain, row))) for row in rows})
+    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).digest()
+
+
+def _plain(cell: object) -> object:
+    """Return the integer that a float is equal to, if any: 1.0 and 1 are the same, and written differently."""
+    return int(cell) if isinstance(cell, float) and cell.is_integer() else cell
