@@ -38,6 +38,11 @@ INSIDES = {
         ["logits", "labels", "vocab_size", "num_items_in_batch", "ignore_index", "shift_labels"],
         "huggingface/transformers: src/transformers/loss/loss_utils.py",
     ),
+    # What `text2sql.core.import_scans` takes the place of; without it, an import reads as many files as before.
+    "transformers.utils.import_utils.define_import_structure": (
+        ["module_path", "prefix"],
+        "huggingface/transformers: src/transformers/utils/import_utils.py",
+    ),
     "peft.helpers.disable_input_dtype_casting": (["model", "active"], "huggingface/peft: src/peft/helpers.py"),
 }
 # Ours that inherit. Named, not imported: each process of a run reads this file, and one needs the libraries.
@@ -103,3 +108,15 @@ def test_hooks_that_the_libraries_call(path):
     for name in names:
         assert name in vars(cls)
         assert defined_upstream(cls, name) is not None, f"{name} is no longer in {where}"
+
+
+def test_flash_attention_takes_what_packed_rows_and_strips_give_it():
+    """pytorch/pytorch: aten/src/ATen/native/native_functions.yaml; without it, a GPU pads and masks as a CPU does."""
+    import torch
+
+    names = [argument.name for argument in torch.ops.aten._flash_attention_forward.default._schema.arguments]
+    assert names[:10] == [
+        *("query", "key", "value", "cum_seq_q", "cum_seq_k", "max_q", "max_k"),
+        *("dropout_p", "is_causal", "return_debug_mask"),
+    ]
+    assert {"scale", "seqused_k"} <= set(names)
