@@ -74,7 +74,7 @@ def write_random_base(folder: str | Path, shape: str = "llama-3.2-3b") -> Path:
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     with torch.no_grad():
-        # Not zero: a token of zeros stays so through all layers, where a norm's gradient is a thousandfold, and overflows.
+        # Not zero: a token of zeros stays so in all layers, where a norm's gradient is a thousandfold, and overflows.
         model.get_input_embeddings().weight[tokenizer.all_special_ids] *= 0.01
     with atomic_directory(folder) as temporary:
         model.save_pretrained(temporary)
