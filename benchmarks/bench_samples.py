@@ -3,9 +3,10 @@
     python -m benchmarks.bench_samples [--model BASE --adapter FOLDER] [--samples 8] [--others 1,2,4,16] [--save]
 
 (a) this project's greedy answers, one a question; (b) transformers' `generate` with `num_return_sequences`, in batches
-of as many questions, padded on the left. All with the same adapter, up to and with the end token; a trained one ends
-its answers, a random one never does. In one further run batches are of another size: how many samples does that change?
-The runs alternate; one of each warms up and is not counted. Loading and tokenising are not counted.
+of as many questions, padded on the left; (c) one greedy answer a question, held to a grammar of its database
+(docs/grammar.md): what that takes beside (a). All with the same adapter, up to and with the end token; a trained one
+ends its answers, a random one never does. In one further run batches are of another size: how many samples does that
+change? The runs alternate; one of each warms up and is not counted. Loading and tokenising are not counted.
 """
 
 import argparse
@@ -28,15 +29,18 @@ from benchmarks.material import (
     params,
     plain_model,
     spider_prompts,
+    spider_questions,
 )
 from benchmarks.measuring import OURS, Side, compared, in_turns, result
 from benchmarks.results import show
 from testkit.random_models import save_random_adapter
+from text2sql.data.schema import Schema
 from text2sql.model.bases import EMBEDDED_BASE
 from text2sql.model.language_model import LanguageModel
 from text2sql.model.streams import Sampling, stream
 
 GREEDY = "(a) one greedy answer a question"
+HELD = "(c) one greedy answer a question, held to a grammar"
 LIBRARY = "(b) generate with num_return_sequences"
 MOST_OF_GREEDY = {8: 3}  # so many samples take at most so many times as long
 SAMPLING = Sampling(temperature=0.8, top_p=0.95, seed=0)
@@ -77,6 +81,10 @@ def measure(
         sides |= {f"{number} samples": side(number, f"{number} samples") for number in others}
         if "a" in peers:
             sides[GREEDY] = Side(GREEDY, lambda: our_answers(ours, prompts, new_tokens, batch_size))
+        if "c" in peers:
+            asked, schemas = spider_questions(spider, questions)
+            held_to = [schemas[db_id] for _, db_id, *_ in asked]
+            sides[HELD] = Side(HELD, lambda: held_answers(ours, prompts, held_to, new_tokens, batch_size))
         if "b" in peers:
             plain, tokenizer = plain_model(chosen, tuned)
             ends, pad = end_ids(plain, tokenizer), tokenizer.pad_token_id
@@ -88,6 +96,13 @@ def measure(
             )
         in_turns(list(sides.values()), repeats)
         other = our_samples(ours, prompts, samples, new_tokens, max(1, batch_size // 2 + 1))
+    notes = []
+    if "c" in peers and "a" in peers:
+        free, held = sides[GREEDY], sides[HELD]
+        same = sum(one == two for one, two in zip(free.answers, held.answers, strict=True))
+        notes = [
+            f"(c) takes {held.median / free.median - 1:+.1%} of (a)'s time; {same:,} of {len(held.answers):,} same."
+        ]
     changed = sum(one != two for one, two in zip(sides[OURS].answers, other, strict=True))
     rows = [
         compared(
@@ -105,9 +120,23 @@ def measure(
         changed_by_another_batch=changed,
         notes=[
             f"In batches of {max(1, batch_size // 2 + 1)} questions, {changed} of {len(other):,} samples are others.",
+            *notes,
             "Seconds: " + ", ".join(f"{name}: {one.median:.3g}" for name, one in sides.items()) + ".",
         ],
     )
+
+
+def held_answers(
+    model: LanguageModel, prompts: Sequence[list[int]], schemas: Sequence[Schema], new_tokens: int, batch_size: int
+) -> list[list[int]]:
+    """Return the token ids of the greedy answers to `prompts`, each held to the grammar of its schema."""
+    order = sorted(range(len(prompts)), key=lambda place: -len(prompts[place]))
+    found: dict[int, list[int]] = {}
+    for start in range(0, len(order), batch_size):
+        places = order[start : start + batch_size]
+        rows = [prompts[place] for place in places]
+        found |= zip(places, model.generate(rows, new_tokens, [schemas[place] for place in places]), strict=True)
+    return [found[place] for place in sorted(found)]
 
 
 def our_samples(
@@ -168,7 +197,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--spider", default=SAMPLE_SPIDER, metavar="PATH")
     parser.add_argument("--batch-size", type=int, metavar="N", help="questions in a batch; default: params.yaml's")
     parser.add_argument("--repeats", type=int, default=3, metavar="N")
-    parser.add_argument("--peers", default="ab", help="which of a and b (default: ab)")
+    parser.add_argument("--peers", default="ab", help="which of a, b and c (default: ab)")
     parser.add_argument("--short", action="store_true")
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
     options = vars(parser.parse_args(arguments))

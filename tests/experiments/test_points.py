@@ -35,11 +35,11 @@ BAD = {
     ),
     "what all points share": (
         START + "  - {name: a, params: {mmlu.shots: 1}}",
-        "point a: mmlu.shots: this point may change train and prompt; what all points share stands under params",
+        "point a: mmlu.shots: this point may change train.…, prompt.…, generation.grammar, generation.samples",
     ),
     "another base": (
         START + "  - {name: a, params: {model.base: b}}",
-        "point a: model.base: this point may change train and prompt",
+        "point a: model.base: this point may change train.…, prompt.…",
     ),
     "a seed among the params": (
         START + "  - {name: a, params: {train.seed: 1}}",
@@ -77,7 +77,7 @@ BAD = {
     ),
     "an adapter with another recipe": (
         START + LORA + "  - {name: b, adapter: a, params: {train.lr: 1}}",
-        "point b: train.lr: an adapter of another point takes a strength alone",
+        "point b: train.lr: an adapter of another point takes a strength and generation.grammar",
     ),
     "a seed that the adapter was not trained with": (
         START + LORA + "  - {name: b, adapter: a, strength: 2, seeds: [7]}",

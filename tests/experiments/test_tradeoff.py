@@ -19,10 +19,11 @@ points:
   - {name: base, base: true, also: [rotations, chat]}
   - {name: lora, params: {train.lr: 1e-2}, seeds: [1, 2]}
   - {name: half, adapter: lora, strength: 0.5, also: [rotations, chat]}
+  - {name: held, adapter: lora, params: {generation.grammar: true, generation.samples: 4}}
   - {name: whole, params: {train.method: full}}
 """
 SMALL = {"data": {"train_limit": 8, "dev_limit": 4}, "mmlu": {"limit": 2, "batch_size": 2, "chat_limit": 3}}
-RUNS = ["base", "half@1", "lora@1", "lora@2", "whole@3407"]
+RUNS = ["base", "half@1", "held@1", "lora@1", "lora@2", "whole@3407"]
 MEASURES = {"execution_accuracy", "official_execution_accuracy", "accuracy"}
 MORE = {"rotated_accuracy", "chat_accuracy"}  # of the points that are asked them
 PATIENCE_S = 240
@@ -78,7 +79,7 @@ def test_all_points_are_run_and_measured_against_the_base(finished):
     assert list(answers_of(finished)) == RUNS
     curve = curve_of(finished)
     points = {point["name"]: point for point in curve["points"]}
-    kinds = {"base": "base", "lora": "lora", "half": "strength", "whole": "full"}
+    kinds = {"base": "base", "lora": "lora", "half": "strength", "held": "decoding", "whole": "full"}
     assert {name: point["kind"] for name, point in points.items()} == kinds
     assert curve["questions"] == {"spider": 4, "mmlu": 6} and curve["missing"] == []
     assert [run["seed"] for run in points["lora"]["runs"]] == [1, 2]
@@ -87,7 +88,8 @@ def test_all_points_are_run_and_measured_against_the_base(finished):
             assert set(run["against_base"]) == MEASURES | (MORE if name in ("base", "half") else set())
             assert sum(run["letters"].values()) == pytest.approx(1, abs=1e-5)
             tasks = {"spider", "mmlu"} | ({"train"} if name != "base" else set())
-            assert set(run["seconds"]) == tasks | ({"chat"} if name in ("base", "half") else set())
+            asked = {"base": {"chat"}, "half": {"chat"}, "held": {"samples"}}.get(name, set())
+            assert set(run["seconds"]) == tasks | asked
             assert all(value > 0 for value in run["peak_memory_gb"].values())
     assert points["base"]["runs"][0]["base_choices_kept"] == 1
     assert points["whole"]["runs"][0]["trained_parameters"] > points["lora"]["runs"][0]["trained_parameters"] > 0
@@ -99,6 +101,42 @@ def test_an_adapter_is_trained_once_and_scaled_for_another_point(finished):
     assert "train_half" not in finished.said and "half@1: transformers, float32 on cpu, strength 0.5" in finished.said
     half, lora = (answers_of(finished)[run][0] for run in ("half@1", "lora@1"))
     assert half["training"] == lora["training"] and half["mmlu"]["strength"] == 0.5 and "strength" not in lora["mmlu"]
+
+
+def test_a_point_draws_samples_held_to_a_grammar_and_every_way_to_choose_is_measured(finished):
+    found, files = answers_of(finished)["held@1"]
+    choice, lines = (
+        found["choice"],
+        [json.loads(line) for line in gzip.decompress(files["samples.jsonl.gz"]).splitlines()],
+    )
+    assert [len(line["samples"]) for line in lines] == [4] * 4 and choice["samples"] == 4
+    assert set(choice["by_samples"]) == {"1", "2", "4"}
+    measures = ("execution_accuracy", "official_execution_accuracy")
+    for line in lines:
+        sample = line["chosen"]["sample"]
+        if sample is not None:
+            assert [line["chosen"][name] for name in measures] == [line["samples"][sample][name] for name in measures]
+    assert choice["successes"] == sum(line["chosen"]["execution_accuracy"] for line in lines)
+    assert found["own"]["generation.grammar"] != answers_of(finished)["lora@1"][0]["own"]["generation.grammar"]
+    point = next(point for point in curve_of(finished)["points"] if point["name"] == "held")
+    assert point["changes"] == {"train.lr": "1e-2", "generation.grammar": True, "generation.samples": 4}
+    assert point["runs"][0]["choice"] == choice
+
+
+def test_on_held_out_databases_the_points_have_a_curve_of_their_own_and_dev_is_not_asked(fresh, tmp_path):
+    project = fresh.copy(tmp_path / "project")
+    tradeoff(project, "points.yaml", "--held-out", "1", "--only", "lora")
+    folder = project.folder / "results/tradeoff/points-held-out"
+    curve = read_json(folder / "curve.json")
+    assert curve["held_out"] == {"databases": 1, "seed": 0} and curve["data"] == "Spider, held out"
+    train = read_json(project.folder / "data/sample/spider/train_spider.json")
+    lines = gzip.decompress(
+        (project.folder / "results/tradeoff/points-held-out/base/predictions.jsonl.gz").read_bytes()
+    )
+    asked = [json.loads(line) for line in lines.splitlines()]
+    assert len({line["db_id"] for line in asked}) == 1
+    assert {line["question"] for line in asked} <= {example["question"] for example in train}
+    assert not (project.folder / "results/tradeoff/points").exists()
 
 
 def test_the_points_that_are_asked_more_say_how_they_answer(finished):
@@ -138,7 +176,7 @@ def test_processes_share_a_curve_and_no_run_is_made_twice(fresh, finished, tmp_p
         assert sum(text.count(f"tradeoff: {run}: transformers") for text in said) == 1
     assert all(": transformers, float32" in text for text in said)  # both had a part
     assert answers_of(project) == answers_of(finished)
-    assert [point["name"] for point in curve_of(project)["points"]] == ["base", "lora", "half", "whole"]
+    assert [point["name"] for point in curve_of(project)["points"]] == ["base", "lora", "half", "held", "whole"]
 
 
 @pytest.mark.parametrize("decay", ["1.0e+30", "1.0e+300"])  # the model's numbers overflow, or its weights do
@@ -152,12 +190,12 @@ def test_a_training_that_fails_is_said_and_the_others_go_on(project, decay):
     assert "tradeoff: torn@3407: failed: " in done.stdout and "not finite" in done.stdout
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert "points.yaml: failed: torn@3407: " in line
-    assert curve_of(project)["missing"] == ["torn@3407"] and len(curve_of(project)["points"]) == 4
+    assert curve_of(project)["missing"] == ["torn@3407"] and len(curve_of(project)["points"]) == 5
 
 
 def test_figure_and_table_show_every_point_and_are_made_again_from_the_json_alone(project):
     made = {name: (folder_of(project) / name).read_text() for name in ("curve.svg", "curve.md")}
-    for point in ("base", "lora", "half", "whole"):
+    for point in ("base", "lora", "half", "held", "whole"):
         assert f">{point}</text>" in made["curve.svg"] and f"| {point} " in made["curve.md"]
     for run in folder_of(project).glob("*/"):
         shutil.rmtree(run)
@@ -172,7 +210,7 @@ def test_what_is_kept_is_not_run_again(project):
     shutil.rmtree(project.folder / ".tradeoff/points/checkpoints", ignore_errors=True)
     said = tradeoff(project, "points.yaml").stdout
     assert [line for line in said.splitlines() if line.endswith(": kept")] == [
-        f"tradeoff: {run}: kept" for run in ("base", "lora@1", "whole@3407", "lora@2")
+        f"tradeoff: {run}: kept" for run in ("base", "lora@1", "held@1", "whole@3407", "lora@2")
     ]
     assert "train_" not in said and "prepare" not in said
     assert (folder_of(project) / "half@1/run.json").is_file()
@@ -229,8 +267,8 @@ def test_points_of_other_code_are_never_drawn_together(project):
     assert "results/tradeoff/points/base: comes from another text2sql/evaluation: never drawn together" in said
     tradeoff(project, "points.yaml", "--replace", "--only", "base")
     assert [point["name"] for point in curve_of(project)["points"]] == ["base"]
-    assert curve_of(project)["missing"] == ["lora@1", "lora@2", "half@1", "whole@3407"]
-    assert "Not run yet: lora@1, lora@2, half@1, whole@3407." in (folder_of(project) / "curve.md").read_text()
+    assert curve_of(project)["missing"] == ["lora@1", "lora@2", "half@1", "held@1", "whole@3407"]
+    assert "Not run yet: lora@1, lora@2, half@1, held@1, whole@3407." in (folder_of(project) / "curve.md").read_text()
 
 
 def test_a_point_whose_recipe_changed_is_never_drawn_as_what_it_was(project):

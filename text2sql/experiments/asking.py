@@ -3,6 +3,7 @@
 Finished batches are journaled below the curve's work folder, from where a killed run goes on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,21 @@ from text2sql.data.spider import RECORD, Example
 from text2sql.evaluation.batching import JournaledRun
 from text2sql.evaluation.mmlu import answer_questions
 from text2sql.evaluation.mmlu_chat import DRAW_SEED, ask_in_chat
-from text2sql.evaluation.spider import SpiderPrompt, predict
+from text2sql.evaluation.sampling import sample_answers
+from text2sql.evaluation.spider import Predictor, SpiderPrompt, predict
 from text2sql.execution.executor import Limits
 from text2sql.experiments.points import Run
 from text2sql.model.language_model import LanguageModel
 from text2sql.model.run_key import as_measured
 from text2sql.prompts.messages import load_few_shot
 from text2sql.prompts.rich import in_folders
+from text2sql.scoring.choice import run_answers
+from text2sql.scoring.chosen import score_answers
 from text2sql.scoring.golds import Gold
+from text2sql.scoring.samples import questions_of
 from text2sql.scoring.verdicts import Verdict, score_examples, summarise
 
-TASKS = ("spider", "mmlu", "chat")
+TASKS = ("spider", "samples", "mmlu", "chat")
 
 
 @dataclass
@@ -46,20 +51,16 @@ class Asking:
 
     def spider(self) -> tuple[list[dict], dict[str, Any]]:
         """Return the answers to Spider with their verdicts, and the content of `metrics/spider/<model>.json`."""
-        params = self.run.params
-        examples = read_jsonl(self.data / "spider/dev.jsonl", RECORD)
-        few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
-        schemas = read_schemas(self.data / "spider/schemas.json", params.prompt.descriptions)
-        prompt = SpiderPrompt.of(params.prompt, schemas, few_shot, in_folders(self.data / "databases"))
+        params, examples = self.run.params, self._records()
         task = _Task(self, "spider")
-        predictions = predict(self.model, examples, prompt, params.generation, task.journaled)
+        predictions = predict(self.model, examples, self._prompt(), params.generation, task.journaled)
         assert predictions is not None
         task.time(len(predictions), sum(prediction["new_tokens"] for prediction in predictions))
         golds: list[Gold] = []
         verdicts = score_examples(
             [Example.from_record(line) for line in examples],
             [prediction["sql"].strip() for prediction in predictions],
-            lambda db_id: self.data / "databases" / db_id / f"{db_id}.sqlite",
+            self._database_of,
             Limits(**params.execution.model_dump()),
             cache_dir=user_cache() / "gold",
             failing_gold=params.data.failing_gold,
@@ -67,6 +68,36 @@ class Asking:
         )
         halved = sum(HALVED in prediction for prediction in predictions)
         return list(map(_judged, predictions, verdicts)), summarise(verdicts, golds, halved)
+
+    def samples(self, predictions: Sequence[dict]) -> tuple[list[dict], dict[str, Any]]:
+        """Return samples with their verdicts and the choice, and the content of `metrics/spider_choice/<model>.json`.
+
+        `predictions`: the greedy answers.
+        """
+        params, records = self.run.params, self._records()
+        task = _Task(self, "samples")
+        generation = params.generation.model_copy(update={"when": "always"})
+        predictor = Predictor(self.model, self._prompt(), generation.max_new_tokens, generation.grammar)
+        lines = sample_answers(predictor, records, generation, task.journaled)
+        assert lines is not None
+        task.time(len(lines), sum(sample["new_tokens"] for line in lines for sample in line["samples"]))
+        examples = [Example.from_record(record) for record in records]
+        questions = questions_of(lines, [prediction["sql"].strip() for prediction in predictions], examples)
+        limits = Limits(**params.execution.model_dump())
+        golds: list[Gold] = []
+        scored = score_answers(
+            examples,
+            questions,
+            run_answers(questions, self._database_of, limits),
+            self._database_of,
+            limits,
+            cache_dir=user_cache() / "gold",
+            failing_gold=params.data.failing_gold,
+            on_golds=golds.extend,
+        )
+        chosen = scored.chosen(generation.samples, generation.rule, generation.when)
+        metrics = scored.metrics(chosen, generation, golds, sum(HALVED in line for line in lines))
+        return scored.records(lines, chosen), metrics
 
     def mmlu(self) -> tuple[list[dict], dict[str, Any]]:
         """Return the choices by log-likelihood, and the content of `metrics/mmlu/<model>.json`."""
@@ -92,6 +123,18 @@ class Asking:
         assert answers is not None
         task.time(len(answers.records), answers.new_tokens)
         return answers.records, answers.metrics()
+
+    def _records(self) -> list[dict]:
+        return read_jsonl(self.data / "spider/dev.jsonl", RECORD)
+
+    def _prompt(self) -> SpiderPrompt:
+        shown = self.run.params.prompt
+        few_shot = load_few_shot(shown.few_shot_file, shown.few_shot)
+        schemas = read_schemas(self.data / "spider/schemas.json", shown.descriptions)
+        return SpiderPrompt.of(shown, schemas, few_shot, in_folders(self.data / "databases"))
+
+    def _database_of(self, db_id: str) -> Path:
+        return self.data / "databases" / db_id / f"{db_id}.sqlite"
 
     def finished(self) -> None:
         """Remove the journals: the answers are kept elsewhere."""

@@ -43,7 +43,7 @@ def write_curve(curve: Curve, folder: Path, shared: Key) -> None:
             "dtype": first["timings"]["spider"]["dtype"],
             "device": first["timings"]["spider"]["gpu"] or first["timings"]["spider"]["device"],
             "questions": {"spider": first["spider"]["total"], "mmlu": first["mmlu"]["total"]},
-            **({} if curve.params.data.name == SPIDER else {"data": curve.params.data.name}),
+            **_asked_about(curve),
             "gate": curve.params.compare.model_dump(include={"max_mmlu_loss_pts", "min_spider_gain_pts"}),
             "points": [point | {"pareto": point["name"] in front} for point in points],
             "missing": [run.name for point in curve.points for run in point.runs if run.name not in kept],
@@ -51,6 +51,14 @@ def write_curve(curve: Curve, folder: Path, shared: Key) -> None:
         },
     )
     draw(folder / JSON)
+
+
+def _asked_about(curve: Curve) -> dict[str, Any]:
+    """Return what tells the questions from Spider's dev split: other data's name, and what is held out of training."""
+    name, held = curve.params.data.name, curve.held_out
+    if held:
+        return {"data": f"{name}, held out", "held_out": held.model_dump()}
+    return {} if name == SPIDER else {"data": name}
 
 
 def _kept(folder: Path, run: Run, shared: Key) -> dict[str, Any] | None:
@@ -71,10 +79,12 @@ def _point(point: Point, kept: dict[str, Any], folder: Path, base: Answers, curv
 
 
 def _kind(point: Point) -> str:
-    """Return how the point was made: base, strength (of another's adapter), lora or full."""
+    """Return how the point was made: base, strength or decoding (of another's adapter), lora, dora or full."""
     if not point.trains:
         return "base"
-    return "strength" if point.adapter else point.params.train.method
+    if not point.adapter:
+        return point.params.train.method
+    return "decoding" if point.params.model.strength == 1 else "strength"
 
 
 def _run(run: Run, kept: dict[str, Any], folder: Path, base: Answers, curve: Curve) -> dict[str, Any]:
@@ -89,6 +99,7 @@ def _run(run: Run, kept: dict[str, Any], folder: Path, base: Answers, curve: Cur
         "mmlu": _with_interval(kept["mmlu"], ACCURACY),
         **({"rotated": kept["mmlu"]["rotated"]} if "rotated" in kept["mmlu"] else {}),
         **({"chat": kept["chat"]} if "chat" in kept else {}),
+        **({"choice": kept["choice"]} if "choice" in kept else {}),
         **against_base(run.name, answers, base, curve.params.compare),
         "final_loss": (kept["training"] or {}).get("final_loss"),
         "trained_parameters": (kept["training"] or {}).get("trainable_parameters", 0),

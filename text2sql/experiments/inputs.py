@@ -1,24 +1,32 @@
 """What the points of a curve share: the prepared benchmarks, and a key of all that could make points differ unseen."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from text2sql.core.dependencies import Key, code_of
-from text2sql.core.digests import digest_of_tree
+from text2sql.core.digests import digest_of_tree, file_sha256
 from text2sql.core.errors import UserError
-from text2sql.core.files import read_json
+from text2sql.core.files import atomic_directory, read_json
 from text2sql.core.journal import keep_key
-from text2sql.core.params import Params
+from text2sql.core.params import Params, changed
+from text2sql.core.timing import versions
 from text2sql.experiments.claims import claim
-from text2sql.experiments.points import Run
+from text2sql.experiments.points import HeldOut, Run
 from text2sql.model.loading import as_loaded
-from text2sql.model.run_key import libraries_of, weights_and_runtime
-from text2sql.preparation.prepare import prepare
+from text2sql.model.run_key import GRAMMAR_LIBRARY, weights_and_runtime
+from text2sql.preparation.holdout import hold_out
+from text2sql.preparation.prepare import prepare, prepare_spider, spider_path
 
 # The stages of dvc.yaml whose work a point repeats: the pipeline says which code that is.
-STAGES = ("prepare", "train_m1", "predict_spider", "eval_spider", "eval_mmlu", "eval_mmlu_chat")
-# Of `generation`: points are asked greedily.
-CHOOSING = {"samples", "temperature", "top_p", "seed", "choice", "when"}
+STAGES = (
+    "prepare", "train_m1", "predict_spider", "eval_spider", "sample_spider", "choose_spider", "eval_mmlu",
+    "eval_mmlu_chat",
+)  # fmt: skip
+SAMPLING = {"samples", "temperature", "top_p", "seed"}  # of `generation`: a point's own, where it draws samples
+# Of `generation`: whether a grammar holds answers is a point's own, and all ways to choose among samples are measured.
+NOT_SHARED = SAMPLING | {"grammar", "choice", "when"}
 # Below a prepared folder: what points are trained on and asked.
 DATA = ("spider/qa_sharegpt.jsonl", "spider/dev.jsonl", "spider/schemas.json", "databases", "mmlu")
 
@@ -28,23 +36,60 @@ def prepared(params: Params, work: Path) -> Path:
 
     Raises as `prepare` does.
     """
-    folder, kept = work / "prepared", work / "prepared.key.json"
     raw = [Path(params.data.spider), Path(params.data.mmlu)]
-    key = Key.of(
+    key = _prepared_key(params, [digest_of_tree(path) if path.exists() else None for path in raw])
+    return _made_once(work, key, lambda folder: prepare(params, folder, work / "prepared.json", say=_say))
+
+
+def prepared_held_out(params: Params, work: Path, held: HeldOut, mmlu: bool = True) -> Path:
+    """Return the folder of the train split as `prepare` would give it, the databases `held` out in place of dev.
+
+    The dev split's questions and databases are not read. Without `mmlu` that is left out. Raises as `prepare` does.
+    """
+    raw = spider_path(params.data.spider, "data.spider", Path("data/raw"), _say)
+    source = raw / "train_spider.json" if raw.is_dir() else raw
+    key = _prepared_key(params, [str(raw), file_sha256(source) if source.is_file() else None, held.model_dump(), mmlu])
+
+    def make(folder: Path) -> None:
+        split = work / "split"
+        shutil.rmtree(split, ignore_errors=True)
+        counts = hold_out(raw, split, held.databases, held.seed, _say)
+        _say(f"{counts[0]:,} questions to train on, {counts[1]:,} on {held.databases} databases held out")
+        ours = changed(params, {"data.spider": str(split), "data.holdout": None}, "the split")
+        if mmlu:
+            prepare(ours, folder, work / "prepared.json", say=_say)
+        else:
+            with atomic_directory(folder) as temporary:
+                prepare_spider(ours, temporary, split, _say)
+
+    return _made_once(work, key, make)
+
+
+def _prepared_key(params: Params, raw: list[Any]) -> Key:
+    return Key.of(
         {
             **code_of("prepare"),
-            "raw": [digest_of_tree(path) if path.exists() else None for path in raw],
+            "raw": raw,
             "data": params.data.model_dump(exclude={"spider", "mmlu", "also", "name"}),
             "mmlu.subjects": params.mmlu.subjects,
             "execution": params.execution.model_dump(),
         }
     )
+
+
+def _made_once(work: Path, key: Key, make: Callable[[Path], object]) -> Path:
+    """Return the folder that `make` makes below `work`, where one of this key is not there already."""
+    folder, kept = work / "prepared", work / "prepared.key.json"
     with claim(work, "prepared", wait=True):
         if not (folder.is_dir() and holds(kept, key)):
             kept.unlink(missing_ok=True)
-            prepare(params, folder, work / "prepared.json", say=lambda text: print(f"prepare: {text}", flush=True))
+            make(folder)
             keep_key(kept, key)
     return folder
+
+
+def _say(text: str) -> None:
+    print(f"prepare: {text}", flush=True)
 
 
 def holds(kept: Path, key: Key) -> bool:
@@ -63,23 +108,34 @@ def shared_key(params: Params, folder: Path) -> Key:
         "prompt.few_shot_file": digest_of_tree(params.prompt.few_shot_file),
         "data.failing_gold": params.data.failing_gold,
         **_flat("model", params.model.model_dump(exclude={"strength", "files", "source"})),
-        **_flat("generation", params.generation.model_dump(exclude=CHOOSING)),
+        **_flat("generation", params.generation.model_dump(exclude=NOT_SHARED)),
         **_flat("mmlu", params.mmlu.model_dump(exclude={"rotations", "chat", "chat_limit"})),
         **_flat("execution", params.execution.model_dump()),
-        **weights_and_runtime(params.model, as_loaded(params.model), libraries_of(params.generation.grammar)),
+        **weights_and_runtime(params.model, as_loaded(params.model)),
     }
     return Key.of(parts)
 
 
 def own_key(run: Run) -> Key:
     """Return the key of what is a run's own: its prompt, what it is asked and, where it trains, recipe and strength."""
-    asked: dict[str, Any] = {"mmlu.rotations": run.rotations}
+    asked: dict[str, Any] = {"mmlu.rotations": run.rotations} | _answered(run)
     if run.in_chat:
         asked |= {"mmlu.chat": True, "mmlu.chat_limit": run.params.mmlu.chat_limit}
     if not run.trains:
         return Key.of(_prompt(run.params) | asked)
     asked["model.strength"] = run.params.model.strength
     return Key({**training_key(run.params).parts, **Key.of(asked).parts})
+
+
+def _answered(run: Run) -> dict[str, Any]:
+    """Return how answers to Spider are generated, as far as that is the run's own."""
+    generation = run.params.generation
+    found: dict[str, Any] = {"generation.grammar": generation.grammar}
+    if generation.grammar:
+        found |= {f"{library}'s version": version for library, version in versions([GRAMMAR_LIBRARY]).items()}
+    if run.sampled:
+        found |= _flat("generation", generation.model_dump(include=SAMPLING))
+    return found
 
 
 def training_key(params: Params) -> Key:

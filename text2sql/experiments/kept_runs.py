@@ -2,6 +2,7 @@
 
     run.json              what the run is a digest of, its metrics, seconds and memory
     predictions.jsonl.gz  its answers to Spider with their verdicts
+    samples.jsonl.gz      where it drew them: its samples with their verdicts, and which is chosen
     choices.csv.gz        its letter for each question of MMLU
     rotations.jsonl.gz    where it was asked them in all orders of their options: how many of those it has right
     chat.jsonl.gz         where it was asked some in chat: its answers, and what each is
@@ -11,6 +12,7 @@ A run appears whole or not at all. It is used again only where all that it depen
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ RUN = "run.json"
 PREDICTIONS = "predictions.jsonl.gz"
 ROTATIONS = "rotations.jsonl.gz"
 CHAT = "chat.jsonl.gz"
+SAMPLES = "samples.jsonl.gz"
 LETTER = "chosen"  # the column of choices.csv.gz
 ROTATED = ("subject", "index", "rotation_choices", "rotations_right")
 CHATTED = ("subject", "index", "raw", "kind", "choice", "correct", "at_limit")
@@ -40,23 +43,30 @@ def changed_since(kept: Mapping[str, Any], shared: Key, own: Key) -> list[str]:
     return [*shared.changed_from(Key(kept["shared"])), *own.changed_from(Key(kept["own"]))]
 
 
-def keep_run(
-    folder: Path,
-    run: Mapping[str, Any],
-    predictions: Sequence[dict],
-    choices: Sequence[dict] | None = None,
-    chat: Sequence[dict] | None = None,
-) -> None:
-    """Write a run: `run` has `FIELDS`; `choices` and `chat` are the evaluations' records, None where not asked."""
+@dataclass(frozen=True)
+class Answered:
+    """The records of a run's evaluations; None of what was not asked."""
+
+    predictions: Sequence[dict]
+    choices: Sequence[dict] | None = None
+    chat: Sequence[dict] | None = None
+    samples: Sequence[dict] | None = None
+
+
+def keep_run(folder: Path, run: Mapping[str, Any], answered: Answered) -> None:
+    """Write a run: `run` has `FIELDS`."""
+    choices, chat, samples = answered.choices, answered.chat, answered.samples
     with atomic_directory(folder) as temporary:
         write_json(temporary / RUN, run)
-        write_gzip(temporary / PREDICTIONS, _lines(predictions))
+        write_gzip(temporary / PREDICTIONS, _lines(answered.predictions))
         if choices is not None:
             write_choices(temporary / CHOICES, {LETTER: choices})
         if choices is not None and "rotations_right" in choices[0]:
             write_gzip(temporary / ROTATIONS, _lines(_only(line, ROTATED) for line in choices))
         if chat is not None:
             write_gzip(temporary / CHAT, _lines(_only(line, CHATTED) for line in chat))
+        if samples is not None:
+            write_gzip(temporary / SAMPLES, _lines(samples))
 
 
 def _lines(records: Iterable[dict]) -> bytes:

@@ -9,6 +9,7 @@ points:
   - {name: lr-1e-3-half, adapter: lr-1e-3, strength: 0.5}    # another point's adapter, scaled; no training
 
 `also: [rotations, chat]` asks a point's first seed MMLU in the other orders of its options and in chat (docs/mmlu.md).
+A point's `params` may hold it to a grammar or draw samples: `generation.grammar`, `generation.samples` and the like.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,8 +31,10 @@ Changes = Annotated[dict[str, Any], Field(description="a mapping of params, such
 Seeds = Annotated[list[Seed], Field(min_length=1, description="a list of whole numbers from 0 to 2**32 - 1")]
 Also = Literal["rotations", "chat"]
 # What a point may change. All else is shared: points that differ in it could not be drawn together.
-OF_A_POINT = ("train.", "prompt.")
-OF_THE_BASE = ("prompt.",)
+OF_TRAINING = ("train.", "prompt.")
+OF_AN_ADAPTER = tuple(f"generation.{name}" for name in ("grammar", "samples", "temperature", "top_p", "seed"))
+OF_A_POINT = (*OF_TRAINING, *OF_AN_ADAPTER)
+OF_THE_BASE = ("prompt.", *OF_AN_ADAPTER)
 
 
 class PointEntry(Section):
@@ -44,6 +47,13 @@ class PointEntry(Section):
     strength: Strength = 1
     seeds: Seeds | None = None
     also: list[Also] = []
+
+
+class HeldOut(Section):
+    """How many training databases are held out, and the seed of their choice."""
+
+    databases: Annotated[int, Field(ge=1, description="a whole number of at least 1")] = 20
+    seed: Seed = 0
 
 
 class CurveFile(Section):
@@ -84,6 +94,11 @@ class Run:
         """Whether it is asked MMLU in chat too."""
         return "chat" in self.also
 
+    @property
+    def sampled(self) -> bool:
+        """Whether samples are drawn, to choose among."""
+        return self.params.generation.samples > 1
+
 
 @dataclass(frozen=True)
 class Point:
@@ -112,18 +127,23 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """The points of one file, with what they share; `name` is the file's."""
+    """The points of one file, with what they share; `name` is the file's.
+
+    `held_out`: its points are asked about training databases that none of them trains on, in place of dev.
+    """
 
     name: str
     file: Path
     recipe: str
     params: Params
     points: tuple[Point, ...]
+    held_out: HeldOut | None = None
 
 
-def read_points(path: Path, places: Mapping[str, str] | None = None) -> Curve:
+def read_points(path: Path, places: Mapping[str, str] | None = None, held_out: HeldOut | None = None) -> Curve:
     """Return the curve of a points file; `places` are params that say where this machine has the benchmarks.
 
+    On databases `held_out` of the training split the curve has a name of its own.
     Raises UserError for a file that is not right: a param that is unknown or not a point's to change, a point that
     repeats another, an adapter of no point.
     """
@@ -145,7 +165,8 @@ def read_points(path: Path, places: Mapping[str, str] | None = None) -> Curve:
             raise UserError(f"{place}: there is another of this name")
         points[found.name] = _point(found, params, value.seeds, points, place)
     _check_together(path, tuple(points.values()))
-    return Curve(path.stem, path, value.recipe, params, tuple(points.values()))
+    name = f"{path.stem}-held-out" if held_out else path.stem
+    return Curve(name, path, value.recipe, params, tuple(points.values()), held_out)
 
 
 def _point(
@@ -172,7 +193,7 @@ def _changed(entry: PointEntry, shared: Params, sections: tuple[str, ...], place
         if key == "model.strength":
             raise UserError(f"{place}: model.strength: takes its place under strength")
         if not key.startswith(sections) and key.partition(".")[0] in type(shared).model_fields:
-            whose = " and ".join(name.rstrip(".") for name in sections)
+            whose = ", ".join(f"{name}…" if name.endswith(".") else name for name in sections)
             raise UserError(f"{place}: {key}: this point may change {whose}; what all points share stands under params")
     return changed(shared, {**entry.params, "model.strength": entry.strength}, place)
 
@@ -186,17 +207,20 @@ def _scaled(entry: PointEntry, before: Mapping[str, Point], place: str) -> Point
             f"{place}: adapter: got {entry.adapter!r}{did_you_mean(str(entry.adapter), trained)}, takes a trained "
             f"point that stands before it: {', '.join(trained) or 'there is none'}"
         )
-    if of.params.train.method == "full":
+    if entry.strength != 1 and of.params.train.method == "full":
         raise UserError(f"{place}: adapter: {of.name} has none: it trains all weights, which no factor scales")
-    if of.params.train.method == "dora":
+    if entry.strength != 1 and of.params.train.method == "dora":
         raise UserError(f"{place}: adapter: {of.name} is a DoRA adapter (train.method: dora), which no factor scales")
-    if entry.params:
-        raise UserError(f"{place}: {', '.join(entry.params)}: an adapter of another point takes a strength alone")
+    for key in entry.params:
+        if key not in OF_AN_ADAPTER:
+            raise UserError(
+                f"{place}: {key}: an adapter of another point takes a strength and {', '.join(OF_AN_ADAPTER)} alone"
+            )
     seeds = tuple(entry.seeds or of.seeds[:1])
     if not set(seeds) <= set(of.seeds):
         raise UserError(f"{place}: seeds: got {list(seeds)}, takes some of {of.name}'s: {list(of.seeds)}")
-    params = changed(of.params, {"model.strength": entry.strength}, place)
-    changes = {**of.changes, "strength": entry.strength}
+    params = changed(of.params, {**entry.params, "model.strength": entry.strength}, place)
+    changes = {**of.changes, **entry.params, **({} if entry.strength == 1 else {"strength": entry.strength})}
     return Point(entry.name, params, True, of.name, changes, seeds, tuple(entry.also))
 
 
@@ -217,4 +241,5 @@ def _effects(point: Point) -> Iterator[str]:
         params = run.params
         recipe = params.train.model_dump_json(exclude={"checkpoint_minutes"}) if run.trains else "base"
         strength = params.model.strength if run.trains else 1
-        yield f"{recipe} {params.prompt.model_dump_json()} {strength:g}"
+        generation = params.generation.model_dump_json()
+        yield f"{recipe} {params.prompt.model_dump_json()} {strength:g} {generation}"

@@ -12,24 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.comparison.result import EXECUTION
-from text2sql.core.dependencies import Key, code_of
-from text2sql.core.digests import digest_of, file_sha256
+from text2sql.core.dependencies import Key
+from text2sql.core.digests import digest_of
 from text2sql.core.errors import RunError, UserError, is_out_of_memory
 from text2sql.core.files import write_json, write_text
-from text2sql.core.journal import keep_key
 from text2sql.core.params import changed
 from text2sql.experiments.asking import Asking
 from text2sql.experiments.claims import claim
-from text2sql.experiments.inputs import holds, own_key, shared_key
-from text2sql.experiments.kept_runs import changed_since, keep_run, read_run
+from text2sql.experiments.inputs import own_key, prepared_held_out, shared_key
+from text2sql.experiments.kept_runs import Answered, changed_since, keep_run, read_run
 from text2sql.experiments.points import Run
 from text2sql.experiments.search_space import Search
 from text2sql.experiments.trained import Trainings, free_memory
 from text2sql.model.base_identity import base_identity
 from text2sql.model.language_model import LanguageModel
 from text2sql.model.loading import KeptBase, check_hardware
-from text2sql.preparation.holdout import hold_out
-from text2sql.preparation.prepare import prepare_spider, spider_path
 from text2sql.report.search import search_table
 from text2sql.training.fine_tune import Interrupted
 from text2sql.training.reproducible import fix_workspace
@@ -54,7 +51,7 @@ def run_search(search: Search, trials: int, replace: bool = False) -> Path:
     with claim(work, "search") as ours:
         if not ours:
             raise RunError(f"{work}: another process is at this search")
-        data = _held_out(search, work)
+        data = prepared_held_out(search.params, work, search.held_out, mmlu=False)
         shared = shared_key(search.params, data)
         study = _Study(search, work / "journal.log", shared, replace)
         if replace:
@@ -68,42 +65,6 @@ def run_search(search: Search, trials: int, replace: bool = False) -> Path:
                 runner.finish(trial, number)
             runner.write(study.finished())
         runner.write(study.finished())
-    return folder
-
-
-def _held_out(search: Search, work: Path) -> Path:
-    """Return the folder of the train split in the form of `prepare`, held-out databases as dev; made where need be."""
-    params, held = search.params, search.held_out
-    raw = spider_path(params.data.spider, "data.spider", Path("data/raw"), lambda text: print(f"search: {text}"))
-    source = raw / "train_spider.json" if raw.is_dir() else raw
-    key = Key.of(
-        {
-            **code_of("prepare"),
-            "raw": [str(raw), file_sha256(source) if source.is_file() else None],
-            "held_out": held.model_dump(),
-            "data": params.data.model_dump(include={"train_limit", "dev_limit", "failing_gold"}),
-            "execution": params.execution.model_dump(),
-        }
-    )
-    folder, kept = work / "prepared", work / "prepared.key.json"
-    if folder.is_dir() and holds(kept, key):
-        return folder
-    kept.unlink(missing_ok=True)
-    for old in (folder, work / "split"):
-        shutil.rmtree(old, ignore_errors=True)
-
-    def say(text: str) -> None:
-        print(f"search: {text}", flush=True)
-
-    counts = hold_out(raw, work / "split", held.databases, held.seed, say)
-    say(f"{counts[0]:,} questions to train on, {counts[1]:,} on {held.databases} databases held out")
-    prepare_spider(
-        params.model_copy(update={"data": params.data.model_copy(update={"holdout": None})}),
-        folder,
-        work / "split",
-        say,
-    )
-    keep_key(kept, key)
     return folder
 
 
@@ -259,7 +220,7 @@ class _Runner:
             "shared": dict(self._shared.parts),
             "own": dict(own.parts),
         }
-        keep_run(self._folder / run.name, content, predictions)
+        keep_run(self._folder / run.name, content, Answered(predictions))
         asking.finished()
         shutil.rmtree(adapter)  # a search's recipe is trained again, on all databases
         del model, asking

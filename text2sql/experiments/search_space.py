@@ -22,17 +22,10 @@ from text2sql.core.errors import UserError
 from text2sql.core.files import read_yaml
 from text2sql.core.params import Params, Section, Seed, Text, changed, checked, load_params
 from text2sql.core.recipes import find_recipe
-from text2sql.experiments.points import OF_A_POINT, Changes
+from text2sql.experiments.points import OF_TRAINING, Changes, HeldOut
 from text2sql.model.bases import check_base
 
 DIGITS = 3  # of a number drawn from a range
-
-
-class HeldOutEntry(Section):
-    """How many training databases are held out, and the seed of their choice."""
-
-    databases: Annotated[int, Field(ge=1, description="a whole number of at least 1")] = 20
-    seed: Seed = 0
 
 
 class SearchFile(Section):
@@ -40,7 +33,7 @@ class SearchFile(Section):
 
     recipe: Text
     params: Changes = {}
-    held_out: HeldOutEntry = HeldOutEntry()
+    held_out: HeldOut = HeldOut()
     seed: Seed = 0
     space: Annotated[dict[str, Any], Field(min_length=1, description="a mapping of params and their values")]
 
@@ -111,7 +104,7 @@ class Search:
     file: Path
     recipe: str
     params: Params
-    held_out: HeldOutEntry
+    held_out: HeldOut
     seed: int
     space: Mapping[str, Choices | Range]
 
@@ -144,7 +137,7 @@ def read_search(path: Path, places: Mapping[str, str] | None = None) -> Search:
             if key in seen:
                 raise UserError(f"{path}: space: {key}: is varied by {seen[key]} and by {name}")
             seen[key] = name
-            if not key.startswith(OF_A_POINT) or key == "train.seed":
+            if not key.startswith(OF_TRAINING) or key == "train.seed":
                 raise UserError(f"{path}: space.{name}: {key}: a search varies train and prompt, and no seed")
         for values in _all_changes(place):
             changed(params, values, f"{path}: space.{name}")

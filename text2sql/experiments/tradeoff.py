@@ -12,8 +12,8 @@ from text2sql.core.errors import RunError, UserError
 from text2sql.experiments.asking import Asking
 from text2sql.experiments.claims import claim
 from text2sql.experiments.curve import write_curve
-from text2sql.experiments.inputs import own_key, prepared, shared_key
-from text2sql.experiments.kept_runs import changed_since, keep_run, read_run
+from text2sql.experiments.inputs import own_key, prepared, prepared_held_out, shared_key
+from text2sql.experiments.kept_runs import Answered, changed_since, keep_run, read_run
 from text2sql.experiments.points import Curve, Run
 from text2sql.experiments.trained import Trainings, free_memory
 from text2sql.model.base_identity import base_identity
@@ -69,7 +69,10 @@ class _Runner:
 
     def __init__(self, curve: Curve, folder: Path) -> None:
         self._curve, self._folder, self._work = curve, folder, WORK / curve.name
-        self._data = prepared(curve.params, self._work)
+        if curve.held_out:
+            self._data = prepared_held_out(curve.params, self._work, curve.held_out)
+        else:
+            self._data = prepared(curve.params, self._work)
         self.shared = shared_key(curve.params, self._data)
         self._load = KeptBase()
         self._trainings = Trainings(self._data, self._work, self.shared, self._load)
@@ -130,6 +133,7 @@ class _Runner:
         print(f"tradeoff: {run.name}: {model.description}", flush=True)
         asking = Asking(run, model, self._data, self._work, key)
         predictions, spider = asking.spider()
+        samples, choice = asking.samples(predictions) if run.sampled else (None, None)
         choices, mmlu = asking.mmlu()
         answers, chat = asking.chat() if run.in_chat else (None, None)
         content = {
@@ -138,13 +142,14 @@ class _Runner:
             "base": base_identity(run.params.model).known(),
             "spider": spider,
             "mmlu": mmlu,
+            **({"choice": choice} if choice else {}),
             **({"chat": chat} if chat else {}),
             "training": training and training["metrics"],
             "timings": ({"train": training["timing"]} if training else {}) | asking.timings,
             "shared": dict(self.shared.parts),
             "own": dict(own.parts),
         }
-        keep_run(folder, content, predictions, choices, answers)
+        keep_run(folder, content, Answered(predictions, choices, answers, samples))
         asking.finished()
         del model, asking
         free_memory()

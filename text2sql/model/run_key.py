@@ -12,6 +12,7 @@ from text2sql.model.base_identity import base_identity
 from text2sql.model.bases import CARRIED, CONVERSION, check_base, hub_snapshot, is_gguf, is_local
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
+GRAMMAR_LIBRARY = "llguidance"
 
 
 def run_key(stage: str, params: ModelParams, model: Any, grammar: bool = False) -> Key:
@@ -26,7 +27,7 @@ def run_key(stage: str, params: ModelParams, model: Any, grammar: bool = False) 
 
 def libraries_of(grammar: bool) -> tuple[str, ...]:
     """Return the libraries whose versions answers depend on; `grammar`: where they are constrained."""
-    return (*LIBRARIES, "llguidance") if grammar else LIBRARIES
+    return (*LIBRARIES, GRAMMAR_LIBRARY) if grammar else LIBRARIES
 
 
 def weights_and_runtime(params: ModelParams, model: Any, libraries: tuple[str, ...] = LIBRARIES) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from text2sql.report.numbers import points, true_minus
 
 WIDTH, HEIGHT = 640, 400  # of the plot's box, in pixels; the template adds its margins
 LETTER, LINE = 6.2, 13  # a label's letter and line, in pixels
+KINDS = ("base", "lora", "dora", "strength", "decoding", "full")  # of points, as the legend has them
 # Where a label may lie beside its mark, in the order of preference: dx, dy, and what of it lies there.
 SIDES = ((9, 4, "start"), (-9, 4, "end"), (0, -10, "middle"), (0, 18, "middle"), (9, -9, "start"), (-9, 17, "end"))
 
@@ -114,7 +115,7 @@ def figure(curve: Mapping[str, Any]) -> str:
         curve=curve,
         plot=plot,
         marks=_labelled(list(marks.values())),
-        kinds=[kind for kind in ("base", "lora", "strength", "full") if any(m.kind == kind for m in marks.values())],
+        kinds=[kind for kind in KINDS if any(mark.kind == kind for mark in marks.values())],
         front=_steps([marks[point["name"]] for point in curve["points"] if point["pareto"]]),
         families=_families(curve["points"], marks),
         gate=plot.at(*plot.gate),
@@ -136,7 +137,7 @@ def _families(found: Sequence[Mapping[str, Any]], marks: Mapping[str, Mark]) -> 
     """Return a line through the base and all strengths of one adapter, for each that has several."""
     lines = []
     for point in found:
-        scaled = [other for other in found if other["adapter"] == point["name"]]
+        scaled = [other for other in found if other["adapter"] == point["name"] and other["kind"] == "strength"]
         if scaled:
             strengths = {0.0: found[0]["name"], 1.0: point["name"]}
             strengths |= {float(other["changes"]["strength"]): other["name"] for other in scaled}

@@ -123,6 +123,36 @@ class Scored:
             "by_samples": self.by_samples(),
         }
 
+    def records(self, lines: Sequence[Mapping], chosen: Sequence[Chosen]) -> list[dict]:
+        """Return `lines` of a samples file with a verdict on each sample, and on the `chosen` answer of each question.
+
+        A model's text is left out where its SQL is all of it.
+        """
+        by_index = {line["index"]: line for line in lines}
+        found = []
+        for question, one in zip(self.questions, chosen, strict=True):
+            samples = [
+                {key: value for key, value in sample.items() if key != "raw" or value != sample["sql"]}
+                | self._judged(question.index, sample["sql"].strip())
+                for sample in by_index[question.index]["samples"]
+            ]
+            found.append(
+                {
+                    **by_index[question.index],
+                    "samples": samples,
+                    "chosen": {
+                        "sample": one.sample,
+                        "agreeing": one.agreeing,
+                        **self._judged(question.index, one.sql),
+                    },
+                }
+            )
+        return found
+
+    def _judged(self, index: int, sql: str) -> dict[str, bool]:
+        verdict = self.verdicts[index, sql]
+        return {name: getattr(verdict, name) for name in ("execution_accuracy", "official_execution_accuracy")}
+
     def _row(self, chosen: Sequence[Chosen]) -> dict[str, float | int]:
         verdicts = self.chosen_verdicts(chosen)
         right = sum(verdict.execution_accuracy for verdict in verdicts)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from text2sql.core.errors import UserError
@@ -20,10 +20,20 @@ def read_questions(samples: Path, greedy: Sequence[str], examples: Sequence[Exam
     (`when: failed` draws none where the greedy answer runs). Raises UserError where it cannot be read, a line belongs
     to no example, or questions have different numbers of samples.
     """
-    found = _read(samples, {example.index: example.db_id for example in examples})
+    return _questions(_read(samples, {example.index: example.db_id for example in examples}), greedy, examples, samples)
+
+
+def questions_of(lines: Sequence[dict], greedy: Sequence[str], examples: Sequence[Example]) -> list[Question]:
+    """Return the questions of `examples` with their `greedy` answers and the samples of a file's `lines`."""
+    return _questions({line["index"]: _answers(line) for line in lines}, greedy, examples, "samples")
+
+
+def _questions(
+    found: Mapping[int, tuple[Answer, ...]], greedy: Sequence[str], examples: Sequence[Example], place: object
+) -> list[Question]:
     numbers = sorted({len(answers) for answers in found.values()})
     if len(numbers) > 1:
-        raise UserError(f"{samples}: found {numbers[0]} samples of one question and {numbers[-1]} of another")
+        raise UserError(f"{place}: found {numbers[0]} samples of one question and {numbers[-1]} of another")
     return [
         Question(example.index, example.db_id, sql, found.get(example.index, ()))
         for example, sql in zip(examples, greedy, strict=True)
@@ -44,7 +54,7 @@ def _read(path: Path, databases: dict[int, str]) -> dict[int, tuple[Answer, ...]
         try:
             line = json.loads(text)
             index, db_id = line["index"], line["db_id"]
-            answers = tuple(Answer(one["sql"].strip(), float(one["log_likelihood"])) for one in line["samples"])
+            answers = _answers(line)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise UserError(
                 f"{place}: wanted an object with index, db_id and samples, each with sql and log_likelihood"
@@ -57,3 +67,7 @@ def _read(path: Path, databases: dict[int, str]) -> dict[int, tuple[Answer, ...]
             raise UserError(f"{place}: wanted at least one sample, each with a finite log-likelihood")
         found[index] = answers
     return found
+
+
+def _answers(line: Mapping) -> tuple[Answer, ...]:
+    return tuple(Answer(one["sql"].strip(), float(one["log_likelihood"])) for one in line["samples"])
