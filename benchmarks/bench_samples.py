@@ -83,7 +83,7 @@ def measure(
             sides[GREEDY] = Side(GREEDY, lambda: our_answers(ours, prompts, new_tokens, batch_size))
         if "c" in peers:
             asked, schemas = spider_questions(spider, questions)
-            held_to = [schemas[db_id] for _, db_id, *_ in asked]
+            held_to = [schemas[db_id] for db_id, *_ in asked]
             sides[HELD] = Side(HELD, lambda: held_answers(ours, prompts, held_to, new_tokens, batch_size))
         if "b" in peers:
             plain, tokenizer = plain_model(chosen, tuned)

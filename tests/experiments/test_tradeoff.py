@@ -119,7 +119,7 @@ def test_a_point_draws_samples_held_to_a_grammar_and_every_way_to_choose_is_meas
     assert choice["successes"] == sum(line["chosen"]["execution_accuracy"] for line in lines)
     assert found["own"]["generation.grammar"] != answers_of(finished)["lora@1"][0]["own"]["generation.grammar"]
     point = next(point for point in curve_of(finished)["points"] if point["name"] == "held")
-    assert point["changes"] == {"train.lr": "1e-2", "generation.grammar": True, "generation.samples": 4}
+    assert point["changes"] == {"train.lr": 0.01, "generation.grammar": True, "generation.samples": 4}
     assert point["runs"][0]["choice"] == choice
 
 

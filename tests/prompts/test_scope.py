@@ -56,6 +56,15 @@ FAIL = [
     "SELECT Fname FROM Students",
     "SELECT Fname FROM Student ORDER BY count(*) DESC",
 ]
+# A beginning that can go on, what comes next, and whether it still can.
+NEXT = [
+    ("SELECT PetType FROM Student AS T1 JOIN Has_Pet AS T2 ON T1.StuID", " ", True),
+    ("SELECT PetType FROM Student AS T1 JOIN Has_Pet AS T2 ON T1.Stu", " ", False),  # a space ends the name
+    ("SELECT Fname FROM Student WHERE Ag", " ", False),
+    ("SELECT Fname FROM Student WHERE lower", " ", True),  # a function, whose arguments may come
+    ("SELECT Fname FROM Student JOIN Pets JOIN Pets JOIN P", "ets", True),
+    ("SELECT Fname FROM Student JOIN Pets JOIN Pets JOIN Pets JOIN ", "P", False),  # a fourth time
+]
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +135,11 @@ def test_however_a_query_is_cut_into_tokens_it_is_judged_alike(columns, data):
         state = state.after(query[start:end])
         assert state is not None, query[:end]
     assert state.can_end()
+
+
+@pytest.mark.parametrize(("beginning", "text", "goes_on"), NEXT)
+def test_what_no_query_has_is_refused_at_once(columns, beginning, text, goes_on):
+    state = Names(columns)
+    for char in beginning:
+        state = state.after(char)
+    assert (state.after(text) is not None) == goes_on

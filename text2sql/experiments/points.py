@@ -10,6 +10,7 @@ points:
 
 `also: [rotations, chat]` asks a point's first seed MMLU in the other orders of its options and in chat (docs/mmlu.md).
 A point's `params` may hold it to a grammar or draw samples: `generation.grammar`, `generation.samples` and the like.
+One with `held_out: true` is run on held-out databases alone: a choice is made there, and dev is not asked.
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,6 +48,7 @@ class PointEntry(Section):
     strength: Strength = 1
     seeds: Seeds | None = None
     also: list[Also] = []
+    held_out: bool = False
 
 
 class HeldOut(Section):
@@ -163,7 +165,8 @@ def read_points(path: Path, places: Mapping[str, str] | None = None, held_out: H
         found = checked(PointEntry, entry, place)
         if found.name in points:
             raise UserError(f"{place}: there is another of this name")
-        points[found.name] = _point(found, params, value.seeds, points, place)
+        if held_out or not found.held_out:
+            points[found.name] = _point(found, params, value.seeds, points, place)
     _check_together(path, tuple(points.values()))
     name = f"{path.stem}-held-out" if held_out else path.stem
     return Curve(name, path, value.recipe, params, tuple(points.values()), held_out)

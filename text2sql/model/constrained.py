@@ -27,6 +27,7 @@ from text2sql.prompts.scope import Names, columns_of
 # the answer is held to the grammar alone. Rare: a FROM that no further table can mend.
 MOST_PICKS, MOST_LOOKED_AT = 20, 16_384
 MOST_COMPILED = 256  # schemas
+MOST_PLACES = 2**16  # that are kept of a schema
 MOST_THREADS = 16
 
 
@@ -42,7 +43,7 @@ class Constraints:
         self.bytes_of, self.end_id = vocabulary.tokens, vocabulary.eos_token_id
         self.tokens = LLTokenizer(vocabulary)  # type: ignore[arg-type]  # it reads attributes, of any class
         self.executor = LLExecutor(min(os.cpu_count() or 1, MOST_THREADS))
-        self._compiled: OrderedDict[Schema, tuple[Any, dict]] = OrderedDict()
+        self._compiled: OrderedDict[Schema, _Judged] = OrderedDict()
 
     @classmethod
     def of_texts(cls) -> "Constraints":
@@ -61,12 +62,11 @@ class Constraints:
         Raises UserError for a schema that no grammar can be made of.
         """
         if schema not in self._compiled:
-            self._compiled[schema] = self._compile(schema), columns_of(schema)
+            self._compiled[schema] = _Judged(self._compile(schema), schema)
             if len(self._compiled) > MOST_COMPILED:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(schema)
-        matcher, columns = self._compiled[schema]
-        return Row(self, matcher.deep_copy(), Names(columns))
+        return Row(self, self._compiled[schema])
 
     def pick(self, schemas: Sequence[Schema], inner: ReplaceablePick = GREEDY) -> "Constrained":
         """Return the pick of a batch whose rows are asked about `schemas`; `inner` chooses among what is allowed."""
@@ -82,30 +82,79 @@ class Constraints:
         return matcher
 
 
+class _Place:
+    """Where answers about one schema have come to: the state of their names, and what was judged of further tokens."""
+
+    __slots__ = ("decoder", "names", "next")
+
+    def __init__(self, names: Names | None, decoder: Any) -> None:
+        self.names = names  # None: held to the grammar alone
+        self.decoder = decoder  # a token may end amid a character
+        self.next: dict[int, _Place | None] = {}  # by token; None: it is refused
+
+
+class _Judged:
+    """A schema's compiled grammar, and the places that answers about it have come to, from the `beginning` on.
+
+    Samples of a question begin alike, and so do questions about one database: what they share is judged once.
+    """
+
+    def __init__(self, matcher: Any, schema: Schema) -> None:
+        self.matcher = matcher
+        self.beginning = _Place(Names(columns_of(schema)), codecs.getincrementaldecoder("utf-8")(errors="ignore"))
+        self.places = 1
+
+    def keep(self, place: _Place, token: int, after: _Place | None) -> None:
+        if self.places < MOST_PLACES:
+            self.places += 1
+            place.next[token] = after
+
+
 class Row:
     """How far one answer has come."""
 
-    def __init__(self, constraints: Constraints, matcher: Any, names: Names) -> None:
-        self._constraints = constraints
-        self._names: Names | None = names  # None: held to the grammar alone
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="ignore")  # a token may end amid a character
+    def __init__(self, constraints: Constraints, judged: _Judged) -> None:
+        self._constraints, self._judged, self._place = constraints, judged, judged.beginning
         self._free = False  # the grammar's own limits were reached: held to nothing
-        self.matcher = matcher
+        self._matcher = judged.matcher.deep_copy()
+        self._waiting: list[int] = []  # tokens that were judged before, and that the matcher has yet to see
         self.ended = False
+
+    @property
+    def matcher(self) -> Any:
+        """The state of the grammar."""
+        if self._waiting:
+            self._matcher.try_consume_tokens(self._waiting)
+            self._waiting = []
+        return self._matcher
 
     def take(self, token: int) -> bool:
         """Append `token` if the answer can go on with it, or end by it; return whether it can."""
-        allowed = self._names_after(token)
-        if allowed is None:
+        place = self._place
+        if token in place.next and not self._free:
+            after = place.next[token]
+            if after is not None and token != self._constraints.end_id:
+                self._waiting.append(token)
+        else:
+            after = self._judge(token)
+            if not self._free:
+                self._judged.keep(place, token, after)
+        if after is None:
             return False
+        self._place, self.ended = after, token == self._constraints.end_id
+        return True
+
+    def _judge(self, token: int) -> _Place | None:
+        """Return where `token` leads, which the matcher has then seen, or None where it is refused."""
+        after = self._names_after(token)
+        if after is None:
+            return None
         if token == self._constraints.end_id:
-            self.ended = self._free or self.matcher.is_accepting()
-            return self.ended
+            return after if self._free or self.matcher.is_accepting() else None
         if not self._free and self.matcher.try_consume_tokens([token]) != 1:
             self._free = self.matcher.is_error()
-            return self._free
-        self._names, self._decoder = allowed
-        return True
+            return after if self._free else None
+        return after
 
     def take_first_of(self, tokens: Sequence[int]) -> int:
         """Append the first of `tokens`, all of which the grammar allows, whose names are there; return it.
@@ -115,21 +164,21 @@ class Row:
         for token in tokens:
             if self.take(token):
                 return token
-        self._names = None
+        self._place = _Place(None, self._place.decoder)
         return tokens[0] if self.take(tokens[0]) else self._constraints.end_id
 
-    def _names_after(self, token: int) -> tuple[Names | None, Any] | None:
-        """Return what `token` makes of the names, with the decoder after it, or None if it names what is not there."""
-        names, decoder = self._names, self._decoder
+    def _names_after(self, token: int) -> _Place | None:
+        """Return where `token` leads by the names alone, or None if it names what is not there."""
+        names, decoder = self._place.names, self._place.decoder
         if names is None:
-            return None, decoder
+            return _Place(None, decoder)
         if token == self._constraints.end_id:
-            return (names, decoder) if names.can_end() else None
+            return self._place if names.can_end() else None
         new_decoder = codecs.getincrementaldecoder("utf-8")(errors="ignore")
         new_decoder.setstate(decoder.getstate())
         text = new_decoder.decode(self._constraints.bytes_of[token])
         after = names.after(text, begun=bool(new_decoder.getstate()[0]))
-        return None if after is None else (after, new_decoder)
+        return None if after is None else _Place(after, new_decoder)
 
 
 class Constrained:

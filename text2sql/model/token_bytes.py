@@ -51,7 +51,8 @@ def token_bytes(tokenizer: Any) -> tuple[list[bytes], list[int]]:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise UserError("generation.grammar: takes a base with a fast tokenizer (tokenizer.json), this has none")
-    is_byte_level = "ByteLevel" in {part["type"] for part in _decoders(json.loads(backend.to_str()).get("decoder"))}
+    decoder = json.loads(backend.decoder.__getstate__()) if backend.decoder else None
+    is_byte_level = "ByteLevel" in {part["type"] for part in _decoders(decoder)}
     found = [b""] * len(tokenizer)
     for text, number in tokenizer.get_vocab().items():
         found[number] = _of_byte_level(text) if is_byte_level else _of_pieces(text)
