@@ -54,7 +54,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     for action in (exporting, adapter):
         action.add_argument("--replace", action="store_true", help="in place of what is there")
     actions.add_parser("check", help="hold every set against its own lock and its recipe")
-    table = actions.add_parser("table", help="the tables of README.md, docs/results.md and docs/paper.md")
+    table = actions.add_parser("table", help="the tables of README.md and docs/")
     mode = table.add_mutually_exclusive_group()
     mode.add_argument("--write", action="store_true", help="update the files")
     mode.add_argument("--check", action="store_true", help="exit 1 where a file is not current")
@@ -84,12 +84,13 @@ def _table(write: bool, check: bool) -> None:
     from text2sql.report.read_sets import read_sets
     from text2sql.report.result_sets import RESULTS
     from text2sql.report.results_table import blocks, update
+    from text2sql.report.steps import STEPS, steps_blocks
 
-    sets = read_sets(RESULTS)
+    wanted = {**blocks(read_sets(RESULTS)), STEPS: steps_blocks()}
     if not (write or check):
-        print("\n\n".join(block for found in blocks(sets).values() for block in found.values()))
+        print("\n\n".join(block for found in wanted.values() for block in found.values()))
         return
-    old = ", ".join(map(str, update(sets, write)))
+    old = ", ".join(map(str, update(wanted, write)))
     if check and old:
         raise RunError(f"{old}: is not current; `text2sql results table --write` updates it")
-    print(f"{old}: updated" if old else "README.md, docs/results.md and docs/paper.md: current")
+    print(f"{old}: updated" if old else "README.md and the tables of docs/: current")

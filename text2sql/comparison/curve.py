@@ -22,7 +22,8 @@ class Answers:
     """One run's answers, in the questions' order: which of Spider's are right, by either measure, and MMLU's letters.
 
     `questions` names those asked, of both benchmarks. Where MMLU was asked in all orders of its options,
-    `rotations_right` says in how many each question is right; `chat` says which of those asked in chat are.
+    `rotations_right` says in how many each question is right; `chat` says which of those asked in chat are. `chosen`
+    has, where samples were drawn, which of the answers chosen among them are right, as `spider` has of the greedy ones.
     """
 
     questions: Sequence[Any]
@@ -31,6 +32,7 @@ class Answers:
     right_letters: Sequence[str]
     rotations_right: Sequence[int] = ()
     chat: Mapping[Any, bool] = field(default_factory=dict)
+    chosen: Mapping[str, Sequence[bool]] = field(default_factory=dict)
 
     def right(self, measure: str) -> list[bool]:
         """Return which answers are right: Spider's by one of its two measures, MMLU's choices, or those in chat."""
@@ -66,8 +68,23 @@ def against_base(run: str, answers: Answers, base: Answers, bootstrap: Bootstrap
     }
 
 
+def step(run: str, answers: Answers, before: Answers, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Return {measure: its paired difference} to another run's answers, as `against_base` has them."""
+    if answers.questions != before.questions:
+        raise UserError(f"{run}: was asked other questions than the point before it")
+    return {measure: _difference(measure, answers, before, bootstrap) for measure in MEASURES}
+
+
+def choosing(answers: Answers, bootstrap: Bootstrap) -> dict[str, Any]:
+    """Return {measure of Spider: paired difference} of the answers chosen among samples to the greedy ones."""
+    return {measure: _paired(chosen, answers.spider[measure], bootstrap) for measure, chosen in answers.chosen.items()}
+
+
 def _difference(measure: str, answers: Answers, base: Answers, bootstrap: Bootstrap) -> dict[str, Any]:
-    right, against = answers.right(measure), base.right(measure)
+    return _paired(answers.right(measure), base.right(measure), bootstrap)
+
+
+def _paired(right: Sequence[bool], against: Sequence[bool], bootstrap: Bootstrap) -> dict[str, Any]:
     gained, lost = significance.discordant(right, against)
     total = len(right)
     low, high = significance.paired_bootstrap_interval(gained, lost, total, bootstrap.bootstrap_samples, bootstrap.seed)

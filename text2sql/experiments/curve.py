@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from text2sql.comparison.curve import MEASURES, Answers, adjust, against_base, pareto_front
+from text2sql.comparison.curve import MEASURES, Answers, adjust, against_base, choosing, pareto_front, step
 from text2sql.comparison.result import ACCURACY, CHAT, EXECUTION, OFFICIAL, ROTATED
 from text2sql.core.dependencies import Key
 from text2sql.core.errors import UserError
@@ -74,7 +74,8 @@ def _point(point: Point, kept: dict[str, Any], folder: Path, base: Answers, curv
         "kind": _kind(point),
         "adapter": point.adapter,
         "changes": dict(point.changes),
-        "runs": [_run(run, kept[run.name], folder, base, curve) for run in point.runs if run.name in kept],
+        **({"after": point.after} if point.after else {}),
+        "runs": [_run(run, kept, folder, base, curve) for run in point.runs if run.name in kept],
     }
 
 
@@ -87,8 +88,8 @@ def _kind(point: Point) -> str:
     return "decoding" if point.params.model.strength == 1 else "strength"
 
 
-def _run(run: Run, kept: dict[str, Any], folder: Path, base: Answers, curve: Curve) -> dict[str, Any]:
-    answers = read_answers(folder / run.name)
+def _run(run: Run, all_kept: dict[str, Any], folder: Path, base: Answers, curve: Curve) -> dict[str, Any]:
+    answers, kept = read_answers(folder / run.name), all_kept[run.name]
     for measure, metrics in ((EXECUTION, "spider"), (OFFICIAL, "spider"), (ACCURACY, "mmlu"), (CHAT, "chat")):
         wanted = kept.get(metrics)
         if wanted and sum(answers.right(measure)) != round(wanted[_NAMES.get(measure, measure)] * wanted["total"]):
@@ -100,7 +101,9 @@ def _run(run: Run, kept: dict[str, Any], folder: Path, base: Answers, curve: Cur
         **({"rotated": kept["mmlu"]["rotated"]} if "rotated" in kept["mmlu"] else {}),
         **({"chat": kept["chat"]} if "chat" in kept else {}),
         **({"choice": kept["choice"]} if "choice" in kept else {}),
+        **({"against_greedy": choosing(answers, curve.params.compare)} if answers.chosen else {}),
         **against_base(run.name, answers, base, curve.params.compare),
+        **_against_step(run, answers, all_kept, folder, curve),
         "final_loss": (kept["training"] or {}).get("final_loss"),
         "trained_parameters": (kept["training"] or {}).get("trainable_parameters", 0),
         "seconds": {task: timing["seconds"] for task, timing in kept["timings"].items()},
@@ -108,6 +111,15 @@ def _run(run: Run, kept: dict[str, Any], folder: Path, base: Answers, curve: Cur
             task: timing["peak_gpu_memory_gb"] or timing["peak_memory_gb"] for task, timing in kept["timings"].items()
         },
     }
+
+
+def _against_step(run: Run, answers: Answers, kept: dict[str, Any], folder: Path, curve: Curve) -> dict[str, Any]:
+    """Return what a point's first run changed of that of the point before it, where that is there."""
+    points = {point.name: point for point in curve.points}
+    before = points[run.point].after
+    if before is None or run != points[run.point].runs[0] or points[before].runs[0].name not in kept:
+        return {}
+    return {"step": step(run.name, answers, read_answers(folder / points[before].runs[0].name), curve.params.compare)}
 
 
 def _with_interval(metrics: dict[str, Any], measure: str) -> dict[str, float]:

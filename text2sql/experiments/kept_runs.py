@@ -83,6 +83,7 @@ def read_answers(folder: Path) -> Answers:
     lines = read_choices(folder / CHOICES, [LETTER])
     rotated = _read(folder / ROTATIONS) if (folder / ROTATIONS).exists() else []
     chat = _read(folder / CHAT) if (folder / CHAT).exists() else []
+    sampled = _read(folder / SAMPLES) if (folder / SAMPLES).exists() else []
     return Answers(
         questions=[
             *((line["index"], line["db_id"]) for line in predictions),
@@ -93,6 +94,7 @@ def read_answers(folder: Path) -> Answers:
         right_letters=[line["answer"] for line in lines],
         rotations_right=[line["rotations_right"] for line in rotated],
         chat={(line["subject"], line["index"]): line["correct"] for line in chat},
+        chosen={name: [line["chosen"][name] for line in sampled] for name in SPIDER_MEASURES if sampled},
     )
 
 

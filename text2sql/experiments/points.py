@@ -10,11 +10,12 @@ points:
 
 `also: [rotations, chat]` asks a point's first seed MMLU in the other orders of its options and in chat (docs/mmlu.md).
 A point's `params` may hold it to a grammar or draw samples: `generation.grammar`, `generation.samples` and the like.
-One with `held_out: true` is run on held-out databases alone: a choice is made there, and dev is not asked.
+One with `after: rich` is a step from the point `rich`, and held against it too. One with `held_out: true` is run on
+held-out databases alone: a choice is made there, and dev is not asked.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -49,6 +50,7 @@ class PointEntry(Section):
     seeds: Seeds | None = None
     also: list[Also] = []
     held_out: bool = False
+    after: Annotated[str | None, Field(description="another point's name")] = None
 
 
 class HeldOut(Section):
@@ -104,7 +106,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Point:
-    """One way of specialising the base. `adapter`: the point whose adapter it takes; `changes`: what it changes."""
+    """One way of specialising the base.
+
+    `adapter`: the point whose adapter it takes; `changes`: what it changes; `after`: the point that it is a step from.
+    """
 
     name: str
     params: Params
@@ -113,6 +118,7 @@ class Point:
     changes: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] = ()
     also: tuple[Also, ...] = ()
+    after: str | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -166,7 +172,13 @@ def read_points(path: Path, places: Mapping[str, str] | None = None, held_out: H
         if found.name in points:
             raise UserError(f"{place}: there is another of this name")
         if held_out or not found.held_out:
-            points[found.name] = _point(found, params, value.seeds, points, place)
+            if found.after is not None and found.after not in points:
+                raise UserError(
+                    f"{place}: after: got {found.after!r}{did_you_mean(found.after, points)}, takes a point before it: "
+                    f"{', '.join(points) or 'there is none'}"
+                )
+            point = _point(found, params, value.seeds, points, place)
+            points[found.name] = replace(point, after=found.after)
     _check_together(path, tuple(points.values()))
     name = f"{path.stem}-held-out" if held_out else path.stem
     return Curve(name, path, value.recipe, params, tuple(points.values()), held_out)

@@ -23,10 +23,11 @@ from text2sql.report.numbers import (
     points,
 )
 from text2sql.report.result_sets import RESULTS
+from text2sql.report.samples_figure import samples_figure
 from text2sql.scoring.mmlu_chat import KINDS
 
 CURVES = RESULTS / "tradeoff"
-JSON, FIGURE, TABLE = "curve.json", "curve.svg", "curve.md"
+JSON, FIGURE, TABLE, SAMPLES = "curve.json", "curve.svg", "curve.md", "samples.svg"
 FIELDS = {
     "name": str, "recipe": str, "base": dict, "questions": dict, "gate": dict, "points": list, "missing": list,
     "made_of": dict,
@@ -37,6 +38,8 @@ def draw(path: Path) -> Path:
     """Write figure and table beside the curve.json at `path`; return the folder. Raises UserError if it is wrong."""
     curve = read_curve(path)
     write_text(path.with_name(FIGURE), figure(curve))
+    if (samples := samples_figure(curve)) is not None:
+        write_text(path.with_name(SAMPLES), samples)
     write_text(path.with_name(TABLE), f"# Trade-off curve {curve['name']}\n\n{curve_table(curve)}\n")
     return path.parent
 
@@ -49,11 +52,15 @@ def read_curve(path: Path) -> dict[str, Any]:
 def curves_of(base: Mapping[str, Any], folder: Path = CURVES) -> list[dict[str, Any]]:
     """Return the curves below `folder` that specialise `base`, named as a timing names it, by their names.
 
-    A curve that trains nothing, such as a base asked in several ways, is none.
+    A curve that trains nothing, such as a base asked in several ways, is none, nor is one of steps, each after another.
     """
     found = [read_curve(path) for path in sorted(folder.glob(f"*/{JSON}"))]
     return [
-        curve for curve in found if curve["base"] == base and any(point["kind"] != "base" for point in curve["points"])
+        curve
+        for curve in found
+        if curve["base"] == base
+        and any(point["kind"] != "base" for point in curve["points"])
+        and not any("after" in point for point in curve["points"])
     ]
 
 

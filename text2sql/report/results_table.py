@@ -5,7 +5,7 @@ README has one row a set; docs/results.md everything; docs/paper.md the paper's 
 Every figure comes from a set's metrics or timings; nothing is typed in. The paper's stand beside them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,12 @@ def _questions(sets: Sequence[ResultSet]) -> str:
     return sets[0].models.questions if sets else SPIDER
 
 
-def update(sets: Sequence[ResultSet], write: bool) -> list[Path]:
-    """Return which files' blocks are not current; with `write`, make them so.
+def update(found: Mapping[Path, Mapping[str, str]], write: bool) -> list[Path]:
+    """Return which files' blocks are not current, of {file: {name of a block: its Markdown}}; `write` makes them so.
 
     Raises UserError where a block is missing.
     """
-    return [path for path, found in blocks(sets).items() if update_blocks(path, found, write)]
+    return [path for path, wanted in found.items() if update_blocks(path, wanted, write)]
 
 
 def _shown(rows: Iterable[dict[str, Any]]) -> str:

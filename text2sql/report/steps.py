@@ -1,0 +1,147 @@
+"""The steps of a recipe, each against the one before, on held-out databases and on dev: tables for docs/steps.md.
+
+Made of committed curves whose points say after which point each comes (`after`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from text2sql.comparison.result import ACCURACY, OFFICIAL
+from text2sql.report.curve import CURVES, JSON, read_curve
+from text2sql.report.markdown_text import DASH, bullets, table
+from text2sql.report.numbers import count, gigabytes, in_percent, interval, p_equation, points
+
+STEPS = Path("docs/steps.md")
+HELD_OUT = "-held-out"  # ends the name of the curve on held-out databases
+WAYS = {  # of choosing, as `by_samples` has them
+    "one_sample": "One Sample",
+    "first_executable": "First That Runs",
+    "majority_where_greedy_fails": "Majority, Greedy Fails",
+    "majority": "Majority",
+    "oracle": "Oracle",
+}
+
+
+def steps_blocks(folder: Path = CURVES) -> dict[str, str]:
+    """Return {name of a block in docs/steps.md: its Markdown}, a block for each curve of steps on dev."""
+    found = {path.parent.name: read_curve(path) for path in sorted(folder.glob(f"*/{JSON}"))}
+    found = {name: curve for name, curve in found.items() if any("after" in point for point in curve["points"])}
+    return {
+        name: steps_table(curve, found.get(f"{name}{HELD_OUT}"))
+        for name, curve in found.items()
+        if not name.endswith(HELD_OUT)
+    }
+
+
+def steps_table(dev: Mapping[str, Any], held_out: Mapping[str, Any] | None) -> str:
+    """Return the tables of one base: what each step gains, and what choosing among samples does."""
+    curves = [curve for curve in (held_out, dev) if curve is not None]
+    names = list(dict.fromkeys(point["name"] for curve in curves for point in curve["points"]))
+    headings = ["Step", "After"]
+    for curve in curves:
+        headings += [f"{_called(curve)}, Greedy", "Gain", "Chosen", "Gain of Choosing"]
+    headings += ["MMLU", "Change", "Training", "Answer", "Samples"]
+    steps = table(headings, (_step(name, curves) for name in names))
+    chosen = table(["Point", "n", *_ways(curves)], _chosen(names, curves))
+    return "\n\n".join([steps, bullets(_notes(curves)), "By the number of samples:", chosen])
+
+
+def _called(curve: Mapping[str, Any]) -> str:
+    return "Held Out" if "held_out" in curve else "Dev"
+
+
+def _runs(name: str, curves: Sequence[Mapping[str, Any]]) -> list[tuple[dict, dict] | None]:
+    """Return the point of this name and its first run in each of `curves`, None where it was not run."""
+    return [
+        next(((point, point["runs"][0]) for point in curve["points"] if point["name"] == name), None)
+        for curve in curves
+    ]
+
+
+def _step(name: str, curves: Sequence[Mapping[str, Any]]) -> list[str]:
+    runs = _runs(name, curves)
+    last = max(place for place, found in enumerate(runs) if found)  # dev's, where it was run there
+    point, run = runs[last] or ({}, {})
+    row = [name, point.get("after", DASH)]
+    for found in runs:
+        row += _accuracies(found[1]) if found else [DASH] * 4
+    is_base = point["kind"] == "base" and not point["changes"]
+    change = DASH if is_base else _difference(run["against_base"][ACCURACY])
+    return [*row, in_percent(run["mmlu"][ACCURACY]), change, _training(point, run), *_times(run, curves[last])]
+
+
+def _accuracies(run: Mapping[str, Any]) -> list[str]:
+    greedy, choice = run["spider"][OFFICIAL], run.get("choice")
+    return [
+        in_percent(greedy),
+        _difference(run["step"][OFFICIAL]) if "step" in run else DASH,
+        in_percent(choice[OFFICIAL]) if choice else DASH,
+        _difference(run["against_greedy"][OFFICIAL]) if choice else DASH,
+    ]
+
+
+def _difference(found: Mapping[str, Any]) -> str:
+    bounds = interval(points(found["low_pts"]), points(found["high_pts"]))
+    return f"{points(found['difference_pts'])} ({bounds}), {p_equation(found['p'])}"
+
+
+def _training(point: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    if "train" not in run["seconds"]:
+        return DASH
+    if point["adapter"]:
+        return f"as {point['adapter']}"
+    return f"{run['seconds']['train']:.0f} s, {gigabytes(run['peak_memory_gb']['train'])} GB"
+
+
+def _times(run: Mapping[str, Any], curve: Mapping[str, Any]) -> list[str]:
+    """Return the milliseconds and memory that greedy answers and samples take, a question."""
+    asked = curve["questions"]["spider"]
+    return [
+        f"{1000 * run['seconds'][task] / asked:.0f} ms, {gigabytes(run['peak_memory_gb'][task])} GB"
+        if task in run["seconds"]
+        else DASH
+        for task in ("spider", "samples")
+    ]
+
+
+def _ways(curves: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for curve in curves:
+        yield from (f"{_called(curve)}, {title}" for title in WAYS.values())
+
+
+def _chosen(names: Sequence[str], curves: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
+    for name in names:
+        runs = _runs(name, curves)
+        choices = [found[1].get("choice") if found else None for found in runs]
+        numbers = dict.fromkeys(number for choice in choices if choice for number in choice["by_samples"])
+        for place, number in enumerate(numbers):
+            row = [name if place == 0 else "", number]
+            for choice in choices:
+                ways = choice["by_samples"].get(number, {}) if choice else {}
+                row += [in_percent(ways[way][OFFICIAL]) if way in ways else DASH for way in WAYS]
+            yield row
+
+
+def _notes(curves: Sequence[Mapping[str, Any]]) -> list[str]:
+    dev = curves[-1]
+    choice = next((run["choice"] for point in dev["points"] for run in point["runs"] if "choice" in run), None)
+    lines = [
+        f"Base {dev['base']['name']}, {dev['dtype']} on {dev['device']}. "
+        + "; ".join(f"{_called(curve)}: {count(curve['questions']['spider'])} questions" for curve in curves)
+        + f"; MMLU: {count(dev['questions']['mmlu'])}. Official execution accuracy and MMLU's in percent.",
+        "Gain: points against the point that a step comes after, paired, with a bootstrap 95 % interval and the exact "
+        "McNemar p, not adjusted. Change: likewise against the base, on MMLU.",
+    ]
+    if choice:
+        lines.append(
+            f"Chosen: the majority of {choice['samples']} samples at temperature {choice['temperature']:g} (top_p "
+            f"{choice['top_p']:g}), unless the point says otherwise; Gain of Choosing: against its own greedy answers."
+        )
+    lines.append(
+        "Training; Answer and Samples, a question: seconds and peak memory of runs that shared a GPU with up to three "
+        "others, start-up not counted."
+    )
+    if dev["missing"]:
+        lines.append(f"Not run on dev: {', '.join(dev['missing'])}.")
+    return lines
