@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from text2sql.comparison.curve import against_base
+from text2sql.comparison.curve import against_base, choosing, step
 from text2sql.core.params import load_params
 from text2sql.core.recipes import find_recipe
 from text2sql.experiments.kept_runs import read_answers, read_run
@@ -31,11 +31,28 @@ def test_the_figures_of_a_curve_follow_from_the_kept_answers(repository, monkeyp
             shown = dict(figures["against_base"][measure])
             shown.pop("p_holm", None)  # depends on all points
             assert shown == pytest.approx(difference, abs=0.1)  # numpy's versions draw a percentile a question apart
+        if "step" in figures:
+            before = step(name, read_answers(folder / name), read_answers(folder / before_of(curve, name)), bootstrap)
+            for measure, difference in before.items():
+                assert figures["step"][measure] == pytest.approx(difference, abs=0.1)
+        if "choice" in figures:
+            assert figures["choice"]["by_samples"] == kept["choice"]["by_samples"]
+            gained = choosing(read_answers(folder / name), bootstrap)["official_execution_accuracy"]["difference_pts"]
+            of_choice = (
+                figures["choice"]["official_execution_accuracy"] - figures["spider"]["official_execution_accuracy"]
+            )
+            assert gained == pytest.approx(100 * of_choice, abs=1e-3)
         assert (made["letters"], made["base_choices_kept"]) == (figures["letters"], figures["base_choices_kept"])
 
 
 def run_name(point: dict, run: dict) -> str:
     return point["name"] if run["seed"] is None else f"{point['name']}@{run['seed']}"
+
+
+def before_of(curve: dict, name: str) -> str:
+    points = {point["name"]: point for point in curve["points"]}
+    before = points[points[name.partition("@")[0]]["after"]]
+    return run_name(before, before["runs"][0])
 
 
 def test_both_bases_have_their_curve():

@@ -33,6 +33,10 @@ BAD = {
         START + "  - {name: a, params: {train.lr.x: 1}}",
         "point a: train.lr.x: names no param",
     ),
+    "a step after no point": (
+        START + "  - {name: a, after: bas, params: {train.lr: 1e-3}}",
+        "point a: after: got 'bas' (did you mean base?), takes a point before it: base",
+    ),
     "what all points share": (
         START + "  - {name: a, params: {mmlu.shots: 1}}",
         "point a: mmlu.shots: this point may change train.…, prompt.…, generation.grammar, generation.samples",

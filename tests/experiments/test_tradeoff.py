@@ -19,7 +19,7 @@ points:
   - {name: base, base: true, also: [rotations, chat]}
   - {name: lora, params: {train.lr: 1e-2}, seeds: [1, 2]}
   - {name: half, adapter: lora, strength: 0.5, also: [rotations, chat]}
-  - {name: held, adapter: lora, params: {generation.grammar: true, generation.samples: 4}}
+  - {name: held, adapter: lora, after: lora, params: {generation.grammar: true, generation.samples: 4}}
   - {name: whole, params: {train.method: full}}
 """
 SMALL = {"data": {"train_limit": 8, "dev_limit": 4}, "mmlu": {"limit": 2, "batch_size": 2, "chat_limit": 3}}
@@ -120,7 +120,27 @@ def test_a_point_draws_samples_held_to_a_grammar_and_every_way_to_choose_is_meas
     assert found["own"]["generation.grammar"] != answers_of(finished)["lora@1"][0]["own"]["generation.grammar"]
     point = next(point for point in curve_of(finished)["points"] if point["name"] == "held")
     assert point["changes"] == {"train.lr": 0.01, "generation.grammar": True, "generation.samples": 4}
-    assert point["runs"][0]["choice"] == choice
+    (run,) = point["runs"]
+    assert run["choice"].items() <= choice.items() and run["choice"]["by_samples"] == choice["by_samples"]
+    greedy = [
+        json.loads(line)["execution_accuracy"] for line in gzip.decompress(files["predictions.jsonl.gz"]).splitlines()
+    ]
+    gained = run["against_greedy"]["execution_accuracy"]["difference_pts"]
+    assert gained == pytest.approx(25 * (choice["successes"] - sum(greedy)))
+    assert (folder_of(finished) / "samples.svg").read_text().count("<polyline") == 5
+
+
+def test_a_step_is_held_against_the_point_before_it(finished):
+    points = {point["name"]: point for point in curve_of(finished)["points"]}
+    right = {}
+    for name in ("held@1", "lora@1"):
+        lines = gzip.decompress(answers_of(finished)[name][1]["predictions.jsonl.gz"]).splitlines()
+        right[name] = sum(json.loads(line)["official_execution_accuracy"] for line in lines)
+    (run,) = points["held"]["runs"]
+    assert points["held"]["after"] == "lora" and "step" not in points["half"]["runs"][0]
+    step = run["step"]
+    assert step["official_execution_accuracy"]["difference_pts"] == 25 * (right["held@1"] - right["lora@1"])
+    assert step["accuracy"]["difference_pts"] == 0  # MMLU is asked of the same adapter
 
 
 def test_on_held_out_databases_the_points_have_a_curve_of_their_own_and_dev_is_not_asked(fresh, tmp_path):

@@ -14,6 +14,8 @@ from text2sql.experiments.kept_runs import changed_since, read_answers, read_run
 from text2sql.experiments.points import Curve, Point, Run
 from text2sql.report.curve import JSON, draw
 
+# Of a run's `metrics/spider_choice`, what the curve shows.
+CHOICE = ("samples", "temperature", "top_p", EXECUTION, OFFICIAL, "by_samples")
 _NAMES = {CHAT: ACCURACY}  # in the metrics, where a measure has another name there
 
 
@@ -100,7 +102,7 @@ def _run(run: Run, all_kept: dict[str, Any], folder: Path, base: Answers, curve:
         "mmlu": _with_interval(kept["mmlu"], ACCURACY),
         **({"rotated": kept["mmlu"]["rotated"]} if "rotated" in kept["mmlu"] else {}),
         **({"chat": kept["chat"]} if "chat" in kept else {}),
-        **({"choice": kept["choice"]} if "choice" in kept else {}),
+        **({"choice": {name: kept["choice"][name] for name in CHOICE}} if "choice" in kept else {}),
         **({"against_greedy": choosing(answers, curve.params.compare)} if answers.chosen else {}),
         **against_base(run.name, answers, base, curve.params.compare),
         **_against_step(run, answers, all_kept, folder, curve),

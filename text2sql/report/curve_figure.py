@@ -41,12 +41,14 @@ def questions_of(curve: Mapping[str, Any]) -> str:
 class _Plot:
     """Axes over the gate's lines, the base at (0, 0) and the points asked as it is.
 
-    A point whose prompt differs may lie far off, since the base is not asked that way: it is drawn at the edge then.
+    A point whose prompt differs may lie far off, since the base is not asked that way: it is drawn at the edge then,
+    but for a curve of steps, whose base is asked that way too.
     """
 
     def __init__(self, curve: Mapping[str, Any]) -> None:
         alike = [point for point in curve["points"] if not _asked_otherwise(point)]
-        found = alike if len(alike) > 1 else curve["points"]
+        of_steps = any("after" in point for point in curve["points"])
+        found = alike if len(alike) > 1 and not of_steps else curve["points"]
         differences = [run["against_base"] for point in found for run in point["runs"]]
         self.questions = questions_of(curve)
         self.gate = (curve["gate"]["min_spider_gain_pts"], -curve["gate"]["max_mmlu_loss_pts"])
