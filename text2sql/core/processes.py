@@ -123,8 +123,8 @@ def check_gpus(processes: int, gpus: int) -> None:
 def last_words(message: str, code: int, names_process: bool) -> str | None:
     """Tell the other processes of this run, if any, that this one ends with the exit code `code`.
 
-    Returns what is to be printed of it: `message`, with this process's name where it `names_process`. None where another
-    process says the same: bad input ends all of them.
+    Returns what is to be printed of it: `message`, with this process's name where it `names_process`. None where
+    another process says the same: bad input ends all of them.
     """
     group = _joined[0].group if _joined else None
     if group is None:  # or not yet: the processes of one machine find the same bad input
