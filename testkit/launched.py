@@ -84,6 +84,10 @@ class Start(Outcome):
         """Send torchrun a SIGTERM, as a scheduler does."""
         self._process.terminate()
 
+    def kill_torchrun(self) -> None:
+        """End torchrun as `kill -9` does; its processes are left."""
+        self._process.kill()
+
     def pids(self) -> list[int]:
         """The processes' ids, once all have started."""
         self.wait_until(lambda: (self.folder / "processes.json").is_file())

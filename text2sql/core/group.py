@@ -134,7 +134,7 @@ class Group:
                     self._say_who_is_slow()
         except RuntimeError:  # the store's, which the first process or its launcher has
             if not self._leaving.wait(2 * BEAT_S):  # as it also goes at the end of a run
-                self._end(f"{self.name(0)}, its launcher or its machine is lost; {GOES_ON}", 1)
+                self._end(f"the launcher of {self.name(0)}, or its machine, is lost; {GOES_ON}", 1)
 
     def _look_for_ends(self, ended: Mapping[int, str]) -> None:
         for number in set(range(len(self.members))) - self._left:
