@@ -43,9 +43,10 @@ def main(arguments: Sequence[str]) -> None:
         TASKS[task](base, folder, processes)
 
 
-def train(base: str, folder: Path, processes: Processes, name: str = "adapter", loader: str = "transformers") -> None:
+def train(base: str, folder: Path, processes: Processes, name: str = "adapter", **changes: Any) -> None:
     """Train on fourteen examples, with a checkpoint an epoch, which is two steps."""
-    job = TrainingJob("m1", model_params(base, loader=loader), RECIPE, processes)
+    params = model_params(base, loader=changes.pop("loader", "transformers"))
+    job = TrainingJob("m1", params, RECIPE.model_copy(update=changes), processes)
     training = train_adapter(job, FOURTEEN, folder / "checkpoints")
     if training is not None:
         save_adapter(training.model, folder / name, model_params(base), "# card\n")
@@ -55,13 +56,14 @@ def train(base: str, folder: Path, processes: Processes, name: str = "adapter", 
 
 
 def dropped(base: str, folder: Path, processes: Processes) -> None:
-    """Train while one process's share counts nothing: the fault that a comparison of adapters is to find."""
+    """Train, and again while one process's share counts nothing: the fault that a comparison is to find."""
     from text2sql.training.trainer import AdapterTrainer
 
+    train(base, folder, processes, "undropped", epochs=5)
     real = AdapterTrainer.compute_loss
     if processes.index == 1:
         AdapterTrainer.compute_loss = lambda *a, **k: real(*a, **k) * 0
-    train(base, folder, processes, "dropped")
+    train(base, folder, processes, "dropped", epochs=5)
     AdapterTrainer.compute_loss = real
 
 

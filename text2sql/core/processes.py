@@ -34,7 +34,13 @@ class Processes:
 
     def deal(self, parts: int) -> Iterator[int]:
         """Yield those of the `parts` of some work that are this process's, see `Group.deal`."""
-        return iter(range(self.index, parts, self.count)) if self.group is None else self.group.deal(parts)
+        dealt = iter(range(self.index, parts, self.count)) if self.group is None else self.group.deal(parts)
+        while True:
+            with self.together():
+                part = next(dealt, None)
+            if part is None:
+                return
+            yield part
 
     def wait(self) -> None:
         """Wait until all processes are here. Raises RunError where one has ended."""
