@@ -2,12 +2,10 @@
 
     torchrun --nproc_per_node 3 -m testkit.shared_work BASE FOLDER TASK ...
 
-Each task (`train`, `dropped`, `answers`) writes what came of it below FOLDER. Of `train-dies` and `answers-dies` one
-process is killed in the middle.
+Each task writes what came of it below FOLDER.
 """
 
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,11 +23,12 @@ from text2sql.prompts.messages import bare_messages
 from text2sql.training.fine_tune import train_adapter
 from text2sql.training.job import TrainingJob
 
-# Steps of six examples and of the two that are left: of three processes, two have none of these.
-EIGHT = [*PAIRS, (bare_messages("Name one ferry."), "SELECT name FROM ferry LIMIT 1")]
-RECIPE = recipe(batch_size=3, grad_accum=2, epochs=6, checkpoint_minutes=1e-6)
-DIES_AT_STEP, DIES_AT_BATCH = 7, 2
-ASKED = [f"{word}? {'Please. ' * (number % 4)}" for number, word in enumerate("who what why how when".split() * 2)]
+# Steps of twelve examples and of the two that are left: of three processes and more, some have none of these.
+FOURTEEN = [*PAIRS, *((bare_messages(f"Name {n} ferries."), f"SELECT name FROM ferry LIMIT {n}") for n in range(7))]
+RECIPE = recipe(lr=1e-3, batch_size=3, grad_accum=4, epochs=50)
+# Of many lengths. They fill no whole number of batches, and these no whole rounds of several processes.
+ASKED = [f"{word}? {'Please. ' * (number % 7)}" for number, word in enumerate("who what why how when".split() * 21)]
+BATCH_SIZE = 4
 CHOICES = ("a cat", "a long river", "the sum of both", "none")
 
 
@@ -41,17 +40,14 @@ def main(arguments: Sequence[str]) -> None:
     if processes.is_main:
         write_json(folder / "processes.json", found)
     for task in tasks:
-        work, _, dies = task.partition("-")
-        TASKS[work](base, folder, processes, bool(dies))
+        TASKS[task](base, folder, processes)
 
 
-def train(base: str, folder: Path, processes: Processes, dies: bool, name: str = "adapter") -> None:
-    """Train on eight examples. Where it `dies`, that is the main process."""
-    if dies and processes.is_main:
-        from text2sql.training.callbacks import Watch
-
-        _die_at_call(Watch, "on_step_end", DIES_AT_STEP)
-    training = train_adapter(TrainingJob("m1", model_params(base), RECIPE, processes), EIGHT, folder / "checkpoints")
+def train(base: str, folder: Path, processes: Processes, name: str = "adapter", **changes: Any) -> None:
+    """Train on fourteen examples, with a checkpoint an epoch, which is two steps."""
+    params = model_params(base, loader=changes.pop("loader", "transformers"))
+    job = TrainingJob("m1", params, RECIPE.model_copy(update=changes), processes)
+    training = train_adapter(job, FOURTEEN, folder / "checkpoints")
     if training is not None:
         save_adapter(training.model, folder / name, model_params(base), "# card\n")
         write_json(folder / f"{name}.json", {"metrics": training.metrics, "curve": training.loss_curve})
@@ -59,43 +55,70 @@ def train(base: str, folder: Path, processes: Processes, dies: bool, name: str =
     processes.wait()  # for the adapter, which the next task reads
 
 
-def dropped(base: str, folder: Path, processes: Processes, dies: bool) -> None:
-    """Train while one process's share counts nothing: the fault that a comparison of adapters is to find."""
+def dropped(base: str, folder: Path, processes: Processes) -> None:
+    """Train, and again while one process's share counts nothing: the fault that a comparison is to find."""
     from text2sql.training.trainer import AdapterTrainer
 
+    train(base, folder, processes, "undropped", epochs=5)
     real = AdapterTrainer.compute_loss
     if processes.index == 1:
         AdapterTrainer.compute_loss = lambda *a, **k: real(*a, **k) * 0
-    train(base, folder, processes, dies, "dropped")
+    train(base, folder, processes, "dropped", epochs=5)
     AdapterTrainer.compute_loss = real
 
 
-def answers(base: str, folder: Path, processes: Processes, dies: bool) -> None:
-    """Answer questions as the two stages do. Where it `dies`, that is the last process, at its second batch."""
-    from text2sql.evaluation.batching import JournaledRun
+def unsloth(base: str, folder: Path, processes: Processes) -> None:
+    """Train with unsloth, which is refused."""
+    train(base, folder, processes, loader="unsloth")
+
+
+def predict(base: str, folder: Path, processes: Processes, asked: Sequence[str] = ASKED, name: str = "predict") -> None:
+    """Answer questions as the stage predict_spider does, with the adapter where it is there."""
+    from text2sql.evaluation import spider
+
+    model = _model(base, folder, processes)
+    examples = [{"index": i, "db_id": "x", "question": q, "query": "SELECT 1"} for i, q in enumerate(asked)]
+    generation = GenerationParams(max_new_tokens=12, batch_size=BATCH_SIZE)
+    prompt = spider.SpiderPrompt({}, "none", [])
+    given = spider.predict(model, examples, prompt, generation, _journaled(name, folder, processes))
+    if given is not None:
+        write_json(folder / f"{name}.json", given)
+
+
+def mmlu(base: str, folder: Path, processes: Processes, asked: Sequence[str] = ASKED, name: str = "mmlu") -> None:
+    """Choose answers as the stage eval_mmlu does."""
     from text2sql.evaluation.mmlu import answer_questions
-    from text2sql.evaluation.spider import SpiderPrompt, predict
+
+    model = _model(base, folder, processes)
+    # Of two subjects, one of which fills no batch.
+    questions = [Question("music" if i else "physics", i, q, CHOICES, 0) for i, q in enumerate(asked)]
+    subjects = {"music": "humanities", "physics": "STEM"}
+    shots = {subject: [Question(subject, 0, "Which one?", CHOICES, 2)] for subject in subjects}
+    run = _journaled(name, folder, processes)
+    chosen = answer_questions(model, questions, shots, subjects, BATCH_SIZE, run)
+    if chosen is not None:
+        write_json(folder / f"{name}.json", chosen.records)
+
+
+def few(base: str, folder: Path, processes: Processes) -> None:
+    """Ask fewer questions than there are processes."""
+    predict(base, folder, processes, ASKED[:1], "few-predict")
+    mmlu(base, folder, processes, ASKED[:1], "few-mmlu")
+
+
+def _model(base: str, folder: Path, processes: Processes) -> Any:
     from text2sql.model.language_model import LanguageModel
 
-    model = LanguageModel(model_params(base), folder / "adapter")
-    asked: list[int] = []
-    real = model.generate
-    model.generate = lambda prompts, most: asked.append(len(prompts)) or real(prompts, most)
-    if dies and processes.index == processes.count - 1:
-        _die_at_call(model, "generate", DIES_AT_BATCH)
-    examples = [{"index": i, "db_id": "x", "question": q, "query": "SELECT 1"} for i, q in enumerate(ASKED)]
-    runs = {
-        name: JournaledRun(Journal(name, Key.of({}), processes.index, folder / "journals"), name, processes)
-        for name in ("predict", "mmlu")
-    }
-    generation = GenerationParams(max_new_tokens=12, batch_size=2)
-    given = predict(model, examples, SpiderPrompt({}, "none", []), generation, runs["predict"])
-    questions = [Question("music", i, q, CHOICES, 0) for i, q in enumerate(ASKED)]
-    shots, categories = {"music": [Question("music", 0, "Which one?", CHOICES, 2)]}, {"music": "humanities"}
-    chosen = answer_questions(model, questions, shots, categories, 2, runs["mmlu"])
-    counts = _gathered(processes, sum(asked))
-    if given is not None:
-        write_json(folder / "answers.json", {"predicted": given, "chosen": chosen.records, "asked": counts})
+    adapter = folder / "adapter"
+    model = LanguageModel(model_params(base), adapter if adapter.exists() else None)
+    processes.wait()  # so that the first to load it does not take all the work, of which there is little
+    return model
+
+
+def _journaled(name: str, folder: Path, processes: Processes) -> Any:
+    from text2sql.evaluation.batching import JournaledRun
+
+    return JournaledRun(Journal(name, Key.of({}), processes.index, folder / "journals"), name, processes)
 
 
 def _gathered(processes: Processes, value: Any) -> list:
@@ -108,20 +131,7 @@ def _gathered(processes: Processes, value: Any) -> list:
     return values
 
 
-def _die_at_call(owner: Any, name: str, number: int) -> None:
-    """Have the `number`-th call of the function end this process as `kill -9` does."""
-    real, calls = getattr(owner, name), []
-
-    def call(*arguments: Any, **options: Any) -> Any:
-        calls.append(None)
-        if len(calls) == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return real(*arguments, **options)
-
-    setattr(owner, name, call)
-
-
-TASKS = {"train": train, "dropped": dropped, "answers": answers}
+TASKS = {"train": train, "dropped": dropped, "unsloth": unsloth, "predict": predict, "mmlu": mmlu, "few": few}
 
 if __name__ == "__main__":
     run(main)

@@ -117,7 +117,7 @@ def test_rooms_that_need_no_model_import_no_model_library(repository):
 
 
 @pytest.mark.parametrize(
-    ("module", "library"), [("core.timing", "torch"), ("comparison.compare", "transformers"), ("cli.ask", "torch")]
+    ("module", "library"), [("core.startup", "torch"), ("comparison.compare", "transformers"), ("cli.ask", "torch")]
 )
 def test_a_heavy_import_is_named(packages, tmp_path_factory, module, library):
     stub = tmp_path_factory.mktemp("stub")

@@ -1,9 +1,12 @@
 """Batches and journals: a killed run resumes where it stopped, and no result depends on how the work was split."""
 
+import threading
+
 import pytest
 
 from text2sql.core.dependencies import Key
 from text2sql.core.digests import digest_of, digest_of_tree
+from text2sql.core.group import Group, Member
 from text2sql.core.journal import HALVED, Journal
 from text2sql.core.processes import Processes
 from text2sql.evaluation.batching import JournaledRun, batches_by_length, run_batches
@@ -106,6 +109,30 @@ def test_shares_of_several_processes_make_up_the_whole(tmp_path):
         run_batches(LENGTHS, 2, answers(asked), JournaledRun(journal, "work", Processes(process, 3)))
     assert sorted(asked) == sorted(batches_by_length(LENGTHS, 2))
     assert sorted(Journal("work", KEY, folder=tmp_path).records()) == list(range(len(LENGTHS)))
+
+
+def test_processes_take_batches_as_they_come_those_with_most_tokens_first(tmp_path):
+    from torch.distributed import HashStore
+
+    store, asked = HashStore(), []
+    members = [Member.here()] * 4  # for three batches
+
+    def work(index):
+        journal = Journal("work", KEY, index, folder=tmp_path)
+        processes = Processes(index, 4, Group(store, index, members))
+        run_batches(LENGTHS, 4, answers(asked), JournaledRun(journal, "work", processes), groups="abababaaca")
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(asked) == sorted(batches_by_length(LENGTHS, 4, groups="abababaaca"))
+    assert sorted(Journal("work", KEY, folder=tmp_path).records()) == list(range(len(LENGTHS)))
+    alone = []
+    run = JournaledRun(Journal("alone", KEY, folder=tmp_path), "alone")
+    run_batches(LENGTHS, 4, answers(alone), run, groups="abababaaca")
+    assert alone == [[2, 6, 4, 0], [1, 5, 3], [9, 7, 8]]  # 29, 13 and 12 tokens
 
 
 def test_what_one_process_did_another_number_of_them_need_not_do_again(tmp_path):

@@ -4,86 +4,36 @@ On CPUs, with gloo, and on two "nodes" that share this machine and its disk. Eac
 look at what a few of them did.
 """
 
-import json
 import os
 import re
+import shutil
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from testkit import shared_work
-from testkit.shared_work import ASKED, DIES_AT_BATCH, DIES_AT_STEP, EIGHT
-from text2sql.core.errors import RunError
-from text2sql.core.processes import Processes
+from testkit.launched import Outcome, Start, kill, on_one_node, on_two_nodes, seconds_until_gone
+from testkit.shared_work import ASKED, FOURTEEN
+from text2sql.core.errors import RunError, UserError
+from text2sql.core.processes import Processes, check_gpus
 
-REPOSITORY = Path(__file__).parents[2]
-STEPS = 12
-LONGEST_S = 240  # of a start: a run that hangs waits for half an hour
-LARGEST_DIFFERENCE = 1e-5
+STEPS = 100
+LARGEST_DIFFERENCE = 1e-4  # of the losses, as a share
+LARGEST_OF_ELEMENTS = 1e-5
+WORK = ["train", "predict", "mmlu", "few"]
 
 torchrun = pytest.mark.long
 
 
-class Outcome:
-    """What the tasks of one start of `testkit.shared_work` wrote into `folder`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def read(self, name: str) -> dict:
-        return json.loads((self.folder / f"{name}.json").read_text())
-
-    def adapter_bytes(self) -> bytes:
-        return (self.folder / "adapter" / "adapter_model.safetensors").read_bytes()
+def curve(outcome: Outcome, name: str = "adapter") -> list[float]:
+    return [row["loss"] for row in outcome.read(name)["curve"]]
 
 
-class Start(Outcome):
-    """One start by torchrun."""
-
-    def __init__(self, base: Path, folder: Path, tasks: list[str], launcher: list[str]) -> None:
-        super().__init__(folder)
-        torchrun = [sys.executable, "-m", "torch.distributed.run", *launcher]
-        command = [*torchrun, "-m", "testkit.shared_work", str(base), str(folder), *tasks]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        environment.pop("TEXT2SQL_DEBUG", None)
-        self._process = subprocess.Popen(
-            command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-
-    def wait(self) -> "Start":
-        try:
-            output, _ = self._process.communicate(timeout=LONGEST_S)
-        except subprocess.TimeoutExpired:
-            self._process.terminate()
-            self._process.communicate()
-            raise
-        self.lines, self.code = output.splitlines(), self._process.returncode
-        return self
-
-    def succeeded(self) -> "Start":
-        assert self.wait().code == 0, "\n".join(self.lines[-40:])
-        return self
-
-    def last_words(self) -> list[str]:
-        """What the processes said of their end, torchrun's own long words left out."""
-        return re.findall(r"(?:error: )?process \d of \d: .*", "\n".join(self.lines))
-
-
-def on_one_node(count: int) -> list[str]:
-    return ["--nproc_per_node", str(count)]
-
-
-def on_two_nodes() -> list[list[str]]:
-    """One process each, which find each other over loopback."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = ["--nnodes", "2", "--nproc_per_node", "1", "--rdzv-backend", "c10d", "--local-addr", "127.0.0.1"]
-    return [[*common, "--rdzv-endpoint", f"127.0.0.1:{port}"]] * 2
+def largest_share(ours: list[float], theirs: list[float]) -> float:
+    """Return by which share of it the losses of a step differ at most."""
+    return max(abs(one - other) / other for one, other in zip(ours, theirs, strict=True))
 
 
 def largest_difference(one: Path, other: Path) -> float:
@@ -99,25 +49,33 @@ def largest_difference(one: Path, other: Path) -> float:
 def one(micro_model, tmp_path_factory):
     """What one process does, without a launcher: this one."""
     folder = tmp_path_factory.mktemp("one")
-    shared_work.main([str(micro_model), str(folder), "train", "answers"])
+    shared_work.main([str(micro_model), str(folder), *WORK])
     return Outcome(folder)
 
 
 @pytest.fixture(scope="module")
 def two(micro_model, tmp_path_factory):
-    return Start(micro_model, tmp_path_factory.mktemp("two"), ["train", "answers"], on_one_node(2)).succeeded()
+    return [Start(micro_model, tmp_path_factory.mktemp("two"), [*WORK, "dropped"], on_one_node(2)).succeeded()]
 
 
 @pytest.fixture(scope="module")
-def three(micro_model, tmp_path_factory):
-    tasks = ["train", "answers", "dropped"]
-    return Start(micro_model, tmp_path_factory.mktemp("three"), tasks, on_one_node(3)).succeeded()
+def four(micro_model, tmp_path_factory):
+    return [Start(micro_model, tmp_path_factory.mktemp("four"), WORK, on_one_node(4)).succeeded()]
 
 
-@pytest.fixture(params=[2, 3])
+@pytest.fixture(scope="module")
+def nodes(micro_model, one, tmp_path_factory):
+    """Four processes, two on each of two nodes, that answer with the adapter of one."""
+    folder = tmp_path_factory.mktemp("nodes")
+    shutil.copytree(one.folder / "adapter", folder / "adapter")
+    starts = [Start(micro_model, folder, WORK[1:], node) for node in on_two_nodes(2)]
+    return [start.succeeded() for start in starts]
+
+
+@pytest.fixture(params=["two", "four", "nodes"])
 def several(request):
-    """So many processes: their start, and the number."""
-    return request.getfixturevalue({2: "two", 3: "three"}[request.param]), request.param
+    """So many processes: what they did, and the number."""
+    return request.getfixturevalue(request.param)[0], {"two": 2}.get(request.param, 4)
 
 
 @torchrun
@@ -126,83 +84,195 @@ def test_so_many_processes_are_as_many(several):
     found = start.read("processes")
     assert [(process["index"], process["count"]) for process in found] == [(index, count) for index in range(count)]
     assert len({process["pid"] for process in found}) == count
-    assert any(f"on 8 examples; base in float32 on cpu × {count} processes" in line for line in start.lines)
-    # Each of them worked: two questions a batch, in turns.
-    assert start.read("answers")["asked"] == {2: [6, 4], 3: [4, 4, 2]}[count]
 
 
 @torchrun
-def test_several_processes_train_the_adapter_that_one_trains(one, several):
-    """Every other step has two examples: where there are three processes, two of them have none of these."""
-    start, _ = several
+@pytest.mark.parametrize(("number", "count"), [("two", 2), ("four", 4)])
+def test_several_processes_train_the_adapter_that_one_trains(one, request, number, count):
+    """Every other step has two examples: where there are four processes, two of them have none of these."""
+    (start,) = request.getfixturevalue(number)
+    assert any(f"on 14 examples; base in float32 on cpu × {count} processes" in line for line in start.lines)
     ours, theirs = start.read("adapter"), one.read("adapter")
-    assert theirs["metrics"]["steps"] == STEPS and theirs["metrics"]["examples"] == len(EIGHT) == 8
-    difference = largest_difference(one.folder / "adapter", start.folder / "adapter")
-    print(f"largest difference of an element: {difference:.2g}")
-    assert difference <= LARGEST_DIFFERENCE
-    assert [row["loss"] for row in ours["curve"]] == pytest.approx([row["loss"] for row in theirs["curve"]], abs=1e-4)
+    assert theirs["metrics"]["steps"] == STEPS and theirs["metrics"]["examples"] == len(FOURTEEN) == 14
+    share = largest_share(curve(start), curve(one))
+    print(f"largest difference of a step's loss: {share:.2g} of it")
+    assert len(curve(one)) == STEPS and share <= LARGEST_DIFFERENCE
+    assert largest_difference(one.folder / "adapter", start.folder / "adapter") <= LARGEST_OF_ELEMENTS
     assert ours["metrics"] | {"final_loss": 0, "mean_loss": 0} == theirs["metrics"] | {"final_loss": 0, "mean_loss": 0}
 
 
 @torchrun
-def test_a_share_that_is_dropped_shows_in_the_adapter(one, three):
-    """What the test before this one compares tells three processes from two of the three."""
-    assert largest_difference(one.folder / "adapter", three.folder / "dropped") > 100 * LARGEST_DIFFERENCE
+def test_a_share_that_is_dropped_shows_in_curve_and_adapter(two):
+    """What the test before this one compares tells two processes from one of the two."""
+    assert largest_share(curve(two[0], "dropped"), curve(two[0], "undropped")) > 100 * LARGEST_DIFFERENCE
+    assert largest_difference(two[0].folder / "undropped", two[0].folder / "dropped") > 100 * LARGEST_OF_ELEMENTS
 
 
 @torchrun
 def test_several_processes_answer_as_one_does(one, several):
-    start, _ = several
-    ours, theirs = start.read("answers"), one.read("answers")
-    assert ours["predicted"] == theirs["predicted"]
-    assert len({prediction["raw"] for prediction in theirs["predicted"]}) > 5
-    assert [row["choice"] for row in ours["chosen"]] == [row["choice"] for row in theirs["chosen"]]
-    assert len({row["choice"] for row in theirs["chosen"]}) > 1
-    for our, their in zip(ours["chosen"], theirs["chosen"], strict=True):
+    start, count = several
+    assert start.read("predict") == one.read("predict")
+    assert len({prediction["raw"] for prediction in one.read("predict")}) > 5
+    ours, theirs = start.read("mmlu"), one.read("mmlu")
+    assert [row["choice"] for row in ours] == [row["choice"] for row in theirs]
+    assert len({row["choice"] for row in theirs}) > 1
+    for our, their in zip(ours, theirs, strict=True):
         assert our["log_likelihoods"] == pytest.approx(their["log_likelihoods"], abs=1e-4)
+    for task in ("predict", "mmlu"):  # each of them worked, and none did what another had done
+        assert sorted(start.journaled(task)) == list(range(count))
+        assert sum(start.journaled(task).values()) == len(ASKED)
 
 
 @torchrun
-def test_killed_processes_lose_nothing_and_the_others_end_with_one_line(micro_model, two, tmp_path):
-    """Killed on one machine, it goes on on two, to the same bytes and answers."""
-    killed = Start(micro_model, tmp_path, ["train-dies"], on_one_node(2)).wait()
-    assert killed.code != 0 and "Traceback" not in "\n".join(killed.lines).split("Sending process")[0]
-    assert killed.last_words() == [
-        "error: process 2 of 2: another process of this run has ended; "
+def test_more_processes_than_questions_answer_each_once(one, several):
+    start, _ = several
+    for task in ("few-predict", "few-mmlu"):
+        assert len(start.read(task)) == 1 and sum(start.journaled(task).values()) == 1
+    assert start.read("few-predict") == one.read("few-predict")
+    assert start.read("few-mmlu")[0]["choice"] == one.read("few-mmlu")[0]["choice"]
+
+
+def is_under_way(start: Start, task: str, victim: int) -> bool:
+    return start.checkpoint() >= 4 if task == "train" else start.journaled(task).get(victim, 0) > 0
+
+
+@torchrun
+@pytest.mark.parametrize(
+    ("task", "count", "victim", "goes_on"),
+    [("predict", 4, 2, 2), ("mmlu", 2, 0, 4), ("train", 4, 3, 2)],
+)
+def test_the_others_name_a_killed_process_and_nothing_is_lost(micro_model, one, tmp_path, task, count, victim, goes_on):
+    if task != "train":
+        shutil.copytree(one.folder / "adapter", tmp_path / "adapter")
+    start = Start(micro_model, tmp_path, [task], on_one_node(count))
+    pids = start.pids()
+    start.wait_until(lambda: is_under_way(start, task, victim))
+    kill(pids[victim])
+    assert seconds_until_gone(pids) < 60
+    assert start.wait().code != 0
+    assert start.errors() == [
+        f"error: process {victim + 1} of {count} (pid {pids[victim]} on {socket.gethostname()}) was killed by SIGKILL; "
         "once what ended it is mended, the same command goes on"
     ]
-    nodes = [Start(micro_model, tmp_path, ["train", "answers-dies"], node) for node in on_two_nodes()]
-    output = [line for node in nodes for line in node.wait().lines]
-    assert all(node.code != 0 for node in nodes)
-    # The checkpoint of the step in which the main process was killed was not yet written.
-    assert f"train_m1: going on from the checkpoint at step {DIES_AT_STEP - 1}" in output, output
-    assert nodes[0].adapter_bytes() == two.adapter_bytes()
-    assert nodes[0].read("adapter")["metrics"] == two.read("adapter")["metrics"]
-    assert nodes[0].read("adapter")["curve"] == two.read("adapter")["curve"]
-    assert [process["count"] for process in nodes[0].read("processes")] == [2, 2]
-    (said,) = [words for node in nodes for words in node.last_words()]
-    assert said.startswith("error: process 1 of 2: another process of this run has ended") or said == (
-        "process 1 of 2: stopped by SIGTERM"
-    )
+    kept, step = sum(start.journaled(task).values()), start.checkpoint()
 
-    journaled = sum(len(path.read_text().splitlines()) for path in (tmp_path / "journals").glob("predict-*.jsonl"))
-    assert journaled >= 2 * (DIES_AT_BATCH - 1)
-    again = Start(micro_model, tmp_path, ["answers"], on_one_node(2)).succeeded()
-    assert again.read("answers")["predicted"] == two.read("answers")["predicted"]
-    assert [row["choice"] for row in again.read("answers")["chosen"]] == [
-        row["choice"] for row in two.read("answers")["chosen"]
-    ]
-    assert sum(again.read("answers")["asked"]) == len(ASKED) - journaled
+    again = Start(micro_model, tmp_path, [task], on_one_node(goes_on)).succeeded()
+    assert [process["count"] for process in again.read("processes")] == [goes_on] * goes_on
+    if task == "train":
+        assert any(f"going on from the checkpoint at step {step}" in line for line in again.lines)
+        assert largest_share(curve(again), curve(one)) <= LARGEST_DIFFERENCE
+        assert largest_difference(one.folder / "adapter", again.folder / "adapter") <= LARGEST_OF_ELEMENTS
+        return
+    assert 0 < kept < len(ASKED) == sum(again.journaled(task).values())  # those that were kept were not asked again
+    answer = {"predict": "raw", "mmlu": "choice"}[task]
+    assert [row[answer] for row in again.read(task)] == [row[answer] for row in one.read(task)]
 
 
 @torchrun
-@pytest.mark.parametrize(("killed", "goes_on"), [(2, 1), (1, 3)])
-def test_a_training_goes_on_with_another_number_of_processes(micro_model, one, tmp_path, killed, goes_on):
-    assert Start(micro_model, tmp_path, ["train-dies"], on_one_node(killed)).wait().code != 0
-    again = Start(micro_model, tmp_path, ["train"], on_one_node(goes_on)).succeeded()
-    assert any(f"going on from the checkpoint at step {DIES_AT_STEP - 1}" in line for line in again.lines)
-    assert [process["count"] for process in again.read("processes")] == [goes_on] * goes_on
-    assert largest_difference(one.folder / "adapter", again.folder / "adapter") <= LARGEST_DIFFERENCE
+def test_killed_on_one_machine_it_goes_on_on_two_to_the_same_bytes(micro_model, two, tmp_path):
+    start = Start(micro_model, tmp_path, ["train"], on_one_node(2))
+    pids = start.pids()
+    start.wait_until(lambda: is_under_way(start, "train", 0))
+    kill(pids[0])
+    assert start.wait().code != 0
+    nodes = [Start(micro_model, tmp_path, ["train"], node) for node in on_two_nodes()]
+    lines = [line for node in nodes for line in node.succeeded().lines]
+    assert any("going on from the checkpoint" in line for line in lines)
+    assert [process["count"] for process in nodes[0].read("processes")] == [2, 2]
+    assert nodes[0].adapter_bytes() == two[0].adapter_bytes()
+    assert nodes[0].read("adapter") == two[0].read("adapter")
+
+
+@torchrun
+def test_a_process_killed_on_one_node_ends_those_of_the_other(micro_model, tmp_path):
+    starts = [Start(micro_model, tmp_path, ["predict"], node) for node in on_two_nodes()]
+    pids = starts[0].pids()
+    starts[0].wait_until(lambda: is_under_way(starts[0], "predict", 1))
+    kill(pids[1])
+    assert seconds_until_gone(pids) < 60
+    assert [start.wait().code != 0 for start in starts] == [True, True]
+    (said,) = [line for start in starts for line in start.errors()]
+    assert said.startswith(f"error: process 2 of 2 (pid {pids[1]} on ")
+
+
+@torchrun
+def test_the_others_name_a_process_without_a_sign_of_life(micro_model, tmp_path):
+    start = Start(micro_model, tmp_path, ["predict"], on_one_node(2))
+    pids = start.pids()
+    start.wait_until(lambda: is_under_way(start, "predict", 1))
+    os.kill(pids[1], signal.SIGSTOP)
+    try:
+        assert seconds_until_gone(pids[:1]) < 60
+    finally:
+        kill(pids[1])  # torchrun would do so in half a minute
+    assert start.wait().code != 0
+    assert start.errors() == [
+        f"error: process 2 of 2 (pid {pids[1]} on {socket.gethostname()}) gave no sign of life for 45 s; "
+        "once what ended it is mended, the same command goes on"
+    ]
+
+
+@torchrun
+def test_no_process_outlives_its_launcher(micro_model, tmp_path):
+    start = Start(micro_model, tmp_path, ["predict"], on_one_node(2))
+    pids = start.pids()
+    start.wait_until(lambda: is_under_way(start, "predict", 1))
+    os.kill(pids[1], signal.SIGSTOP)  # so that the other has to wait for it, however quick it is
+    try:
+        start.kill_torchrun()
+        assert seconds_until_gone(pids[:1]) < 60
+    finally:
+        kill(pids[1])
+    assert [line.partition(" (pid")[0] for line in start.wait().errors()] == ["error: the launcher of process 1 of 2"]
+
+
+@torchrun
+def test_a_stopped_run_says_so_and_names_no_process_as_lost(micro_model, tmp_path):
+    start = Start(micro_model, tmp_path, ["predict"], on_one_node(2))
+    pids = start.pids()
+    start.wait_until(lambda: is_under_way(start, "predict", 1))
+    start.terminate()
+    assert seconds_until_gone(pids) < 60
+    assert start.wait().code != 0
+    said = [line for line in start.errors() if not line.startswith("Traceback")]  # torchrun's own
+    assert said and set(said) <= {f"process {number} of 2: stopped by SIGTERM" for number in (1, 2)}
+
+
+@torchrun
+def test_other_libraries_on_the_second_node_are_one_line(micro_model, tmp_path):
+    other = tmp_path / "other" / "trl-0.0.1.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: trl\nVersion: 0.0.1\n")
+    paths = os.pathsep.join([str(other.parent), os.environ.get("PYTHONPATH", "")])
+    first, second = on_two_nodes()
+    starts = [
+        Start(micro_model, tmp_path, ["predict"], first),
+        Start(micro_model, tmp_path, ["predict"], second, PYTHONPATH=paths),
+    ]
+    output = "\n".join(line for start in starts for line in start.wait().lines)
+    host = re.escape(socket.gethostname())
+    (said,) = [line for start in starts for line in start.errors()]
+    assert re.fullmatch(
+        rf"error: trl: \S+ in process 1 \(on {host}\), \S+ in process 2 \(on {host}\); all processes of a run take the "
+        "same",
+        said,
+    )
+    assert " 0.0.1 " in said
+    assert re.search(r"exitcode +: 2 ", output) and not re.search(r"exitcode +: 1 ", output)
+
+
+@torchrun
+def test_unsloth_in_several_processes_is_one_line(micro_model, tmp_path):
+    start = Start(micro_model, tmp_path, ["unsloth"], on_one_node(2)).wait()
+    assert start.errors() == ["error: model.loader: unsloth trains in one process, and there are 2; takes transformers"]
+    output = "\n".join(start.lines)
+    assert re.search(r"exitcode +: 2 ", output) and not re.search(r"exitcode +: 1 ", output)
+
+
+def test_more_processes_than_gpus_are_one_line():
+    check_gpus(2, 2)
+    with pytest.raises(UserError, match="^4 processes on this machine, which has 2 GPUs: takes at most --nproc_per_"):
+        check_gpus(4, 2)
 
 
 @pytest.fixture
@@ -222,10 +292,7 @@ def sigterm():
     ],
 )
 def test_only_the_loss_of_a_process_is_called_so(message):
-    with (
-        pytest.raises(RunError, match="process 2 of 3: another process of this run has ended"),
-        Processes(1, 3).together(),
-    ):
+    with pytest.raises(RunError, match="another process of this run has ended"), Processes(1, 3).together():
         raise RuntimeError(message)
     with pytest.raises(RuntimeError, match="shape"), Processes(1, 3).together():
         raise RuntimeError("The size of tensor a must match: shape")

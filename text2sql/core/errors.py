@@ -117,11 +117,15 @@ def run(main: Callable[[Sequence[str]], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
+        from text2sql.core.processes import last_words  # of several processes one says what all would
+
+        code = 2 if isinstance(error, UserError) else 1
+        line = last_words(one_line(error), code, names_process=code == 1)
         if os.environ.get(DEBUG_VARIABLE):
             traceback.print_exc()
-        else:
-            print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, UserError) else 1)
+        elif line is not None:
+            print(f"error: {line}", file=sys.stderr)
+        sys.exit(code)
 
 
 def show_any_text() -> None:

@@ -1,5 +1,6 @@
-"""Many prompts in batches: sorted by length, journaled, divided among processes."""
+"""Many prompts in batches: sorted by length, journaled, dealt to processes."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -54,30 +55,32 @@ def run_batches(
 
     The batches are those of `batches_by_length`. `answer` returns one record a position, in the same order, or a
     function that waits for them, which is called when the next batch has begun: a GPU then never waits for what is
-    done between batches. Each record gets `run.first` and its position as `index`. Of n processes each takes every n-th
-    batch: the batches, and so the answers, do not depend on n.
+    done between batches. Each record gets `run.first` and its position as `index`. Of several processes each takes the
+    next batch that none has taken, those with most tokens first: at the end none waits longer than for one of the
+    smallest. The batches, and so the answers, do not depend on who takes them.
 
     `halvings` tells how often memory ran out so far: the records of a batch in which it did say so, by `HALVED`.
     """
     from tqdm import tqdm
 
     finished, first = run.journal.records(), run.first
-    batches = batches_by_length(lengths, batch_size, groups)[run.processes.index :: run.processes.count]
-    total = sum(map(len, batches))
-    with tqdm(total=total, desc=run.description, unit="question", disable=not run.processes.is_main) as progress:
+    batches = batches_by_length(lengths, batch_size, groups)
+    batches.sort(key=lambda batch: -sum(lengths[position] for position in batch))
+    before_each = [0, *itertools.accumulate(map(len, batches))]  # so many questions
+    with tqdm(total=len(lengths), desc=run.description, unit="question", disable=not run.processes.is_main) as progress:
 
         def keep(batch: list[int], answers: Answers, mark: dict) -> None:
             records = answers() if callable(answers) else answers
             run.journal.append(
                 {"index": first + position, **record, **mark} for position, record in zip(batch, records, strict=True)
             )
-            progress.update(len(batch))
 
         begun: list[tuple] = []  # the batch whose answers have not been waited for
         try:
-            for batch in batches:
+            for number in run.processes.deal(len(batches)):
+                progress.update(before_each[number] - progress.n)  # of all processes together
+                batch = batches[number]
                 if all(first + position in finished for position in batch):
-                    progress.update(len(batch))
                     continue
                 before, answers = halvings(), answer(batch)
                 begun.append((batch, answers, {HALVED: True} if halvings() > before else {}))
@@ -86,3 +89,4 @@ def run_batches(
         finally:  # what has begun is not lost where the next fails
             while begun:
                 keep(*begun.pop(0))
+        progress.update(len(lengths) - progress.n)
