@@ -1,6 +1,6 @@
 """From judged answers to training conversations: right ones beside gold, or pairs of a right and a wrong one.
 
-Texts are compared without what SQL does not see: space, letters' case outside quotes, a semicolon at the end.
+Texts are compared by `plain`: how much space there is, case outside quotes and a semicolon at the end do not count.
 """
 
 import re
@@ -66,10 +66,10 @@ def beside_gold(conversations: Sequence[dict], questions: Sequence[JudgedQuestio
 
 
 def preferences(conversations: Sequence[dict], questions: Sequence[JudgedQuestion], most: int) -> Lessons:
-    """Return pairs of a right and a wrong answer: `most` a question, each of its answers as often as any other.
+    """Return pairs of a right and a wrong answer: `most` a question, its answers in turn as they were drawn.
 
     Left out, and counted, are questions without a right answer, those without a wrong one, answers without any SQL,
-    and pairs of equal texts (a right and a wrong answer can differ by space within a name alone). Raises UserError
+    and pairs of equal texts (in one form they can be equal: a "name" that SQLite reads as a text has its case). Raises UserError
     where no pair is left.
     """
     chosen: list[dict] = []
@@ -108,7 +108,7 @@ def preferences(conversations: Sequence[dict], questions: Sequence[JudgedQuestio
 
 
 def plain(sql: str) -> str:
-    """Return a query without what SQL does not see: space, case outside quotes, and a semicolon at the end."""
+    """Return a query in one form of its spaces and of its case outside quotes, without a semicolon at the end."""
     parts = [part if part[0] in "'\"`[" and len(part) > 1 else part.lower() for part in _PARTS.findall(sql.strip())]
     text = "".join(" " if part.isspace() else part for part in parts)
     return text.rstrip("; ").strip()
