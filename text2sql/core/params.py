@@ -222,8 +222,8 @@ class TrainParams(Section):
     augment: Literal["none", "table_order"] = "none"  # each epoch shows a schema's tables in an order drawn anew
     checkpoint_minutes: Above0
     lora: LoraParams
-    # What is learnt from: gold alone, or executed answers of another model too (docs/learning.md), and then which model,
-    # how many of its answers (or pairs of them) a question at most, and how strongly dpo is held to that model.
+    # What is learnt from: gold alone, or executed answers of another model too (docs/learning.md); then which model's,
+    # how many of them (or pairs of them) a question at most, and how strongly dpo is held to that model.
     objective: Literal["sft", "rejection", "dpo"] = "sft"
     from_: Annotated[Text | None, Field(alias="from", description="the name of a tuned model of `models`")] = None
     per_question: Positive = 4

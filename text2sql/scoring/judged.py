@@ -24,7 +24,7 @@ _OF_A_VERDICT = ("execution_accuracy", "official_execution_accuracy", "outcome",
 
 @dataclass(frozen=True)
 class Drawn:
-    """Whose answers a file holds: the model, a digest of its adapter, and how and to which questions they were drawn."""
+    """Whose answers a file holds: the model, a digest of its adapter; how they were drawn, to how many questions."""
 
     model: str
     adapter: str
@@ -187,9 +187,7 @@ def _question(record: Mapping[str, Any]) -> JudgedQuestion:
     counts = Counter(sample["sql"] for sample in record["samples"])
     first = {sample["sql"]: sample["log_likelihood"] for sample in reversed(record["samples"])}
     verdicts = record["verdicts"]
-    answers = tuple(
-        JudgedAnswer(sql, count, first[sql], **verdicts[sql]) for sql, count in counts.items() if verdicts
-    )
+    answers = tuple(JudgedAnswer(sql, count, first[sql], **verdicts[sql]) for sql, count in counts.items() if verdicts)
     return JudgedQuestion(
         record["index"],
         record["db_id"],

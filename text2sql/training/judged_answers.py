@@ -58,9 +58,7 @@ def beside_gold(conversations: Sequence[dict], questions: Sequence[JudgedQuestio
         beyond += max(0, len(different) - most)
         added += [_answered(record, answer.sql) for answer in different[:most]]
     if not added:
-        raise UserError(
-            f"rejection: none of {len(questions)} questions has a right answer of another text than gold: nothing to add"
-        )
+        raise UserError(f"rejection: none of {len(questions)} questions has a right answer of another text than gold")
     counts = {"none_right": none_right, "all_right": all_right, "equal_texts": equal, "beyond_per_question": beyond}
     return Lessons([*conversations, *added], _not_telling(questions) | counts | {"added": len(added)})
 
@@ -69,8 +67,7 @@ def preferences(conversations: Sequence[dict], questions: Sequence[JudgedQuestio
     """Return pairs of a right and a wrong answer: `most` a question, its answers in turn as they were drawn.
 
     Left out, and counted, are questions without a right answer, those without a wrong one, answers without any SQL,
-    and pairs of equal texts (in one form they can be equal: a "name" that SQLite reads as a text has its case). Raises UserError
-    where no pair is left.
+    and pairs whose texts are equal by `plain`. Raises UserError where no pair is left.
     """
     chosen: list[dict] = []
     rejected: list[dict] = []
