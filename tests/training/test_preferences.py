@@ -20,6 +20,7 @@ from text2sql.training.job import TrainingJob
 
 WRONG = [(messages, "SELECT nothing FROM nowhere") for messages, _ in PAIRS]
 LOG_2 = math.log(2)
+ALONE = Processes()
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def m1(micro_model, tmp_path_factory):
     return folder / "m1"
 
 
-def job(base, start, processes=Processes(), model=None, **changes):
+def job(base, start, processes=ALONE, model=None, **changes):
     return TrainingJob(
         "m3",
         model_params(base, **(model or {})),
