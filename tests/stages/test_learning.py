@@ -6,6 +6,7 @@ import math
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -128,8 +129,10 @@ def test_a_draw_that_was_killed_goes_on_to_the_same_bytes(project, tmp_path):
     other = project.copy(tmp_path / "project")
     other.set_params({"generation": {"batch_size": 6}})  # a question at a time
     (other.folder / SAMPLES).unlink()
-    command, where = ["python", "-m", "stages.sample_train", "m1"], {"cwd": other.folder, "env": other.environment()}
-    killed = subprocess.Popen(command, **where, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # A process of its own: `python` there is forked from one that would go on.
+    command = [sys.executable, "-m", "stages.sample_train", "m1"]
+    said = subprocess.DEVNULL
+    killed = subprocess.Popen(command, cwd=other.folder, env=other.environment(), stdout=said, stderr=said)
     while killed.poll() is None and not journaled(other):
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
