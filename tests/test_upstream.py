@@ -11,6 +11,7 @@ import pytest
 
 TRANSFORMERS = "huggingface/transformers: src/transformers/trainer.py"
 TRL_SFT = "huggingface/trl: trl/trainer/sft_trainer.py"
+TRL_DPO = "huggingface/trl: trl/trainer/dpo_trainer.py"
 TRL_BASE = "huggingface/trl: trl/trainer/base_trainer.py"
 
 # Private methods that training overrides or calls: parameters without `self`, and where upstream defines them.
@@ -25,6 +26,8 @@ TRAINER = {
     "_save_checkpoint": (["model", "trial"], TRL_SFT),
     "_send_telemetry": ([], TRL_BASE),
 }
+# Those of training on pairs alone.
+DPO = {"_prepare_dataset": ["dataset", "processing_class", "args", "dataset_name"]}
 # What is imported from modules that promise nothing, or is private: its parameters that we pass or receive, in order.
 INSIDES = {
     "torch.cpu.get_capabilities": ([], "pytorch/pytorch: torch/cpu/__init__.py"),
@@ -43,16 +46,20 @@ INSIDES = {
         ["module_path", "prefix"],
         "huggingface/transformers: src/transformers/utils/import_utils.py",
     ),
+    "trl.trainer.utils.FusedCausalLMOutput": (None, "huggingface/trl: trl/trainer/utils.py"),
     "peft.helpers.disable_input_dtype_casting": (["model", "active"], "huggingface/peft: src/peft/helpers.py"),
 }
 # Ours that inherit. Named, not imported: each process of a run reads this file, and one needs the libraries.
 TRAINER_CLASS = "text2sql.training.trainer.AdapterTrainer"
+KEPT = "text2sql.training.kept_trainer.KeptTrainer"
+PAIRS = "text2sql.training.preferences.PreferenceTrainer"
 WATCH = "text2sql.training.callbacks.Watch"
 PROGRESS = "text2sql.training.callbacks.Progress"
 METRIC = "text2sql.scoring.metric.ExecutionAccuracyMetric"
 # Public, and called by the libraries under these names: a new name would leave ours uncalled.
 HOOKS = {
     TRAINER_CLASS: ("compute_loss", "create_optimizer", "log", "training_step", TRANSFORMERS),
+    PAIRS: ("train", TRANSFORMERS),
     WATCH: ("on_step_end", "huggingface/transformers: src/transformers/trainer_callback.py"),
     METRIC: (
         "a_measure",
@@ -85,11 +92,28 @@ def test_the_trainers_private_methods(name):
     assert [key for key in inspect.signature(method).parameters if key != "self"] == parameters, where
 
 
-@pytest.mark.parametrize("path", [TRAINER_CLASS, WATCH, PROGRESS, METRIC])
+@pytest.mark.parametrize("path", [TRAINER_CLASS, KEPT, PAIRS, WATCH, PROGRESS, METRIC])
 def test_the_table_has_every_private_method_that_is_overridden(path):
     cls = imported(path)
     private = {name for name in vars(cls) if name.startswith("_") and not name.startswith("__") and name != "_abc_impl"}
-    assert {name for name in private if defined_upstream(cls, name)} <= set(TRAINER)
+    assert {name for name in private if defined_upstream(cls, name)} <= {*TRAINER, *DPO}
+
+
+def test_what_training_on_pairs_overrides_and_calls():
+    from trl import DPOConfig
+
+    cls = imported(PAIRS)
+    for name, parameters in DPO.items():
+        method = defined_upstream(cls, name)
+        assert method is not None, f"{name} is no longer in {TRL_DPO}"
+        assert [key for key in inspect.signature(method).parameters if key != "self"] == parameters, TRL_DPO
+    source = inspect.getsource(inspect.getmodule(defined_upstream(cls, "_prepare_dataset")))
+    # The copy of the adapter that is the reference, what is asked of the output layer, and what the collator takes.
+    for said in ('add_adapter("ref"', "fused_lm_head=True", '"prompt_ids"', '"chosen_ids"', '"rejected_ids"'):
+        assert said in source, TRL_DPO
+    for field in ("log_probs", "entropy", "mean_logits", "is_top1"):
+        assert f"outputs.{field}" in source, TRL_DPO
+    assert DPOConfig.__dataclass_fields__["disable_dropout"].default is True
 
 
 @pytest.mark.parametrize("path", INSIDES)

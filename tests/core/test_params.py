@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from text2sql.core.errors import UserError
 from text2sql.core.files import read_yaml
+from text2sql.core.params import changed as changed_params
 from text2sql.core.params import load_params, validate
 from text2sql.data.mmlu import SUBJECT_CATEGORY, subject_categories
 
@@ -320,6 +321,7 @@ LR = "a number above 0 and at most 1"
         ("mmlu.chat", "[base, m9]", "mmlu: chat: got 'm9' (str), takes names of `models`: base, m1, m2"),
         ("mmlu.chat", "[m1, m1]", "mmlu: chat: m1 is named twice"),
         ("mmlu.chat_limit", "0", "mmlu.chat_limit: got 0 (int), takes a whole number of at least 1, or null for all"),
+        ("train.optim", "sgd\n  objective: grpo", "train.objective: got 'grpo' (str), takes"),
         ("execution.timeout_s", "-1", "execution.timeout_s: got -1 (int), takes a number above 0"),
         ("compare.bootstrap_samples", "10", "takes a whole number of at least 100"),
         ("compare.seed", "*nothing", "not valid YAML: found undefined alias 'nothing'"),
@@ -412,6 +414,57 @@ def test_the_command_validates_the_files_it_is_given(repository, changed):
     assert bad.returncode == 2
     (line,) = bad.stderr.splitlines()
     assert line.startswith("error: ") and line.endswith(f"train.lr: got 'foo' (str), takes {LR}")
+
+
+@pytest.mark.parametrize(
+    ("entry", "sampled", "says"),
+    [
+        (None, {"m1": {}}, "learn: has no entry m3, which models.m3.recipe names"),
+        ({"objective": "sft", "from": "m1"}, {"m1": {}}, "learn: m3.objective: got sft, takes rejection or dpo"),
+        ({"from": "m1"}, {"m1": {}}, "learn: m3.objective: got none, takes rejection or dpo"),
+        ({"objective": "dpo"}, {"m1": {}}, "learn: m3.from: got none, takes another model that sample_train names: m1"),
+        ({"objective": "dpo", "from": "m2"}, {"m1": {}}, "learn: m3.from: got m2, takes another model"),
+        (
+            {"objective": "dpo", "from": "m3"},
+            {"m3": {}},
+            "m3.from: got m3, takes another model that sample_train names: none",
+        ),
+        (
+            {"objective": "dpo", "from": "m1", "beta": 0},
+            {"m1": {}},
+            "learn.m3.beta: got 0 (int), takes a number above 0",
+        ),
+        ({"objective": "dpo", "form": "m1"}, {"m1": {}}, "learn.m3.form: unknown key"),
+        ({"objective": "dpo", "from": "m1"}, {"m9": {}}, "sample_train: got 'm9' (str), takes tuned models"),
+        ({"objective": "dpo", "from": "m1"}, {"base": {}}, "sample_train: got 'base' (str), takes tuned models"),
+        ({"objective": "dpo", "from": "m1"}, {"m1": {"samples": 0}}, "sample_train.m1.samples: got 0 (int), takes"),
+    ],
+)
+def test_a_model_that_cannot_learn_is_named(good_params, entry, sampled, says):
+    params = copy.deepcopy(good_params)
+    params["models"]["m3"] = {"title": "Model 3", "recipe": "learn.m3"}
+    params["sample_train"], params["learn"] = sampled, {} if entry is None else {"m3": entry}
+    with pytest.raises(UserError) as error:
+        validate(params, "params.yaml")
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_who_learns_is_one_of_the_models(good_params):
+    entries = {"sample_train": {"m1": {}}, "learn": {"m3": {"objective": "dpo", "from": "m1"}}}
+    with pytest.raises(UserError, match="learn: m3: is none of `models`: takes an entry there"):
+        validate(copy.deepcopy(good_params) | entries, "params.yaml")
+
+
+def test_a_model_that_learns_takes_model_1s_recipe_with_its_changes(good_params):
+    params = copy.deepcopy(good_params)
+    params["models"]["m3"] = {"title": "Model 3", "recipe": "learn.m3"}
+    params["sample_train"], params["learn"] = {"m1": {}}, {"m3": {"objective": "dpo", "from": "m1", "lr": "5e-6"}}
+    found = validate(params, "params.yaml")
+    assert found.train_for("m3") == found.train.model_copy(update={"objective": "dpo", "from_": "m1", "lr": 5e-6})
+    assert found.train_for("m1").objective == "sft" and found.train_for("m1").from_ is None
+    # A point of a curve may name another point: that is for it to check.
+    point = changed_params(found, {"train.objective": "rejection", "train.from": "plain"}, "here")
+    assert (point.train.objective, point.train.from_) == ("rejection", "plain")
 
 
 VALUE = st.recursive(

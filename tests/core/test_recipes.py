@@ -4,7 +4,9 @@ import subprocess
 
 import pytest
 
+from text2sql.core.dependencies import read_stages
 from text2sql.core.errors import UserError
+from text2sql.core.files import read_yaml
 from text2sql.core.params import load_params
 from text2sql.core.recipes import find_recipe, needs_gpu, put_in_place
 
@@ -27,6 +29,32 @@ def test_every_recipe_is_complete_and_valid(repository):
     assert recipes
     for recipe in recipes:
         load_params(recipe)
+
+
+def test_every_recipe_has_the_params_that_its_stages_name(repository):
+    """DVC runs no stage that names a param which params.yaml does not have, whatever Python would take for it."""
+    for path in [repository / "params.yaml", *sorted(repository.glob("recipes/*.yaml"))]:
+        values = read_yaml(path)
+        for stage in read_stages(repository / "dvc.yaml", path).values():
+            assert [param for param in stage.params if not has(values, param)] == [], f"{path.name}: {stage.name}"
+
+
+def has(values, key):
+    for part in key.split("."):
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return True
+
+
+def test_a_recipe_shows_both_ways_of_learning(repository):
+    params = load_params(repository / "recipes/qwen05-learn.yaml")
+    assert {params.train_for(name).objective for name in params.learn} == {"rejection", "dpo"}
+    assert set(read_stages(repository / "dvc.yaml", repository / "recipes/qwen05-learn.yaml")) >= {
+        *("sample_train@m1", "learn@m3", "learn@m4", "predict_spider@m3", "eval_mmlu@m4"),
+    }
+    like = load_params(repository / "recipes/qwen05-ddl.yaml")
+    assert (params.model, params.prompt, params.train) == (like.model, like.prompt, like.train)
 
 
 def test_the_papers_recipe_is_its_table_i(repository):

@@ -1,5 +1,6 @@
 """Attacks on the sandbox: whatever the text, an outcome, and files as they were."""
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -28,7 +29,7 @@ from testkit.attacks import (
     build_folder,
     contents,
 )
-from text2sql.execution.executor import Executor, Limits, Purpose, run_query
+from text2sql.execution.executor import SMALL_BYTES, Executor, Limits, Purpose, _Worker, run_query
 
 LIMITS = Limits(max_steps=300_000, timeout_s=60, max_rows=1_000, max_megabytes=2)
 PATIENT = Limits(max_steps=10**12, timeout_s=600)
@@ -614,3 +615,25 @@ def test_it_needs_nothing_but_python(repository):
     )
     command = [sys.executable, "-S", "-c", program]
     assert subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_answers_to_one_question_run_on_one_worker_whatever_the_database_weighs(tmp_path, monkeypatch):
+    """Others on a large database go to whichever worker is free."""
+    path = tmp_path / "large.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"CREATE TABLE t (x); INSERT INTO t VALUES (zeroblob({2 * SMALL_BYTES}));")
+    asked = {("gold one",): 3, ("gold two",): 2, (): 2}
+    purposes = [Purpose(None, known) for known, count in asked.items() for _ in range(count)]
+    waiting = deque((place, (path, f"SELECT {place}", purpose)) for place, purpose in enumerate(purposes))
+    sent = []
+    send = _Worker.send
+
+    def noted(worker, tasks):
+        sent.append([tag for tag, _ in tasks])
+        return send(worker, tasks)
+
+    monkeypatch.setattr(_Worker, "send", noted)
+    with Executor(LIMITS, workers=2) as running:
+        results = dict(running.run_growing(waiting))
+    assert sorted(sent) == [[0, 1, 2], [3, 4], [5], [6]]
+    assert {tag: result.rows for tag, result in results.items()} == {place: ((place,),) for place in range(7)}

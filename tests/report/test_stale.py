@@ -10,7 +10,7 @@ import pytest
 
 from text2sql.cli.moved import main as moved
 from text2sql.core.files import write_json
-from text2sql.report.lock import md5
+from text2sql.report.lock import listed, md5
 from text2sql.report.stale import changed_code, stale_parts
 
 
@@ -109,6 +109,26 @@ class TestGate:
         (clone / "text2sql/core").mkdir(parents=True)
         (clone / "text2sql/core/errors.py").write_text("# another\n")
         assert gate(clone, repository).returncode == 0
+
+
+def test_stages_of_models_that_are_no_longer_there_do_not_count():
+    """DVC leaves their entries in its lock. A file of the first form names no models: it had Models 1 and 2."""
+    names = (
+        "train_m1",
+        "sample_train@m1",
+        "learn@m3",
+        "predict_spider@m1",
+        "predict_spider@m3",
+        "eval_mmlu@m3",
+        "compare",
+    )
+    stages = {name: {} for name in names}
+    models = {"base": {}, "m1": {}}
+    without = {"version": 2, "models": models, "sample_train": {}, "learn": {}}
+    assert list(listed(stages, without)) == ["train_m1", "predict_spider@m1", "compare"]
+    added = {"models": {**models, "m3": {}}, "sample_train": {"m1": {}}, "learn": {"m3": {}}}
+    assert list(listed(stages, without | added)) == list(names)
+    assert list(listed(stages, {"train": {}})) == ["train_m1", "predict_spider@m1", "compare"]
 
 
 def test_changed_code_is_named_and_compiled_files_are_none(tmp_path, monkeypatch):

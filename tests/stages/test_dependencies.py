@@ -16,6 +16,9 @@ def stages(repository, tmp_path_factory):
     assert "  chat: []" in text and "  also: {}" in text
     sets = "{syn: {spider: data/raw/syn}, turned: {spider: hub, table_order: reversed}}"
     text = text.replace("  chat: []", "  chat: [base, m1]").replace("  also: {}", f"  also: {sets}")
+    for table, entry in (("sample_train", "{m1: {samples: 8}}"), ("learn", "{m3: {objective: dpo, from: m1}}")):
+        assert f"\n{table}: {{}}" in text
+        text = text.replace(f"\n{table}: {{}}", f"\n{table}: {entry}")
     assert "\nexport: {}" in text
     params.write_text(text.replace("\nexport: {}", "\nexport: {m1_q8: {model: m1, format: gguf}}"))
     return read_stages(repository / "dvc.yaml", params)
@@ -48,7 +51,7 @@ def holds_code(path) -> bool:
 
 
 def test_each_stage_depends_on_all_code_that_it_imports(stages, imports, repository):
-    assert len(stages) >= 29
+    assert len(stages) >= 31
     assert {name: missing(stage, imports, repository) for name, stage in stages.items()} == dict.fromkeys(stages, [])
 
 
@@ -69,11 +72,14 @@ def test_templates_are_resolved_as_dvc_resolves_them(stages):
     assert "models/base" in stages["eval_mmlu_chat@base"].deps and "eval_mmlu_chat@m2" not in stages
     assert {"hub", "data/prepared/databases"} <= set(stages["prepare_also@turned"].deps)
     assert {"data/also/syn", "models/m2"} <= set(stages["predict_also@syn-m2"].deps)
+    assert "models/m1" in stages["sample_train@m1"].deps and "sample_train.m1" in stages["sample_train@m1"].params
+    assert {"data/samples/train/m1.jsonl.gz", "models/m1"} <= set(stages["learn@m3"].deps)
+    assert "models/base" in stages["predict_spider@base"].deps
     assert "data.also.syn" in stages["eval_also@syn-base"].params
     assert not any("$" in dep for stage in stages.values() for dep in stage.deps)
 
 
 def test_what_is_off_by_default_is_no_stage(repository):
     names = read_stages(repository / "dvc.yaml", repository / "params.yaml")
-    off = ("eval_mmlu_chat", "export", "verify")
+    off = ("eval_mmlu_chat", "export", "verify", "sample_train", "learn")
     assert not any(name.startswith(off) or "also" in name for name in names)

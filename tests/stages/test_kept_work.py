@@ -35,6 +35,7 @@ def unchanged(finished_project, micro_model, tmp_path_factory):
     """Such a copy for many tests, the content of its files, and the keys of its stages."""
     project = on_its_own_base(finished_project, micro_model, tmp_path_factory.mktemp("unchanged"))
     project.set_params({"mmlu": {"chat": ["m1"]}, "data": {"also": {"syn": {"spider": "data/raw/syn"}}}})
+    project.set_params({"sample_train": {"m1": {"samples": 2}}})
     shutil.copytree(project.folder / "data/prepared/spider", project.folder / "data/also/syn")
     parent = project.folder.parent
     files = {
@@ -121,6 +122,14 @@ OF_STAGE = {
         "the temperature": (param("generation", "temperature", 0.5), "generation.temperature"),
         "the seed": (param("generation", "seed", 1), "generation.seed"),
         "the grammar": (param("generation", "grammar", True), "generation.grammar"),
+    },
+    "sample_train@m1": {
+        "code": (append("text2sql/evaluation/drawing.py"), "text2sql/evaluation"),
+        "code of scoring": (append("text2sql/scoring/judged.py"), "text2sql/scoring"),
+        "questions": (append("data/prepared/spider/train.jsonl"), "data/prepared/spider/train.jsonl"),
+        "the adapter": (append("models/m1/adapter_model.safetensors"), "models/m1"),
+        "how they are drawn": (param("sample_train", "m1", {"samples": 2, "seed": 1}), "sample_train.m1"),
+        "the limits": (param("execution", "max_steps", 1000), "execution.max_steps"),
     },
     "eval_mmlu@m1": {
         "code": (append("text2sql/evaluation/mmlu.py"), "text2sql/evaluation"),

@@ -1,11 +1,13 @@
 """Reading and writing small files so that an output appears whole or not at all."""
 
 import contextlib
+import gzip
 import json
 import os
 import platform
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,24 @@ def json_line(record: dict) -> str:
     except UnicodeEncodeError:
         line = json.dumps(record, allow_nan=False)
     return line + "\n"
+
+
+def write_gzip(path: str | Path, content: bytes) -> None:
+    """Write `content` to `path`, compressed, whole or not at all: without a name or a time, so that equal contents give
+    equal bytes with one zlib.
+    """
+    with atomic_file(path, "wb") as file:
+        file.write(gzip.compress(content, compresslevel=9, mtime=0))
+
+
+def read_gzip(path: str | Path) -> bytes:
+    """Return the content of a compressed file. Raises UserError where it is missing or damaged."""
+    try:
+        return gzip.decompress(Path(path).read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: damaged: {error}; wanted a file compressed by gzip") from None
 
 
 def read_json(path: str | Path) -> Any:

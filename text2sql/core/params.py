@@ -60,6 +60,11 @@ HeldOut = Annotated[
 NotNegative = Annotated[float, NUMBER, Field(description="a number of at least 0", ge=0, allow_inf_nan=False)]
 Strength = Annotated[float, NUMBER, Field(description="a number from 0 to 100", ge=0, le=100, allow_inf_nan=False)]
 Above0 = Annotated[float, NUMBER, Field(description="a number above 0 and at most 1000000", gt=0, le=1_000_000)]
+SampleCount = Annotated[int, NUMBER, Field(description="a whole number from 1 to 256", ge=1, le=256)]
+Temperature = Annotated[
+    float, NUMBER, Field(description="a number above 0 and at most 10", gt=0, le=10, allow_inf_nan=False)
+]
+TopP = Annotated[float, NUMBER, Field(description="a number above 0 and at most 1", gt=0, le=1)]
 Limit = Annotated[
     Annotated[int, Field(ge=1)] | None,
     NUMBER,
@@ -217,6 +222,12 @@ class TrainParams(Section):
     augment: Literal["none", "table_order"] = "none"  # each epoch shows a schema's tables in an order drawn anew
     checkpoint_minutes: Above0
     lora: LoraParams
+    # What is learnt from: gold alone, or executed answers of another model too (docs/learning.md); then which model's,
+    # how many of them (or pairs of them) a question at most, and how strongly dpo is held to that model.
+    objective: Literal["sft", "rejection", "dpo"] = "sft"
+    from_: Annotated[Text | None, Field(alias="from", description="the name of a tuned model of `models`")] = None
+    per_question: Positive = 4
+    beta: Above0 = 0.1
 
 
 # What a further tuned model changes of Model 1's recipe, such as `train_m2` (the paper's Table I, second column).
@@ -224,7 +235,7 @@ TrainChanges = create_model(
     "TrainChanges",
     __base__=Section,
     **{  # type: ignore[call-overload]
-        name: (field.rebuild_annotation(), Field(default=None, description=field.description))
+        name: (field.rebuild_annotation(), Field(default=None, alias=field.alias, description=field.description))
         for name, field in TrainParams.model_fields.items()
     },
 )
@@ -248,6 +259,28 @@ class ModelEntry(Section):
     recipe: Annotated[Text | None, Field(description="a section's name, such as train, or null for the base")] = None
 
 
+LEARN = "learn."  # what the recipe of a model begins with that the table `learn` holds, by the model's name
+
+
+def learn_problem(learn: Mapping[str, Any], models: Mapping[str, ModelEntry], sampled: Sequence[str]) -> str | None:
+    """Return why the table `learn` and the models do not go together, or None. `sampled`: names of `sample_train`."""
+    by_recipe = {name: entry.recipe for name, entry in models.items() if (entry.recipe or "").startswith(LEARN)}
+    for name, recipe in by_recipe.items():
+        if recipe != f"{LEARN}{name}":
+            return f"models.{name}.recipe: got {recipe}, takes {LEARN}{name}"
+        if name not in learn:
+            return f"has no entry {name}, which models.{name}.recipe names"
+    for name, entry in learn.items():
+        if name not in by_recipe:
+            return f"{name}: is none of `models`: takes an entry there, {name}: {{title: …, recipe: {LEARN}{name}}}"
+        if entry.objective not in ("rejection", "dpo"):
+            return f"{name}.objective: got {entry.objective or 'none'}, takes rejection or dpo"
+        if entry.from_ == name or entry.from_ not in sampled:
+            names = ", ".join(other for other in sampled if other != name) or "none yet"
+            return f"{name}.from: got {entry.from_ or 'none'}, takes another model that sample_train names: {names}"
+    return None
+
+
 ChoiceRule = Literal["majority", "first_executable"]
 ChoiceTime = Literal["always", "failed"]
 
@@ -258,11 +291,9 @@ class GenerationParams(Section):
     max_new_tokens: Positive
     batch_size: Positive
     grammar: bool = False  # only queries over the tables and columns that a database has: docs/grammar.md
-    samples: Annotated[int, NUMBER, Field(description="a whole number from 1 to 256", ge=1, le=256)] = 1
-    temperature: Annotated[
-        float, NUMBER, Field(description="a number above 0 and at most 10", gt=0, le=10, allow_inf_nan=False)
-    ] = 0.8
-    top_p: Annotated[float, NUMBER, Field(description="a number above 0 and at most 1", gt=0, le=1)] = 0.95
+    samples: SampleCount = 1
+    temperature: Temperature = 0.8
+    top_p: TopP = 0.95
     seed: Seed = 0
     choice: Annotated[
         ChoiceRule | None, Field(description="majority, first_executable, or null for majority where there are samples")
@@ -281,6 +312,16 @@ class GenerationParams(Section):
     def rule(self) -> ChoiceRule:
         """By which rule an answer is chosen among samples."""
         return self.choice or "majority"
+
+
+class TrainSamplesParams(Section):
+    """Which answers a tuned model is asked for to training questions, to learn from (docs/learning.md)."""
+
+    samples: SampleCount = 8  # to each question
+    temperature: Temperature = 0.8
+    top_p: TopP = 0.95
+    seed: Seed = 0
+    limit: Limit = None  # the first so many training questions
 
 
 class MmluParams(Section):
@@ -355,6 +396,16 @@ class Params(Section):
         dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], ExportEntry],
         Field(description="a mapping of exports, each with model and format, or {} for none"),
     ] = {}
+    sample_train: Annotated[
+        dict[str, TrainSamplesParams], Field(description="a mapping of tuned models, each {samples: 8}, or {} for none")
+    ] = {}
+    learn: Annotated[
+        dict[str, TrainChanges],  # type: ignore[valid-type]
+        Field(
+            description="a mapping of models, each {objective: rejection, from: m1}, or {} for none",
+            validate_default=True,
+        ),
+    ] = {}
 
     @field_validator("models")
     @classmethod
@@ -409,6 +460,24 @@ class Params(Section):
                 raise ValueError(f"{name}.model: got {shown(entry.model)}, takes names of `models`: {', '.join(known)}")
         return value
 
+    @field_validator("sample_train")
+    @classmethod
+    def _samples_name_tuned_models(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        tuned = list(info.data.get("models", {}))[1:]
+        for name in value if tuned else ():
+            if name not in tuned:
+                raise ValueError(f"got {shown(name)}, takes tuned models of `models`: {', '.join(tuned)}")
+        return value
+
+    @field_validator("learn")
+    @classmethod
+    def _learns_from_samples(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if "models" in info.data and "sample_train" in info.data:
+            problem = learn_problem(value, info.data["models"], list(info.data["sample_train"]))
+            if problem:
+                raise ValueError(problem)
+        return value
+
     @property
     def model_table(self) -> ModelTable:
         """The models' names and titles, the base first, and what the questions are called."""
@@ -429,7 +498,8 @@ class Params(Section):
             raise UserError(f"models: no tuned model {model!r}; there are {', '.join(self.model_table.tuned)}")
         if entry.recipe == "train":
             return self.train
-        return self.train.model_copy(update=_set_fields(getattr(self, entry.recipe)))
+        own = self.learn[model] if entry.recipe == f"{LEARN}{model}" else getattr(self, entry.recipe)
+        return self.train.model_copy(update=_set_fields(own))
 
 
 def _set_fields(section: BaseModel) -> dict[str, Any]:
@@ -482,7 +552,8 @@ def _form(models: Any) -> type[Params]:
     """Return `Params` with a field for each section of changes that `models`, as it was read, names."""
     entries = models.values() if isinstance(models, dict) else ()
     named = [entry.get("recipe") for entry in entries if isinstance(entry, dict)]
-    return _form_with(frozenset(name for name in named if isinstance(name, str)) - set(Params.model_fields))
+    sections = frozenset(name for name in named if isinstance(name, str) and not name.startswith(LEARN))
+    return _form_with(sections - set(Params.model_fields))
 
 
 @functools.cache

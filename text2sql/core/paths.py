@@ -6,6 +6,7 @@ from text2sql.core.errors import UserError
 
 SAMPLE_SPIDER = Path("data/sample/spider")
 PREPARED = Path("data/prepared")
+TRAIN = PREPARED / "spider/train.jsonl"
 CONVERSATIONS = PREPARED / "spider/qa_sharegpt.jsonl"
 DEV = PREPARED / "spider/dev.jsonl"
 SCHEMAS = PREPARED / "spider/schemas.json"
@@ -13,7 +14,8 @@ DATABASES = PREPARED / "databases"
 QUESTIONS = PREPARED / "mmlu"
 ALSO = Path("data/also")  # a folder a further evaluation set: dev.jsonl, schemas.json, databases/ of its own
 PREDICTIONS = Path("data/predictions")  # a file a model; also/, a folder a set
-SAMPLES = Path("data/samples")  # a file a model, and so in the next
+SAMPLES = Path("data/samples")  # a file a model, and so in the next two
+TRAIN_SAMPLES = SAMPLES / "train"  # of answers to training questions, with verdicts, compressed
 CHOSEN = Path("data/chosen")
 VERDICTS = Path("data/verdicts")  # spider/, spider_choice/, mmlu/, mmlu_chat/, a file a model; also/, a folder a set
 CHOSEN_VERDICTS = VERDICTS / "spider_choice"

@@ -20,6 +20,21 @@ def model_and_params(description: str, arguments: Sequence[str], tuned_only: boo
     return name, params
 
 
+def entry_and_params(description: str, arguments: Sequence[str], table: str) -> tuple[str, Params]:
+    """Return the model that a stage's arguments name, an entry of this `table` of params.yaml, and the params.
+
+    Raises UserError where params.yaml is not right, or the table has no such entry.
+    """
+    parser = ArgumentParser(description=description)
+    parser.add_argument("model", help=f"a name of `{table}` in params.yaml")
+    name = parser.parse_args(arguments).model
+    params = load_params()
+    if not getattr(params, table):
+        raise UserError(f"{table}: names no model: docs/learning.md")
+    parser.check_choice("model", name, tuple(getattr(params, table)))
+    return name, params
+
+
 def set_model_and_params(description: str, arguments: Sequence[str]) -> tuple[str, str, Params]:
     """Return the further evaluation set and the model that a stage's arguments name, and the project's params.
 

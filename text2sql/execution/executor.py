@@ -193,14 +193,17 @@ class Executor:
 
 
 def _batch(waiting: deque[_Task]) -> list[_Task]:
-    """Take the first task of `waiting`, or several in a row on one small database."""
+    """Take the first task of `waiting`, or several in a row: on one small database, or answers to one question."""
     if not waiting:
         return []
     batch = [waiting.popleft()]
-    database = batch[0][1][0]
-    if os.path.isfile(database) and os.path.getsize(database) < SMALL_BYTES:
-        while waiting and len(batch) < BATCH and waiting[0][1][0] == database:
-            batch.append(waiting.popleft())
+    database, _, purpose = batch[0][1]
+    is_small = os.path.isfile(database) and os.path.getsize(database) < SMALL_BYTES
+    while waiting and len(batch) < BATCH and waiting[0][1][0] == database:
+        # They read the same pages of the database, which their worker then has at hand.
+        if not is_small and set(purpose.known).isdisjoint(waiting[0][1][2].known):
+            break
+        batch.append(waiting.popleft())
     return batch
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.core.dependencies import Key
+from text2sql.core.errors import UserError
 from text2sql.core.files import read_json, read_jsonl, write_json
 from text2sql.core.params import Params
 from text2sql.data.schema import read_schemas
@@ -43,6 +44,8 @@ class Trainings:
         Raises as `train_adapter` does.
         """
         params, name = run.params, str(run.trained_as)
+        if params.train.objective != "sft":
+            raise UserError(f"train.objective: {params.train.objective}: not among a curve's or a search's points")
         folder = self.folder(run)
         about = folder.with_suffix(".json")
         if self.is_there(run):

@@ -111,14 +111,14 @@ def without_needless_casts(model: Any) -> Any:
 
 
 def load_adapter(
-    base: Any, tokenizer: Any, adapter: Path, model: ModelParams, other_base: bool = False
+    base: Any, tokenizer: Any, adapter: Path, model: ModelParams, other_base: bool = False, trainable: bool = False
 ) -> tuple[Any, Any]:
     """Return `base`, which `model` names, with all of an adapter loaded onto it, unmerged, and its tokenizer.
 
     The tokenizer is `tokenizer`, or the adapter's own where that folder has another; embeddings grow to fit it. Of a
-    base on the device "meta" the adapter alone has weights. Raises UserError that says what differs if the adapter was
-    trained on another base, unless `other_base`, or if any of its weights has no place in the model, or any of its
-    places no weight.
+    base on the device "meta" the adapter alone has weights. `trainable`: its training may go on. Raises UserError that
+    says what differs if the adapter was trained on another base, unless `other_base`, or if any of its weights has no
+    place in the model, or any of its places no weight.
     """
     from peft import PeftConfig, get_peft_model
 
@@ -129,14 +129,14 @@ def load_adapter(
         tokenizer = fit_tokens(base, tokenizer, adapter, adapter / WEIGHTS, other_base)
         check_targets(base, config.get("target_modules"))
         peft_config = PeftConfig.from_pretrained(str(adapter))
-        peft_config.inference_mode = True
+        peft_config.inference_mode = not trainable
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # one line below says it, where PEFT takes thousands of characters
             mapping = getattr(base, "_checkpoint_conversion_mapping", {})
             tuned = get_peft_model(base, peft_config)
             if base.device.type == "meta":
                 _allocate(tuned)
-            result = tuned.load_adapter(str(adapter), "default", key_mapping=mapping)
+            result = tuned.load_adapter(str(adapter), "default", is_trainable=trainable, key_mapping=mapping)
         _check_landed(tuned, adapter / WEIGHTS, result.missing_keys, result.unexpected_keys)
     except Exception as error:
         reason = " ".join(f"{'no weight ' if isinstance(error, KeyError) else ''}{error}".split())

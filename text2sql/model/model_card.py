@@ -42,6 +42,11 @@ def model_card(name: str, params: Params, metrics: dict) -> str:
         rows["LoRA"] += "; DoRA: a trained magnitude for each output beside it"
     if recipe.augment != "none":
         rows["augmentation"] = "each epoch shows an example's tables in an order drawn anew"
+    if recipe.objective != "sft":
+        rows["objective"] = _OBJECTIVES[recipe.objective].format(teacher=params.models[str(recipe.from_)].title)
+        rows["answers a question"] = f"at most {recipe.per_question}"
+    if recipe.objective == "dpo":
+        rows["beta"] = f"{recipe.beta:g}"
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return f"""{front_matter(params.model, whole)}
 # {title}: {_KINDS[recipe.method]} for text-to-SQL
@@ -71,6 +76,10 @@ knowledge stands in the experiment's report, beside what it gains.
 """
 
 
+_OBJECTIVES = {
+    "rejection": "right ones of the executed answers of {teacher} to training questions, beside gold",
+    "dpo": "pairs of right and wrong ones of its executed answers to training questions, from {teacher} on",
+}
 _KINDS = {"full": "a whole model", "lora": "a LoRA adapter", "dora": "a DoRA adapter"}
 _USE_ADAPTER = """Load it unmerged on its base: a merge into 4-bit weights would round a small adapter away.
 

@@ -10,9 +10,13 @@ from pathlib import Path
 
 from text2sql.core.dependencies import value_at
 from text2sql.core.files import read_yaml
+from text2sql.core.params_versions import upgraded
 
 # Stages that stand for an item each of a list or table in params.yaml: its key. Of several, it is the first.
 LISTED = {
+    **dict.fromkeys(("predict_spider", "eval_spider", "sample_spider", "choose_spider", "eval_mmlu"), "models"),
+    "sample_train": "sample_train",
+    "learn": "learn",
     "eval_mmlu_chat": "mmlu.chat",
     "prepare_also": "data.also",
     "predict_also": "data.also",
@@ -33,9 +37,11 @@ def read_stages(path: str | Path, own: bool = False) -> dict[str, dict]:
 def listed(stages: Mapping[str, dict], params: Mapping) -> dict[str, dict]:
     """Return `stages` without those that `params` no longer list: DVC leaves their entries in its lock."""
 
+    known = upgraded(params)
+
     def is_on(stage: str) -> bool:
         name, _, item = stage.partition("@")
-        return name not in LISTED or item.partition("-")[0] in (value_at(params, LISTED[name]) or ())
+        return name not in LISTED or item.partition("-")[0] in (value_at(known, LISTED[name]) or ())
 
     return {stage: entry for stage, entry in stages.items() if is_on(stage)}
 

@@ -1,41 +1,23 @@
 """The compressed files of a result set: predictions, and each model's choices on MMLU, question by question.
 
-gzip without a name or a time, so that equal contents give equal bytes with one zlib; `check` reads what is inside.
+Equal contents give equal bytes with one zlib; `check` reads what is inside.
 """
 
 import csv
-import gzip
 import io
 import itertools
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from text2sql.core.errors import UserError
-from text2sql.core.files import atomic_file
+from text2sql.core.files import read_gzip, write_gzip
 from text2sql.data.mmlu import LETTERS
 
 CHOICES = "choices.csv.gz"
 CHOICE = {"subject": str, "index": int, "choice": int, "answer": int}
 KEYS = ["subject", "index", "answer"]  # then a column a model
-
-
-def write_gzip(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, compressed, whole or not at all."""
-    with atomic_file(path, "wb") as file:
-        file.write(gzip.compress(content, compresslevel=9, mtime=0))
-
-
-def read_gzip(path: Path) -> bytes:
-    """Return the content of a compressed file. Raises UserError where it is missing or damaged."""
-    try:
-        return gzip.decompress(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: damaged: {error}; wanted a file compressed by gzip") from None
 
 
 def write_choices(path: Path, verdicts: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:

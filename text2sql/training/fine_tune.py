@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.core.dependencies import Key, stage_dependencies
+from text2sql.core.digests import digest_of_tree
 from text2sql.core.errors import RunError, UserError, is_out_of_memory
 from text2sql.core.params import ModelParams
 from text2sql.core.processes import Processes
 from text2sql.core.startup import in_background, quick_imports
 from text2sql.core.timing import Stopwatch
-from text2sql.model.adapters import add_adapter, save_adapter
+from text2sql.model.adapters import adapter_in_float32, add_adapter, load_adapter, save_adapter
 from text2sql.model.bases import check_base
 from text2sql.model.context import check_prompts
 from text2sql.model.loading import check_hardware, load_base, tokenizer_ahead
 from text2sql.model.run_key import LIBRARIES, weights_and_runtime
 from text2sql.model.whole_model import how_loaded, save_whole, train_all
 from text2sql.training.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
-from text2sql.training.examples import TrainingExample, encode, variants
+from text2sql.training.examples import TrainingExample, encode
 from text2sql.training.job import TrainingJob
 from text2sql.training.reproducible import deterministic_kernels, fix_workspace
 
@@ -68,6 +69,7 @@ def train_adapter(
 ) -> Training | None:
     """Fine-tune the adapter of `job`, or all weights of its base, on `pairs` of chat messages and reference answer.
 
+    For the objective dpo they are the right answers and then, in the same order, the wrong ones.
     `load` returns the base and its tokenizer. Resumes from the last complete checkpoint of the same training, if any.
     Returns None in all processes but the main one. Raises UserError for a recipe that this machine or number of
     processes cannot run, RunError when out of memory or if loss or weights are no longer finite, and Interrupted
@@ -78,10 +80,11 @@ def train_adapter(
     check_hardware(job.model, recipe.optim)
     job.check_method()
     job.check_step_size()  # before the base is loaded
+    job.check_pairs()
     if job.stage:
         check_base(job.model)
     fix_workspace()
-    ways = variants(recipe)
+    ways = job.ways
     early = tokenizer_ahead(job.model) if load is load_base else None
     if early is not None:  # tokenises while the weights load
         encoded = in_background(lambda: encode(early, pairs, recipe.max_seq_len, job.template, ways))
@@ -90,7 +93,7 @@ def train_adapter(
         base, tokenizer = load(job.model, recipe.max_seq_len)
     loaded = how_loaded(base)
     with quick_imports("trl"):
-        from text2sql.training.trainer import AdapterTrainer
+        kind = trainer_of(job)
 
     if early is not None:
         examples, left_out = encoded.result()
@@ -104,11 +107,8 @@ def train_adapter(
         store.say_what_changed()
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(store.unlock)
-        if job.trains_all:
-            model = train_all(base)
-        else:
-            model = add_adapter(base, recipe.lora, recipe.seed, job.model.loader, recipe.method == "dora")
-        trainer = AdapterTrainer(job, model, tokenizer, examples, store)
+        model = _trainable(base, tokenizer, job)
+        trainer = kind(job, model, tokenizer, examples, store)
         if processes.is_main:
             print(_description(job, model, len(examples) // ways, left_out), flush=True)
         _run(trainer, _latest_checkpoint(store, processes))
@@ -119,6 +119,27 @@ def train_adapter(
         metrics = _metrics(trainer, curve, len(examples) // ways, left_out)
         on_failure.pop_all()  # the lock stays until the adapter is published
         return Training(model, metrics, curve, trainer.stopwatch, store, job, tokenizer, loaded)
+
+
+def trainer_of(job: TrainingJob) -> Any:
+    """Return the trainer's class. Importing it loads TRL: not before the base is loaded."""
+    if job.with_pairs:
+        from text2sql.training.preferences import PreferenceTrainer
+
+        return PreferenceTrainer
+    from text2sql.training.trainer import AdapterTrainer
+
+    return AdapterTrainer
+
+
+def _trainable(base: Any, tokenizer: Any, job: TrainingJob) -> Any:
+    """Return `base` with what is trained: an adapter, new or the one to go on from, or all of its weights."""
+    if job.trains_all:
+        return train_all(base)
+    if job.start is not None and job.with_pairs:
+        return adapter_in_float32(load_adapter(base, tokenizer, job.start, job.model, trainable=True)[0])
+    recipe = job.recipe
+    return add_adapter(base, recipe.lora, recipe.seed, job.model.loader, recipe.method == "dora")
 
 
 def _run(trainer: Any, resumed: Checkpoint | None) -> None:
@@ -201,6 +222,8 @@ def _key(base: Any, examples: Sequence[TrainingExample], job: TrainingJob) -> Ke
     parts |= {f"model.{name}": value for name, value in job.model.model_dump(exclude={"strength"}).items()}
     libraries = (*LIBRARIES, "trl", *(("bitsandbytes",) if job.recipe.optim.endswith("8bit") else ()))
     libraries += ("liger-kernel",) if base.device.type == "cuda" else ()
+    if job.start is not None:
+        parts["the adapter to start from"] = digest_of_tree(job.start)
     parts |= {"training examples": data.hexdigest()} | weights_and_runtime(job.model, base, libraries)
     return Key.of(parts | dict(job.inputs) | (stage_dependencies(job.stage) if job.stage else {}))
 
@@ -226,7 +249,8 @@ def _description(job: TrainingJob, model: Any, examples: int, left_out: int) -> 
         device = torch.cuda.get_device_name(model.device)
     dtype = str(model.get_input_embeddings().weight.dtype).removeprefix("torch.")
     return (
-        f"train_{job.name}: {trained:,} of {total:,} parameters ({trained / total:.2%}) on {examples} examples"
+        f"train_{job.name}: {trained:,} of {total:,} parameters ({trained / total:.2%}) on {examples} "
+        + ("pairs" if job.with_pairs else "examples")
         + (f" ({left_out} longer than train.max_seq_len left out)" if left_out else "")
         + f"; base in {dtype} on {device}"
         + (f" × {job.processes.count} processes" if job.processes.count > 1 else "")
@@ -241,8 +265,9 @@ def _memory_errors(job: TrainingJob) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
+        what = "pair of answers" if job.with_pairs else "example"
         raise RunError(
-            f"train_{job.name}: out of memory at one example of up to {job.recipe.max_seq_len} tokens a pass; "
+            f"train_{job.name}: out of memory at one {what} of up to {job.recipe.max_seq_len} tokens a pass; "
             "try a smaller train.max_seq_len, or model.quantization: 4bit on a GPU"
         ) from error
 

@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from text2sql.core.errors import UserError
+from text2sql.core.files import read_object
 from text2sql.core.params import ModelParams, TrainParams
 from text2sql.core.processes import Processes
+from text2sql.model.adapters import CONFIG
+from text2sql.training.examples import variants
 
 
 @dataclass(frozen=True)
@@ -15,6 +19,7 @@ class TrainingJob:
 
     `stage` names its stage in dvc.yaml, if it is one: checkpoints then depend on the stage's inputs and code too.
     `template` holds the chat template's variables, `inputs` what else checkpoints depend on, {name: any JSON value}.
+    `start` is the folder of the adapter that training goes on from, None for a new one.
     """
 
     name: str
@@ -24,6 +29,7 @@ class TrainingJob:
     stage: str | None = None
     template: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    start: Path | None = None
 
     @property
     def step_size(self) -> int:
@@ -59,6 +65,37 @@ class TrainingJob:
             raise UserError(
                 f"train.method: dora: takes model.strength: 1, got {self.model.strength:g}: no factor scales it"
             )
+
+    @property
+    def ways(self) -> int:
+        """In how many ways each example is written: of a pair, as its right and its wrong answer."""
+        return 2 if self.with_pairs else variants(self.recipe)
+
+    @property
+    def with_pairs(self) -> bool:
+        """Whether it trains on pairs of a right and a wrong answer."""
+        return self.recipe.objective == "dpo"
+
+    def check_pairs(self) -> None:
+        """Raise UserError where it trains on pairs in a way that was not tried, or without an adapter to start from."""
+        if not self.with_pairs:
+            return
+        if self.start is None:
+            raise UserError("train.objective: dpo: goes on from an adapter, and train.from names none")
+        wanted = {"train.method": self.recipe.method == "full", "train.augment": self.recipe.augment != "none"}
+        wanted |= {"model.loader": self.with_unsloth}
+        for name in (name for name, is_wrong in wanted.items() if is_wrong):
+            takes = {"train.method": "lora or dora", "train.augment": "none", "model.loader": "transformers"}[name]
+            raise UserError(f"train.objective: dpo: takes {name}: {takes}")
+        config = read_object(self.start / CONFIG, {"r": int, "lora_alpha": int})
+        shape = config["r"], config["lora_alpha"], bool(config.get("use_dora"))
+        if shape != (self.recipe.lora.r, self.recipe.lora.alpha, self.recipe.method == "dora"):
+            raise UserError(
+                f"train.objective: dpo: goes on with the adapter of {self.start}: takes its train.lora.r {shape[0]}, "
+                f"train.lora.alpha {shape[1]} and train.method {'dora' if shape[2] else 'lora'}"
+            )
+        if self.processes.count > 1:
+            raise UserError(f"train.objective: dpo: trains in one process, and there are {self.processes.count}")
 
     @property
     def with_unsloth(self) -> bool:

@@ -4,31 +4,27 @@ Import it after the base is loaded: unsloth must come before transformers and TR
 """
 
 import contextlib
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from safetensors import SafetensorError
-from transformers import PrinterCallback, Trainer
+from transformers import Trainer
 from trl import SFTConfig, SFTTrainer
 
 from text2sql.core.errors import UserError, is_out_of_memory
-from text2sql.core.timing import Stopwatch
-from text2sql.model.adapters import adapter_in_float32, trained_on_cpu, without_needless_casts
+from text2sql.model.adapters import adapter_in_float32, without_needless_casts
 from text2sql.model.cuda_graphs import can_be_recorded
 from text2sql.model.fused_norm import use_fused_norms
 from text2sql.model.library_way import accepted
-from text2sql.model.whole_model import load_weights, save_weights
-from text2sql.training.callbacks import Progress, Watch
 from text2sql.training.checkpoints import CheckpointStore
 from text2sql.training.chunked_loss import use_chunked_loss
 from text2sql.training.examples import IGNORED, TrainingExample, variants
 from text2sql.training.flat_parameters import FlatParameters
 from text2sql.training.fused import fused_kernels, liger_kernels
 from text2sql.training.job import TrainingJob
+from text2sql.training.kept_trainer import KeptTrainer
 from text2sql.training.low_rank import LeanAdapter, can_be_lean
 from text2sql.training.order import EpochOrder
 from text2sql.training.packing import takes_flash, use_packed_attention
@@ -42,14 +38,13 @@ from text2sql.training.reproducible import add_in_any_order
 STEPS_BETWEEN_READS = 25
 
 
-class AdapterTrainer(SFTTrainer):
+class AdapterTrainer(KeptTrainer, SFTTrainer):
     """SFTTrainer of an adapter or of all weights, with the model's own loss at the counted positions.
 
-    `watch` handles signals and checkpoints, `order` is the order of the examples, `plan` how passes run.
+    See `KeptTrainer` for its order, checkpoints and signals.
     """
 
-    model: Any  # Trainer's annotations of these two allow for what never is here
-    data_collator: Any
+    data_collator: Any  # Trainer's annotation allows for what never is here
 
     def __init__(
         self,
@@ -65,12 +60,8 @@ class AdapterTrainer(SFTTrainer):
         """
         if not any(example.counted_tokens for example in examples):
             raise UserError("the loss counts no token of any training example")
-        self.job, self.store = job, store
-        self.order = EpochOrder(
-            [len(example.input_ids) for example in examples], job.step_size, job.recipe.seed, variants(job.recipe)
-        )
-        self.stopwatch = Stopwatch()
-        self.watch = Watch(job.recipe.checkpoint_minutes, self.order, job.processes)
+        lengths = [len(example.input_ids) for example in examples]
+        self.keep(job, store, EpochOrder(lengths, job.step_size, job.recipe.seed, variants(job.recipe)))
         self._unread: list[tuple[int, torch.Tensor, float]] = []
         self._examples, self._pad_id = examples, tokenizer.pad_token_id
         # unsloth's forward pass, and those of some architectures, compute the loss from whole rows of labels.
@@ -105,10 +96,7 @@ class AdapterTrainer(SFTTrainer):
         # Several processes exchange gradients in the middle of a pass; float16 scales them: Trainer does.
         self._own_passes = form is Form.PACKED and job.processes.count == 1 and not self.args.fp16
         self.passes = self._new_passes()
-        self.remove_callback(PrinterCallback)
-        self.add_callback(self.watch)
-        if job.processes.is_main:
-            self.add_callback(Progress(job.name))
+        self.show()
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train as Trainer does, with the adapter's layers computed in the way that was chosen."""
@@ -256,43 +244,6 @@ class AdapterTrainer(SFTTrainer):
         with self.compute_loss_context_manager():
             return self.compute_loss(self.model_wrapped, part.model_inputs(), num_items_in_batch=count)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        return self.order
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self.store.unfinished)
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        # The weights alone: no copy of the tokenizer, no pickle, no request to the hub for the base's vocabulary.
-        if self.job.trains_all:
-            save_weights(self.model, str(output_dir))
-            return
-        self.model.save_pretrained(output_dir, state_dict=trained_on_cpu(self.model), save_embedding_layers=False)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        if self.job.trains_all:
-            load_weights(self.model, resume_from_checkpoint)
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Write a checkpoint atomically. If the disk fails, warn and continue without it."""
-        step, processes = self.state.global_step, self.job.processes
-        written = self.store.unfinished / f"checkpoint-{step}"
-        failure = _attempt(self.store.begin) if processes.is_main else None
-        processes.wait()
-        # Trainer's own: TRL's writes a model card first. In all processes, even if the main one failed: they sum up
-        # their counts here.
-        failure = _attempt(lambda: Trainer._save_checkpoint(self, model, trial)) or failure
-        processes.wait()
-        if processes.is_main and failure is None:
-            failure = _attempt(lambda: self.store.finish(written, step, self.stopwatch.seconds, self.plan.kept()))
-        if failure is not None:
-            print(f"warning: no checkpoint at step {step}: {failure}", file=sys.stderr, flush=True)
-
-    def _send_telemetry(self) -> None:
-        """TRL would report each training to its makers."""
-
 
 def _first_plan(job: TrainingJob, model: Any, flash: bool) -> PassPlan:
     """Return the plan to start with; `flash`: FlashAttention computes packed rows."""
@@ -353,12 +304,3 @@ def _arguments(job: TrainingJob, model: Any, folder: Path, steps_between_reads: 
         # One process uses one GPU; several GPUs need `accelerate launch`.
         arguments._n_gpu = 1
     return arguments
-
-
-def _attempt(work: Callable[[], Any]) -> Exception | None:
-    """Call `work`; return the error if the disk fails (PyTorch and safetensors have errors of their own)."""
-    try:
-        work()
-    except (OSError, RuntimeError, SafetensorError) as error:
-        return error
-    return None
