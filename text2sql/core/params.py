@@ -281,7 +281,27 @@ def learn_problem(learn: Mapping[str, Any], models: Mapping[str, ModelEntry], sa
     return None
 
 
-ChoiceRule = Literal["majority", "first_executable"]
+def verifier_problem(verifier: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
+    """Return why the table `verifier` does not go together with the `others` of params.yaml, or None."""
+    sampled = list(others["sample_train"])
+    for name, entry in verifier.items():
+        if name in others.get("models", {}):
+            return f"{name}: is one of `models`; takes another name"
+        if entry.from_ not in sampled:
+            return f"{name}.from: got {entry.from_ or 'none'}, takes a model that sample_train names: " + (
+                ", ".join(sampled) or "none yet"
+            )
+        if entry.objective not in (None, "sft"):
+            return f"{name}.objective: got {entry.objective}, takes sft: a verifier is trained on verdicts"
+        if entry.augment not in (None, "none"):
+            return f"{name}.augment: got {entry.augment}, takes none"
+    generation = others.get("generation")
+    if generation is not None and generation.choice == "verifier" and not verifier:
+        return "names none, and generation.choice: verifier chooses by one; takes {v1: {from: m1}}"
+    return None
+
+
+ChoiceRule = Literal["majority", "first_executable", "verifier"]
 ChoiceTime = Literal["always", "failed"]
 
 
@@ -296,7 +316,8 @@ class GenerationParams(Section):
     top_p: TopP = 0.95
     seed: Seed = 0
     choice: Annotated[
-        ChoiceRule | None, Field(description="majority, first_executable, or null for majority where there are samples")
+        ChoiceRule | None,
+        Field(description="majority, first_executable, verifier, or null for majority where there are samples"),
     ] = None
     when: ChoiceTime = "always"
 
@@ -406,6 +427,14 @@ class Params(Section):
             validate_default=True,
         ),
     ] = {}
+    verifier: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], TrainChanges],  # type: ignore[valid-type]
+        Field(
+            max_length=1,
+            description="a mapping of one verifier, such as {v1: {from: m1}}, or {} for none",
+            validate_default=True,
+        ),
+    ] = {}
 
     @field_validator("models")
     @classmethod
@@ -478,6 +507,14 @@ class Params(Section):
                 raise ValueError(problem)
         return value
 
+    @field_validator("verifier")
+    @classmethod
+    def _judges_by_samples(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        problem = verifier_problem(value, info.data) if "sample_train" in info.data else None
+        if problem:
+            raise ValueError(problem)
+        return value
+
     @property
     def model_table(self) -> ModelTable:
         """The models' names and titles, the base first, and what the questions are called."""
@@ -500,6 +537,10 @@ class Params(Section):
             return self.train
         own = self.learn[model] if entry.recipe == f"{LEARN}{model}" else getattr(self, entry.recipe)
         return self.train.model_copy(update=_set_fields(own))
+
+    def train_for_verifier(self, name: str) -> TrainParams:
+        """Return the whole recipe of a verifier: `train` with its changes, plain fine-tuning on what it is shown."""
+        return self.train.model_copy(update={"augment": "none", "objective": "sft"} | _set_fields(self.verifier[name]))
 
 
 def _set_fields(section: BaseModel) -> dict[str, Any]:
