@@ -164,7 +164,7 @@ def test_the_choice_does_not_depend_on_gold(database, scored):
 
 
 def test_how_well_a_verifier_tells_right_from_wrong_is_counted(database):
-    """Of one question, whose answers are OLD's rows: log-odds of right and wrong ones, one that fails, one not asked."""
+    """Of two questions, whose answers are OLD's rows: one answer fails, one was too long to be judged."""
     examples = [Example(0, "concert", "Who?", OLD), Example(1, "concert", "Who?", OLD)]
     samples = [
         ((OLD, 2.0), (OLD_TOO, -1.0), (ALL, 1.0), (SORTED, -1.0), (FAILS, None), (OLD, 2.0)),
