@@ -3,7 +3,6 @@
 python -m stages.train_verifier v1
 """
 
-import sys
 from collections.abc import Sequence
 
 from text2sql.core.errors import UserError, run
@@ -22,14 +21,9 @@ def main(arguments: Sequence[str]) -> int | None:
     """Write `data/verifiers/<name>/` and `<name>.json`, `metrics/verifier/<name>.json` and the timing."""
     load_ahead()
     name, params = entry_and_params(__doc__.splitlines()[0], arguments, "verifier")
-    from text2sql.training.fine_tune import Interrupted
+    from text2sql.training.run import interruptible
 
-    try:
-        train(name, params)
-    except Interrupted as interruption:
-        print(interruption, file=sys.stderr)
-        return 128 + interruption.signal_number
-    return None
+    return interruptible(lambda: train(name, params))
 
 
 def train(name: str, params: Params) -> None:

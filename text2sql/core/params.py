@@ -223,11 +223,13 @@ class TrainParams(Section):
     checkpoint_minutes: Above0
     lora: LoraParams
     # What is learnt from: gold alone, or executed answers of another model too (docs/learning.md); then which model's,
-    # how many of them (or pairs of them) a question at most, and how strongly dpo is held to that model.
-    objective: Literal["sft", "rejection", "dpo"] = "sft"
+    # how many of them (or pairs of them) a question at most, and how strongly dpo and grpo are held to that model;
+    # grpo draws a `group` of answers to a question (docs/rewards.md).
+    objective: Literal["sft", "rejection", "dpo", "grpo"] = "sft"
     from_: Annotated[Text | None, Field(alias="from", description="the name of a tuned model of `models`")] = None
     per_question: Positive = 4
     beta: Above0 = 0.1
+    group: Annotated[int, NUMBER, Field(description="a whole number from 2 to 256", ge=2, le=256)] = 8
 
 
 # What a further tuned model changes of Model 1's recipe, such as `train_m2` (the paper's Table I, second column).
@@ -273,8 +275,8 @@ def learn_problem(learn: Mapping[str, Any], models: Mapping[str, ModelEntry], sa
     for name, entry in learn.items():
         if name not in by_recipe:
             return f"{name}: is none of `models`: takes an entry there, {name}: {{title: …, recipe: {LEARN}{name}}}"
-        if entry.objective not in ("rejection", "dpo"):
-            return f"{name}.objective: got {entry.objective or 'none'}, takes rejection or dpo"
+        if entry.objective not in ("rejection", "dpo", "grpo"):
+            return f"{name}.objective: got {entry.objective or 'none'}, takes rejection, dpo or grpo"
         if entry.from_ == name or entry.from_ not in sampled:
             names = ", ".join(other for other in sampled if other != name) or "none yet"
             return f"{name}.from: got {entry.from_ or 'none'}, takes another model that sample_train names: {names}"

@@ -44,8 +44,9 @@ def model_card(name: str, params: Params, metrics: dict) -> str:
         rows["augmentation"] = "each epoch shows an example's tables in an order drawn anew"
     if recipe.objective != "sft":
         rows["objective"] = _OBJECTIVES[recipe.objective].format(teacher=params.models[str(recipe.from_)].title)
-        rows["answers a question"] = f"at most {recipe.per_question}"
-    if recipe.objective == "dpo":
+        number = f"at most {recipe.per_question}"
+        rows["answers a question"] = f"{recipe.group} a step" if recipe.objective == "grpo" else number
+    if recipe.objective in ("dpo", "grpo"):
         rows["beta"] = f"{recipe.beta:g}"
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return f"""{front_matter(params.model, whole)}
@@ -79,6 +80,7 @@ knowledge stands in the experiment's report, beside what it gains.
 _OBJECTIVES = {
     "rejection": "right ones of the executed answers of {teacher} to training questions, beside gold",
     "dpo": "pairs of right and wrong ones of its executed answers to training questions, from {teacher} on",
+    "grpo": "verdicts on answers that it draws to training questions (GRPO), from {teacher} on",
 }
 
 
