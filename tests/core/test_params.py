@@ -375,7 +375,7 @@ LR = "a number above 0 and at most 1"
         ("mmlu.chat", "[base, m9]", "mmlu: chat: got 'm9' (str), takes names of `models`: base, m1, m2"),
         ("mmlu.chat", "[m1, m1]", "mmlu: chat: m1 is named twice"),
         ("mmlu.chat_limit", "0", "mmlu.chat_limit: got 0 (int), takes a whole number of at least 1, or null for all"),
-        ("train.optim", "sgd\n  objective: grpo", "train.objective: got 'grpo' (str), takes"),
+        ("train.optim", "sgd\n  objective: ppo", "train.objective: got 'ppo' (str), takes"),
         ("execution.timeout_s", "-1", "execution.timeout_s: got -1 (int), takes a number above 0"),
         ("compare.bootstrap_samples", "10", "takes a whole number of at least 100"),
         ("compare.seed", "*nothing", "not valid YAML: found undefined alias 'nothing'"),
@@ -474,8 +474,8 @@ def test_the_command_validates_the_files_it_is_given(repository, changed):
     ("entry", "sampled", "says"),
     [
         (None, {"m1": {}}, "learn: has no entry m3, which models.m3.recipe names"),
-        ({"objective": "sft", "from": "m1"}, {"m1": {}}, "learn: m3.objective: got sft, takes rejection or dpo"),
-        ({"from": "m1"}, {"m1": {}}, "learn: m3.objective: got none, takes rejection or dpo"),
+        ({"objective": "sft", "from": "m1"}, {"m1": {}}, "learn: m3.objective: got sft, takes rejection, dpo or grpo"),
+        ({"from": "m1"}, {"m1": {}}, "learn: m3.objective: got none, takes rejection, dpo or grpo"),
         ({"objective": "dpo"}, {"m1": {}}, "learn: m3.from: got none, takes another model that sample_train names: m1"),
         ({"objective": "dpo", "from": "m2"}, {"m1": {}}, "learn: m3.from: got m2, takes another model"),
         (
@@ -489,6 +489,12 @@ def test_the_command_validates_the_files_it_is_given(repository, changed):
             "learn.m3.beta: got 0 (int), takes a number above 0",
         ),
         ({"objective": "dpo", "form": "m1"}, {"m1": {}}, "learn.m3.form: unknown key"),
+        (
+            {"objective": "grpo", "from": "m1", "group": 1},
+            {"m1": {}},
+            "learn.m3.group: got 1 (int), takes a whole number from 2 to 256",
+        ),
+        ({"objective": "grpo", "from": "m2"}, {"m1": {}}, "learn: m3.from: got m2, takes another model"),
         ({"objective": "dpo", "from": "m1"}, {"m9": {}}, "sample_train: got 'm9' (str), takes tuned models"),
         ({"objective": "dpo", "from": "m1"}, {"base": {}}, "sample_train: got 'base' (str), takes tuned models"),
         ({"objective": "dpo", "from": "m1"}, {"m1": {"samples": 0}}, "sample_train.m1.samples: got 0 (int), takes"),

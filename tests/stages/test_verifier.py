@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from text2sql.core.digests import digest_of_tree
 from text2sql.core.files import read_jsonl
 from text2sql.core.journal import HALVED
 from text2sql.data.spider import Example
@@ -15,7 +16,6 @@ from text2sql.execution.executor import Limits
 from text2sql.scoring.judged import Drawn, judged, write_judged
 
 MODELS = ("base", "m1", "m2")
-DRAWN = Drawn("m1", "0" * 16, 4, 0.8, 0.95, 0)
 # As the micro model can learn it in a minute: a wrong answer returns nothing.
 VERIFIER = {"v1": {"from": "m1", "lr": 3e-3, "epochs": 12, "max_seq_len": 400}}
 
@@ -66,7 +66,11 @@ def write_train_samples(project, records=None):
     examples = [Example.from_record(record) for record in records]
     drawn = [{"samples": samples_of(answers_to(example.query))} for example in examples]
     lines = judged(examples, drawn, database_of(project), Limits())
-    write_judged(project.folder / "data/samples/train/m1.jsonl.gz", DRAWN, lines)
+    write_judged(project.folder / "data/samples/train/m1.jsonl.gz", drawn_from(project), lines)
+
+
+def drawn_from(project):
+    return Drawn("m1", digest_of_tree(project.folder / "models/m1"), 4, 0.8, 0.95, 0)
 
 
 def write_samples(project, model):
@@ -177,7 +181,7 @@ def test_samples_of_dev_questions_and_none_to_learn_from_are_one_line(project, t
     examples = [Example.from_record(record) for record in train]
     drawn = [{"samples": samples_of([example.query])} for example in examples]
     records = judged(examples, drawn, database_of(other), Limits())
-    write_judged(other.folder / "data/samples/train/m1.jsonl.gz", DRAWN, records)
+    write_judged(other.folder / "data/samples/train/m1.jsonl.gz", drawn_from(other), records)
     done = other.run("python", "-m", "stages.train_verifier", "v1", check=False)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert "none of its 24 questions has right and wrong answers" in done.stderr
@@ -193,3 +197,19 @@ def test_without_samples_nothing_is_judged(project, tmp_path):
     other.set_params({"generation": {"samples": 1, "choice": None}})
     other.run("python", "-m", "stages.judge_spider", "v1", "base")
     assert lines(other, "data/log_odds/base.jsonl") == []
+
+
+def test_a_model_is_trained_by_reward_on_answers_that_it_draws(project, tmp_path):
+    """The micro model answers nothing right: what is seen is that each group earned the same, and is counted."""
+    other = project.copy(tmp_path / "project")
+    other.set_params({"models": {"m3": {"title": "Model 3", "recipe": "learn.m3"}}})
+    set_top(other, learn={"m3": {"objective": "grpo", "from": "m1", "group": 2, "batch_size": 8, "max_seq_len": 600}})
+    other.run("python", "-m", "stages.learn", "m3")
+    metrics = read(other, "metrics/train/m3.json")
+    assert metrics["objective"] == "grpo" and metrics["from"] == "m1"
+    asked = metrics["examples"] + metrics["examples_left_out"] + metrics["examples_beyond_steps"]
+    assert asked + sum(metrics["answers"][why] for why in ("not_telling", "none_right", "none_wrong")) == 24
+    assert metrics["reward_groups"] == metrics["reward_groups_all_wrong"] == metrics["examples"] == 8 * metrics["steps"]
+    assert "verdicts on answers that it draws" in (other.folder / "models/m3/README.md").read_text()
+    losses = (other.folder / "metrics/train/m3_loss.csv").read_text().splitlines()
+    assert len(losses) == 1 + metrics["steps"]

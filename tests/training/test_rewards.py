@@ -100,8 +100,8 @@ def job_of(micro_model, start, **changes):
 
 def trained(micro_model, start, database, gold=GOLD, **changes):
     reward = reward_of(database, *[gold] * len(QUESTIONS), group=changes.get("group", 8))
-    messages = [bare_messages(question) for question in QUESTIONS]
-    return train_by_reward(job_of(micro_model, start, **changes), messages, reward)
+    pairs = [(bare_messages(question), gold) for question in QUESTIONS]
+    return train_by_reward(job_of(micro_model, start, **changes), pairs, reward)
 
 
 def likelihoods(model, tokenizer):

@@ -92,8 +92,8 @@ class TrainingJob:
         shape = config["r"], config["lora_alpha"], bool(config.get("use_dora"))
         if shape != (self.recipe.lora.r, self.recipe.lora.alpha, self.recipe.method == "dora"):
             raise UserError(
-                f"train.objective: {objective}: goes on with the adapter of {self.start}: takes its train.lora.r {shape[0]}, "
-                f"train.lora.alpha {shape[1]} and train.method {'dora' if shape[2] else 'lora'}"
+                f"train.objective: {objective}: goes on with the adapter of {self.start}: takes its train.lora.r "
+                f"{shape[0]}, train.lora.alpha {shape[1]} and train.method {'dora' if shape[2] else 'lora'}"
             )
         if self.processes.count > 1:
             raise UserError(

@@ -99,8 +99,9 @@ def asked_for_reward(questions: Sequence[JudgedQuestion]) -> tuple[list[JudgedQu
     return asked, counts
 
 
-def train_by_reward(job: TrainingJob, messages: Sequence[list[dict]], reward: VerdictReward) -> Training:
-    """Go on training the adapter `job.start` on answers that it draws to `messages`, one of each of reward's examples.
+def train_by_reward(job: TrainingJob, pairs: Sequence[tuple[list[dict], str]], reward: VerdictReward) -> Training:
+    """Go on training the adapter `job.start` on answers that it draws to the chat messages of `pairs`, one for each of
+    the reward's examples; what stands beside them, gold, is read by the reward alone.
 
     Left out, and counted, are questions whose prompt and answer do not fit into `train.max_seq_len`, and the last ones
     that fill no whole step. Raises UserError where none is left, and RunError if weights are no longer finite.
@@ -112,7 +113,7 @@ def train_by_reward(job: TrainingJob, messages: Sequence[list[dict]], reward: Ve
         check_base(job.model)
     base, tokenizer = load_base(job.model, job.recipe.max_seq_len)
     loaded, tokens = how_loaded(base), ChatTokens(tokenizer, job.template)
-    prompts = [tokens.chat_ids(one) for one in messages]
+    prompts = [tokens.chat_ids(one) for one, _ in pairs]
     room = job.recipe.max_seq_len - reward.max_new_tokens
     fitting = [place for place, prompt in enumerate(prompts) if len(prompt) <= room]
     kept = fitting[: len(fitting) - len(fitting) % job.step_size]

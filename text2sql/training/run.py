@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from text2sql.core.files import user_cache, write_json, write_text
+from text2sql.core.files import write_json, write_text
 from text2sql.core.params import Params
-from text2sql.core.paths import DATABASES, METRICS, MODELS, SCHEMAS, TIMINGS, database_of
+from text2sql.core.paths import DATABASES, METRICS, MODELS, SCHEMAS, TIMINGS
 from text2sql.core.processes import current_processes
 from text2sql.data.schema import read_schemas
-from text2sql.data.spider import Example
-from text2sql.execution.executor import Limits
 from text2sql.model.model_card import model_card
 from text2sql.model.run_key import as_measured
 from text2sql.prompts.messages import load_few_shot
@@ -20,16 +18,14 @@ from text2sql.prompts.rich import in_folders, rich_schemas
 from text2sql.training.examples import training_pairs
 from text2sql.training.fine_tune import Interrupted, Training, loss_curve_csv, train_adapter
 from text2sql.training.job import TrainingJob
-from text2sql.training.rewards import VerdictReward, train_by_reward
 
 
 @dataclass(frozen=True)
 class StageRun:
     """What a stage trains: the model `name`, as the stage `stage` of dvc.yaml, on `conversations`.
 
-    For pairs those hold the right answers and then the wrong ones; for rewards they are those of `examples`, which
-    answers are drawn to. `start` is the adapter to go on from, `counts` what stands in the metrics besides the
-    training's own.
+    For pairs those hold the right answers and then the wrong ones. `start` is the adapter to go on from, `counts` what
+    stands in the metrics besides the training's own. `train` trains, by rewards otherwise than by examples.
     """
 
     name: str
@@ -37,7 +33,7 @@ class StageRun:
     conversations: Sequence[dict]
     start: Path | None = None
     counts: Mapping[str, Any] = field(default_factory=dict)
-    examples: Sequence[Example] = ()
+    train: Callable[[TrainingJob, Sequence[tuple[list[dict], str]]], Training | None] = train_adapter
 
 
 def train_and_publish(run: StageRun, params: Params) -> None:
@@ -54,20 +50,9 @@ def train_and_publish(run: StageRun, params: Params) -> None:
         print(f"train_{run.name}: {line}", flush=True)
     template = params.prompt.template
     job = TrainingJob(run.name, params.model, recipe, processes, run.stage, template=template, start=run.start)
-    if recipe.objective == "grpo":
-        training: Training | None = train_by_reward(job, [messages for messages, _ in pairs], _reward(run, params))
-    else:
-        training = train_adapter(job, pairs)
+    training = run.train(job, pairs)
     if training is not None:
         _publish(training, run, params)
-
-
-def _reward(run: StageRun, params: Params) -> VerdictReward:
-    limits = Limits(**params.execution.model_dump())
-    group, tokens = params.train_for(run.name).group, params.generation.max_new_tokens
-    return VerdictReward(
-        run.examples, database_of, limits, group, tokens, params.prompt.answer, cache_dir=user_cache() / "gold"
-    )
 
 
 def _publish(training: Training, run: StageRun, params: Params) -> None:
