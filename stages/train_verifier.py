@@ -20,7 +20,7 @@ from text2sql.scoring.judged import read_judged
 def main(arguments: Sequence[str]) -> int | None:
     """Write `data/verifiers/<name>/` and `<name>.json`, `metrics/verifier/<name>.json` and the timing."""
     load_ahead()
-    name, params = entry_and_params(__doc__.splitlines()[0], arguments, "verifier")
+    name, params = entry_and_params(__doc__.splitlines()[0], arguments, "verifier", "verifier")
     from text2sql.training.run import interruptible
 
     return interruptible(lambda: train(name, params))
