@@ -52,8 +52,8 @@ class VerdictReward:
     cache_dir: Path | None = None
     counts: Counter[str] = field(default_factory=Counter)
 
-    def __call__(self, completions: Sequence[str], place: Sequence[int], **_: Any) -> list[float]:
-        """Return the reward of each completion. A question whose gold query fails gives none."""
+    def __call__(self, completions: Sequence[str], place: Sequence[int], **_: Any) -> list[float | None]:
+        """Return the reward of each completion. To a question whose gold query fails nothing is right."""
         asked = [(number, extract_sql(text, self.rule)) for number, text in zip(place, completions, strict=True)]
         different = list(dict.fromkeys(asked))
         verdicts = score_examples(
@@ -68,7 +68,7 @@ class VerdictReward:
             one: verdict.execution_accuracy and verdict.official_execution_accuracy
             for one, verdict in zip(different, verdicts, strict=True)
         }
-        rewards = [RIGHT if right[one] else WRONG for one in asked]
+        rewards: list[float | None] = [RIGHT if right[one] else WRONG for one in asked]
         for start in range(0, len(rewards), self.group):
             earned = set(rewards[start : start + self.group])
             self.counts.update(groups=1, groups_all_right=earned == {RIGHT}, groups_all_wrong=earned == {WRONG})
@@ -109,6 +109,7 @@ def train_by_reward(job: TrainingJob, pairs: Sequence[tuple[list[dict], str]], r
     check_hardware(job.model, job.recipe.optim)
     job.check_method()
     job.check_start()
+    assert job.start is not None, "check_start refuses that"
     if job.stage:
         check_base(job.model)
     base, tokenizer = load_base(job.model, job.recipe.max_seq_len)
