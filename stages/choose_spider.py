@@ -9,7 +9,17 @@ from collections.abc import Sequence
 
 from text2sql.core.errors import run
 from text2sql.core.files import read_jsonl, user_cache, write_json, write_jsonl
-from text2sql.core.paths import CHOSEN, CHOSEN_VERDICTS, DEV, METRICS, PREDICTIONS, SAMPLES, TIMINGS, database_of
+from text2sql.core.paths import (
+    CHOSEN,
+    CHOSEN_VERDICTS,
+    DEV,
+    LOG_ODDS,
+    METRICS,
+    PREDICTIONS,
+    SAMPLES,
+    TIMINGS,
+    database_of,
+)
 from text2sql.core.stage_arguments import model_and_params
 from text2sql.core.timing import Stopwatch
 from text2sql.data.spider import RECORD, Example
@@ -36,7 +46,8 @@ def main(arguments: Sequence[str]) -> None:
     examples = [Example.from_record(line) for line in read_jsonl(DEV, RECORD)]
     predictions, samples = PREDICTIONS / f"{name}.jsonl", SAMPLES / f"{name}.jsonl"
     greedy = read_predictions(predictions, examples, stage="predict_spider")
-    questions = read_questions(samples, greedy, examples)
+    log_odds = LOG_ODDS / f"{name}.jsonl" if params.verifier else None
+    questions = read_questions(samples, greedy, examples, log_odds)
     limits = Limits(**params.execution.model_dump())
     outcomes = run_answers(questions, database_of, limits)
     golds: list[Gold] = []
@@ -51,7 +62,9 @@ def main(arguments: Sequence[str]) -> None:
         on_golds=golds.extend,
     )
     chosen = scored.chosen(generation.samples, generation.rule, generation.when)
-    metrics = scored.metrics(chosen, generation, golds, in_halves(predictions, samples)) | strength_of(predictions)
+    metrics = scored.metrics(
+        chosen, generation, golds, in_halves(predictions, samples, *([log_odds] if log_odds else []))
+    ) | strength_of(predictions)
     write_jsonl(CHOSEN / f"{name}.jsonl", (one.record(q) for q, one in zip(scored.questions, chosen, strict=True)))
     write_jsonl(CHOSEN_VERDICTS / f"{name}.jsonl", (one.to_dict() for one in scored.chosen_verdicts(chosen)))
     write_json(METRICS / f"spider_choice/{name}.json", metrics)

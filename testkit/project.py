@@ -16,6 +16,7 @@ COPIED = (
     ".gitattributes",
     ".gitignore",
     "data/few_shot.json",
+    "data/log_odds",
     "data/sample",
     "dvc.yaml",
     "hub",

@@ -12,6 +12,7 @@ import pytest
 TRANSFORMERS = "huggingface/transformers: src/transformers/trainer.py"
 TRL_SFT = "huggingface/trl: trl/trainer/sft_trainer.py"
 TRL_DPO = "huggingface/trl: trl/trainer/dpo_trainer.py"
+TRL_GRPO = "huggingface/trl: trl/trainer/grpo_trainer.py"
 TRL_BASE = "huggingface/trl: trl/trainer/base_trainer.py"
 
 # Private methods that training overrides or calls: parameters without `self`, and where upstream defines them.
@@ -28,6 +29,8 @@ TRAINER = {
 }
 # Those of training on pairs alone.
 DPO = {"_prepare_dataset": ["dataset", "processing_class", "args", "dataset_name"]}
+# Those of training by reward alone.
+GRPO = {"_tokenize_prompts": ["prompts"]}
 # What is imported from modules that promise nothing, or is private: its parameters that we pass or receive, in order.
 INSIDES = {
     "torch.cpu.get_capabilities": ([], "pytorch/pytorch: torch/cpu/__init__.py"),
@@ -53,6 +56,7 @@ INSIDES = {
 TRAINER_CLASS = "text2sql.training.trainer.AdapterTrainer"
 KEPT = "text2sql.training.kept_trainer.KeptTrainer"
 PAIRS = "text2sql.training.preferences.PreferenceTrainer"
+REWARDS = "text2sql.training.reward_trainer.RewardTrainer"
 WATCH = "text2sql.training.callbacks.Watch"
 PROGRESS = "text2sql.training.callbacks.Progress"
 METRIC = "text2sql.scoring.metric.ExecutionAccuracyMetric"
@@ -92,11 +96,24 @@ def test_the_trainers_private_methods(name):
     assert [key for key in inspect.signature(method).parameters if key != "self"] == parameters, where
 
 
-@pytest.mark.parametrize("path", [TRAINER_CLASS, KEPT, PAIRS, WATCH, PROGRESS, METRIC])
+@pytest.mark.parametrize("path", [TRAINER_CLASS, KEPT, PAIRS, REWARDS, WATCH, PROGRESS, METRIC])
 def test_the_table_has_every_private_method_that_is_overridden(path):
     cls = imported(path)
     private = {name for name in vars(cls) if name.startswith("_") and not name.startswith("__") and name != "_abc_impl"}
-    assert {name for name in private if defined_upstream(cls, name)} <= {*TRAINER, *DPO}
+    assert {name for name in private if defined_upstream(cls, name)} <= {*TRAINER, *DPO, *GRPO}
+
+
+def test_what_training_by_reward_overrides_and_what_it_is_given():
+    cls = imported(REWARDS)
+    for name, parameters in GRPO.items():
+        method = defined_upstream(cls, name)
+        assert method is not None, f"{name} is no longer in {TRL_GRPO}"
+        assert [key for key in inspect.signature(method).parameters if key != "self"] == parameters, TRL_GRPO
+    source = inspect.getsource(inspect.getmodule(defined_upstream(cls, "_tokenize_prompts")))
+    # Its fused output layer is called so, the reference is named so, and the reward function is given so.
+    assert "labels=labels, fused_lm_head=True)" in source, TRL_GRPO
+    assert 'model.add_adapter("ref", default_config)' in source, TRL_GRPO
+    assert "prompts=prompts, completions=completions, completion_ids=completion_ids_list" in source, TRL_GRPO
 
 
 def test_what_training_on_pairs_overrides_and_calls():

@@ -143,7 +143,7 @@ def test_sets_that_are_none_are_refused(changed, value, message):
         ("when", "failed", "generation.when: got failed, which chooses among samples, and generation.samples is 1"),
         ("samples", "0", "generation.samples: got 0 (int), takes a whole number from 1 to 256"),
         ("samples", "8.5", "generation.samples: got 8.5 (float), takes a whole number from 1 to 256"),
-        ("choice", "best", "generation.choice: got 'best' (str), takes majority, first_executable, or null"),
+        ("choice", "best", "generation.choice: got 'best' (str), takes majority, first_executable, verifier, or null"),
         ("temperature", "0", "generation.temperature: got 0 (int), takes a number above 0 and at most 10"),
         ("temperature", ".nan", "generation.temperature: got nan (float), takes a number above 0 and at most 10"),
         ("top_p", "1.5", "generation.top_p: got 1.5 (float), takes a number above 0 and at most 1"),
@@ -160,6 +160,60 @@ def test_samples_are_chosen_by_majority_unless_a_rule_is_named(changed):
     assert load_params(path).generation.rule == "majority"
     path.write_text(path.read_text().replace("  choice: null ", "  choice: first_executable "))
     assert load_params(path).generation.rule == "first_executable"
+
+
+VERIFIER = "\nsample_train: {m1: {samples: 4}}\nverifier: {v1: {from: m1, epochs: 2, max_seq_len: 900}}\n"
+
+
+@pytest.fixture
+def with_verifier(repository, tmp_path):
+    """Return params.yaml with a verifier, changed as `replace` says."""
+    text = re.sub("\n(sample_train|verifier): {}", "", (repository / "params.yaml").read_text()) + VERIFIER
+    assert "sample_train: {}" not in text and "verifier: {}" not in text
+
+    def with_verifier(*replace):
+        path = tmp_path / "params.yaml"
+        path.write_text(text.replace(*replace) if replace else text)
+        return path
+
+    return with_verifier
+
+
+def test_a_verifiers_recipe_is_model_1s_with_its_changes(with_verifier):
+    params = load_params(with_verifier("augment: none", "augment: table_order"))
+    recipe = params.train_for_verifier("v1")
+    assert (recipe.from_, recipe.epochs, recipe.max_seq_len) == ("m1", 2, 900)
+    assert (recipe.objective, recipe.augment, recipe.lr) == ("sft", "none", params.train.lr)
+    chosen = ("  samples: 1 ", "  samples: 8\n  choice: verifier #"), ("  choice: null", "  # choice: null")
+    path = with_verifier(*chosen[0])
+    path.write_text(path.read_text().replace(*chosen[1]))
+    assert load_params(path).generation.rule == "verifier"
+
+
+@pytest.mark.parametrize(
+    ("replace", "message"),
+    [
+        (("from: m1", "from: m2"), "verifier: v1.from: got m2, takes a model that sample_train names: m1"),
+        (("from: m1, ", ""), "verifier: v1.from: got none, takes a model that sample_train names: m1"),
+        (("{m1: {samples: 4}}", "{}"), "takes a model that sample_train names: none yet"),
+        (("from: m1,", "from: m1, objective: dpo,"), "verifier: v1.objective: got dpo, takes sft"),
+        (("from: m1,", "from: m1, augment: table_order,"), "verifier: v1.augment: got table_order, takes none"),
+        (("verifier: {v1", "verifier: {m2"), "verifier: m2: is one of `models`; takes another name"),
+        (("900}}", "900}, v2: {from: m1}}"), "takes a mapping of one verifier, such as {v1: {from: m1}}, or {}"),
+        (("from: m1,", "form: m1,"), "verifier.v1.form: unknown key; the keys here are method, lr,"),
+    ],
+)
+def test_a_verifier_that_is_none_is_one_line(with_verifier, replace, message):
+    with pytest.raises(UserError) as error:
+        load_params(with_verifier(*replace))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_choice_by_a_verifier_that_is_not_there_is_refused(changed):
+    path = changed("generation.samples", "8")
+    path.write_text(path.read_text().replace("  choice: null ", "  choice: verifier "))
+    with pytest.raises(UserError, match="verifier: names none, and generation.choice: verifier chooses by one"):
+        load_params(path)
 
 
 def test_an_order_of_tables_that_the_prompt_does_not_show_is_refused(changed):
@@ -321,7 +375,7 @@ LR = "a number above 0 and at most 1"
         ("mmlu.chat", "[base, m9]", "mmlu: chat: got 'm9' (str), takes names of `models`: base, m1, m2"),
         ("mmlu.chat", "[m1, m1]", "mmlu: chat: m1 is named twice"),
         ("mmlu.chat_limit", "0", "mmlu.chat_limit: got 0 (int), takes a whole number of at least 1, or null for all"),
-        ("train.optim", "sgd\n  objective: grpo", "train.objective: got 'grpo' (str), takes"),
+        ("train.optim", "sgd\n  objective: ppo", "train.objective: got 'ppo' (str), takes"),
         ("execution.timeout_s", "-1", "execution.timeout_s: got -1 (int), takes a number above 0"),
         ("compare.bootstrap_samples", "10", "takes a whole number of at least 100"),
         ("compare.seed", "*nothing", "not valid YAML: found undefined alias 'nothing'"),
@@ -420,8 +474,8 @@ def test_the_command_validates_the_files_it_is_given(repository, changed):
     ("entry", "sampled", "says"),
     [
         (None, {"m1": {}}, "learn: has no entry m3, which models.m3.recipe names"),
-        ({"objective": "sft", "from": "m1"}, {"m1": {}}, "learn: m3.objective: got sft, takes rejection or dpo"),
-        ({"from": "m1"}, {"m1": {}}, "learn: m3.objective: got none, takes rejection or dpo"),
+        ({"objective": "sft", "from": "m1"}, {"m1": {}}, "learn: m3.objective: got sft, takes rejection, dpo or grpo"),
+        ({"from": "m1"}, {"m1": {}}, "learn: m3.objective: got none, takes rejection, dpo or grpo"),
         ({"objective": "dpo"}, {"m1": {}}, "learn: m3.from: got none, takes another model that sample_train names: m1"),
         ({"objective": "dpo", "from": "m2"}, {"m1": {}}, "learn: m3.from: got m2, takes another model"),
         (
@@ -435,6 +489,12 @@ def test_the_command_validates_the_files_it_is_given(repository, changed):
             "learn.m3.beta: got 0 (int), takes a number above 0",
         ),
         ({"objective": "dpo", "form": "m1"}, {"m1": {}}, "learn.m3.form: unknown key"),
+        (
+            {"objective": "grpo", "from": "m1", "group": 1},
+            {"m1": {}},
+            "learn.m3.group: got 1 (int), takes a whole number from 2 to 256",
+        ),
+        ({"objective": "grpo", "from": "m2"}, {"m1": {}}, "learn: m3.from: got m2, takes another model"),
         ({"objective": "dpo", "from": "m1"}, {"m9": {}}, "sample_train: got 'm9' (str), takes tuned models"),
         ({"objective": "dpo", "from": "m1"}, {"base": {}}, "sample_train: got 'base' (str), takes tuned models"),
         ({"objective": "dpo", "from": "m1"}, {"m1": {"samples": 0}}, "sample_train.m1.samples: got 0 (int), takes"),

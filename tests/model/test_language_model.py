@@ -65,6 +65,11 @@ def test_an_option_must_be_one_token(model, prompts):
         model.option_log_likelihoods(prompts, [" Aardvark of the north"])
 
 
+def test_answers_that_begin_with_the_same_token_cannot_be_told_apart(model, prompts):
+    with pytest.raises(UserError, match="answers of Yes or Yesterday begin with one and the same token"):
+        model.begin_answer_log_likelihoods(prompts, ["Yes", "Yesterday"])
+
+
 def test_a_space_belongs_to_the_option(model):
     with_space = model.option_log_likelihoods(model.text_ids(["Answer:"]), OPTIONS)
     without = model.option_log_likelihoods(model.text_ids(["Answer:"]), ["A", "B", "C", "D"])

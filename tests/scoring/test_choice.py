@@ -34,7 +34,7 @@ def database(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def picked(database):
-    """Choose among samples, each its SQL or (SQL, log-likelihood)."""
+    """Choose among samples, each its SQL or (SQL, log-likelihood) or (SQL, log-likelihood, a verifier's log-odds)."""
 
     def choice(*samples, greedy=FAILS, rule="majority", when="always"):
         answers = [Answer(*sample) if isinstance(sample, tuple) else Answer(sample, -1.0) for sample in samples]
@@ -94,6 +94,25 @@ def test_the_first_that_runs(picked):
     assert picked(FAILS, rule="first_executable").sample is None
 
 
+def test_the_verifier_chooses_of_what_runs(picked):
+    found = picked((ALL, -1, 0.5), (FAILS, -1, 9.0), (OLD, -9, 2.5), (OLD_TOO, -1, -3.0), rule="verifier")
+    assert (found.sample, found.sql, found.agreeing, found.samples) == (2, OLD, 2, 4)
+    assert picked((EMPTY, -1, 0.1), (OLD, -1, 0.0), rule="verifier").sql == EMPTY  # it sees that there are no rows
+    assert picked((ALL, -1, -0.5), (OLD, -1, -0.4), rule="verifier").sample == 1  # the best of two that it doubts
+
+
+def test_a_verifiers_tie_goes_to_the_likeliest_answer_then_to_the_first(picked):
+    assert picked((ALL, -3.0, 1.0), (OLD, -2.0, 1.0), (OLD_TOO, -2.0, 1.0), rule="verifier").sample == 1
+
+
+def test_where_the_verifier_judged_nothing_that_runs_the_greedy_answer_stands(picked):
+    assert picked((FAILS, -1, 5.0), greedy=OLD, rule="verifier").sample is None
+    assert picked((ALL, -1, None), (FAILS, -1, 1.0), greedy=OLD, rule="verifier").sql == OLD
+    assert picked((ALL, -1, None), (OLD, -1, -8.0), rule="verifier").sample == 1
+    assert picked((ALL, -1, 9.0), greedy=OLD, rule="verifier", when="failed").sql == OLD
+    assert picked((ALL, -1, 9.0), greedy=FAILS, rule="verifier", when="failed").sql == ALL
+
+
 def test_a_greedy_answer_that_runs_stands_where_only_failed_ones_are_chosen_anew(picked):
     assert picked(ALL, ALL, greedy=OLD, when="failed").sql == OLD
     assert picked(OLD, ALL, ALL, greedy=FAILS, when="failed").sample == 1
@@ -142,3 +161,33 @@ def test_the_choice_does_not_depend_on_gold(database, scored):
         for rule in ("majority", "first_executable"):
             assert other.chosen(number, rule, "always") == scored.chosen(number, rule, "always")
     assert other.by_samples()["3"]["oracle"]["successes"] == 0
+
+
+def test_how_well_a_verifier_tells_right_from_wrong_is_counted(database):
+    """Of two questions, whose answers are OLD's rows: one answer fails, one was too long to be judged."""
+    examples = [Example(0, "concert", "Who?", OLD), Example(1, "concert", "Who?", OLD)]
+    samples = [
+        ((OLD, 2.0), (OLD_TOO, -1.0), (ALL, 1.0), (SORTED, -1.0), (FAILS, None), (OLD, 2.0)),
+        ((OLD, 3.0), (EMPTY, None), (OLD_TOO, 1.0), (OLD, 3.0), (OLD, 3.0), (OLD, 3.0)),
+    ]
+    questions = [
+        Question(index, "concert", FAILS, tuple(Answer(sql, -1.0, odds) for sql, odds in of_one))
+        for index, of_one in enumerate(samples)
+    ]
+    outcomes = run_answers(questions, lambda db_id: database, LIMITS)
+    scored = score_answers(examples, questions, outcomes, lambda db_id: database, LIMITS)
+    assert scored.judged
+    assert scored.verifier() == {
+        "answers": 7, "unjudged": 1, "right": round(4 / 6, 6), "accuracy": round(4 / 6, 6), "pairs": 4,
+        "ordered": 0.625,
+    }  # fmt: skip
+    by = scored.by_samples()["6"]
+    assert by["verifier"]["official_successes"] == by["oracle"]["official_successes"] == 2
+    assert by["verifier_where_greedy_fails"] == by["verifier"]
+    without = [Question(one.index, one.db_id, one.greedy, (Answer(ALL, -1.0),)) for one in questions]
+    assert (
+        "verifier"
+        not in score_answers(
+            examples, without, run_answers(without, lambda db_id: database, LIMITS), lambda db_id: database, LIMITS
+        ).by_samples()["1"]
+    )

@@ -51,8 +51,8 @@ def test_samples_stand_beside_their_greedy_answers_compressed_or_not(write, tmp_
         ([line(0, "SELECT 1"), line(7, "SELECT 1")], "line 2: found index 7 of 'concert', which is no example"),
         ([line(0, "SELECT 1", db_id="zoo")], "line 1: found index 0 of 'zoo', which is no example"),
         ([line(0, "SELECT 1"), line(0, "SELECT 1")], "line 2: index 0 comes twice"),
-        ([line(0)], "line 1: wanted at least one sample"),
-        ([line(0, "SELECT 1", likelihood=float("nan"))], "line 1: wanted at least one sample, each with a finite"),
+        ([line(0)], "line 1: wanted an object with index, db_id and samples, at least one, each"),
+        ([line(0, "SELECT 1", likelihood=float("nan"))], "samples, at least one, each with sql and a finite log_likel"),
         ([line(0, "SELECT 1"), line(1, "SELECT 1", "SELECT 2")], "found 1 samples of one question and 2 of another"),
     ],
 )
@@ -68,3 +68,42 @@ def test_questions_of_halved_batches_are_counted_once(write, tmp_path):
     marks = [{"halved_batch": True}, {"halved_batch": True}, {}]
     greedy.write_text("".join(json.dumps({"index": index, **mark}) + "\n" for index, mark in enumerate(marks)))
     assert in_halves(greedy, samples) == 2
+
+
+def odds(index, db_id="concert", **judged):
+    return {
+        "index": index,
+        "db_id": db_id,
+        "judged": [{"sql": sql, "log_odds": value} for sql, value in judged.items()],
+    }
+
+
+def test_a_verifiers_log_odds_stand_beside_the_samples(write, tmp_path):
+    samples = write(line(0, "A", " B ", "A", "C"))
+    beside = tmp_path / "log_odds.jsonl"
+    beside.write_text(json.dumps(odds(0, A=1.5, B=None)) + "\n")
+    questions = read_questions(samples, GREEDY, EXAMPLES, beside)
+    assert [answer.log_odds for answer in questions[0].samples] == [1.5, None, 1.5, None]
+    assert questions[1].samples == ()
+    assert [answer.log_odds for answer in read_questions(samples, GREEDY, EXAMPLES)[0].samples] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([], "has no line of index 0, which has samples; judge them with these samples"),
+        (
+            [odds(0, A=float("inf"))],
+            "line 1: wanted an object with index, db_id and judged, each with sql and log_odds",
+        ),
+        ([odds(0, A="high")], "line 1: wanted an object with index, db_id and judged"),
+        ([odds(0, db_id="zoo", A=1)], "line 1: found index 0 of 'zoo', which is no example of this split"),
+    ],
+)
+def test_log_odds_of_other_samples_are_one_line(write, tmp_path, lines, said):
+    samples = write(line(0, "A", "B"))
+    beside = tmp_path / "log_odds.jsonl"
+    beside.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    with pytest.raises(UserError) as error:
+        read_questions(samples, GREEDY, EXAMPLES, beside)
+    assert said in str(error.value) and "\n" not in str(error.value)

@@ -16,7 +16,12 @@ def stages(repository, tmp_path_factory):
     assert "  chat: []" in text and "  also: {}" in text
     sets = "{syn: {spider: data/raw/syn}, turned: {spider: hub, table_order: reversed}}"
     text = text.replace("  chat: []", "  chat: [base, m1]").replace("  also: {}", f"  also: {sets}")
-    for table, entry in (("sample_train", "{m1: {samples: 8}}"), ("learn", "{m3: {objective: dpo, from: m1}}")):
+    tables = {
+        "sample_train": "{m1: {samples: 8}}",
+        "learn": "{m3: {objective: dpo, from: m1}}",
+        "verifier": "{v1: {from: m1}}",
+    }
+    for table, entry in tables.items():
         assert f"\n{table}: {{}}" in text
         text = text.replace(f"\n{table}: {{}}", f"\n{table}: {entry}")
     assert "\nexport: {}" in text
@@ -76,10 +81,12 @@ def test_templates_are_resolved_as_dvc_resolves_them(stages):
     assert {"data/samples/train/m1.jsonl.gz", "models/m1"} <= set(stages["learn@m3"].deps)
     assert "models/base" in stages["predict_spider@base"].deps
     assert "data.also.syn" in stages["eval_also@syn-base"].params
+    assert "data/samples/train/m1.jsonl.gz" in stages["train_verifier@v1"].deps
+    assert "data/verifiers/v1" in stages["judge_spider@v1-base"].deps
     assert not any("$" in dep for stage in stages.values() for dep in stage.deps)
 
 
 def test_what_is_off_by_default_is_no_stage(repository):
     names = read_stages(repository / "dvc.yaml", repository / "params.yaml")
-    off = ("eval_mmlu_chat", "export", "verify", "sample_train", "learn")
+    off = ("eval_mmlu_chat", "export", "verify", "sample_train", "learn", "train_verifier", "judge_spider")
     assert not any(name.startswith(off) or "also" in name for name in names)

@@ -23,7 +23,7 @@ from text2sql.data.in_use import readable
 from text2sql.data.schema import schema_from_sqlite
 from text2sql.execution.executor import Executor, Limits, Result
 from text2sql.prompts.messages import load_few_shot
-from text2sql.scoring.choice import by_rule, outcome_of
+from text2sql.scoring.choice import Answer, by_rule, outcome_of
 
 if TYPE_CHECKING:
     from text2sql.evaluation.spider import Predictor
@@ -90,6 +90,8 @@ def answerer(params: Params, database: Path, adapter: Path | None, other_base: b
     Raises UserError for a database or an adapter that is not there or not one, and, unless `other_base`, for an
     adapter that was trained on another base.
     """
+    if params.generation.rule == "verifier":
+        raise UserError("generation.choice: verifier: ask loads no verifier; takes majority or first_executable")
     if database.is_dir():
         raise UserError(f"--db: {database}: is a folder, wanted an SQLite file")
     if not database.is_file():
@@ -154,7 +156,7 @@ def _reply(
     (samples,) = draw(predictor, [prompt], [db_id], [0], generation)
     results = run([sample.sql for sample in samples])
     outcomes = list(map(outcome_of, results))
-    place = by_rule(outcomes, [sample.log_likelihood for sample in samples], generation.rule)
+    place = by_rule(outcomes, [Answer(sample.sql, sample.log_likelihood) for sample in samples], generation.rule)
     if place is None:
         return (greedy() if majority else first)._replace(agreement=f"None of {number} samples runs.")
     agreeing = sum(outcome.rows == outcomes[place].rows for outcome in outcomes)

@@ -3,8 +3,9 @@
     text2sql choose --samples FILE --predictions FILE --spider PATH [--n 8 --choice majority --out FILE]
 
 FILE are data/samples/<model>.jsonl and data/predictions/<model>.jsonl of a run, or a result set's, compressed by gzip
-or not. PATH is a folder or zip in Spider's layout, or own data. Prints a table; --out writes the answers that one rule
-chooses, as `text2sql score` reads them. Needs no model. docs/choice.md has the rules.
+or not; --log-odds takes data/log_odds/<model>.jsonl, where a verifier judged the samples. PATH is a folder or zip in
+Spider's layout, or own data. Prints a table; --out writes the answers that one rule chooses, as `text2sql score` reads
+them. Needs no model. docs/choice.md has the rules.
 """
 
 import argparse
@@ -46,7 +47,8 @@ def main(arguments: Sequence[str]) -> None:
                 source.extract_database(db_id, path)
             return path
 
-        questions = read_questions(options.samples, read_predictions(options.predictions, examples), examples)
+        greedy = read_predictions(options.predictions, examples)
+        questions = read_questions(options.samples, greedy, examples, options.log_odds)
         number = options.n or max(len(question.samples) for question in questions)
         _check(options, number, [len(question.samples) for question in questions])
         scored = score_answers(
@@ -60,7 +62,8 @@ def main(arguments: Sequence[str]) -> None:
         )
     print(table(scored))
     if options.json:
-        write_json(options.json, {"questions": len(scored.questions), "by_samples": scored.by_samples()})
+        verifier = {"verifier": scored.verifier()} if scored.judged else {}
+        write_json(options.json, {"questions": len(scored.questions), "by_samples": scored.by_samples(), **verifier})
     if options.out:
         chosen = scored.chosen(number, options.choice, options.when)
         lines = zip(scored.questions, chosen, strict=True)
@@ -75,7 +78,9 @@ def _check(options: argparse.Namespace, number: int, numbers: Sequence[int]) -> 
         raise UserError(f"{options.samples}: holds no samples; they are drawn with generation.samples of 2 or more")
     if number > most:
         raise UserError(f"--n: got {number}, takes at most {most}: so many samples a question has {options.samples}")
-    if options.out and options.choice == "majority" and options.when == "always" and sampled < len(numbers):
+    if options.choice == "verifier" and not options.log_odds:
+        raise UserError("--choice: verifier chooses by its log-odds; wanted --log-odds as well")
+    if options.out and options.choice != "first_executable" and options.when == "always" and sampled < len(numbers):
         raise UserError(
             f"--when: got always, and {options.samples} has samples of {sampled} of {len(numbers)} questions alone: "
             "takes failed"
@@ -106,6 +111,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--samples", metavar="FILE", type=Path, required=True, help="a file of samples")
     parser.add_argument("--predictions", metavar="FILE", type=Path, required=True, help="the greedy answers")
+    parser.add_argument("--log-odds", metavar="FILE", type=Path, help="what a verifier says of the samples")
     parser.add_argument(
         "--spider", metavar="PATH", type=Path, required=True, help="folder or zip in Spider's layout, or own data"
     )

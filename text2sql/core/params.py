@@ -223,11 +223,13 @@ class TrainParams(Section):
     checkpoint_minutes: Above0
     lora: LoraParams
     # What is learnt from: gold alone, or executed answers of another model too (docs/learning.md); then which model's,
-    # how many of them (or pairs of them) a question at most, and how strongly dpo is held to that model.
-    objective: Literal["sft", "rejection", "dpo"] = "sft"
+    # how many of them (or pairs of them) a question at most, and how strongly dpo and grpo are held to that model;
+    # grpo draws a `group` of answers to a question (docs/rewards.md).
+    objective: Literal["sft", "rejection", "dpo", "grpo"] = "sft"
     from_: Annotated[Text | None, Field(alias="from", description="the name of a tuned model of `models`")] = None
     per_question: Positive = 4
     beta: Above0 = 0.1
+    group: Annotated[int, NUMBER, Field(description="a whole number from 2 to 256", ge=2, le=256)] = 8
 
 
 # What a further tuned model changes of Model 1's recipe, such as `train_m2` (the paper's Table I, second column).
@@ -273,15 +275,35 @@ def learn_problem(learn: Mapping[str, Any], models: Mapping[str, ModelEntry], sa
     for name, entry in learn.items():
         if name not in by_recipe:
             return f"{name}: is none of `models`: takes an entry there, {name}: {{title: …, recipe: {LEARN}{name}}}"
-        if entry.objective not in ("rejection", "dpo"):
-            return f"{name}.objective: got {entry.objective or 'none'}, takes rejection or dpo"
+        if entry.objective not in ("rejection", "dpo", "grpo"):
+            return f"{name}.objective: got {entry.objective or 'none'}, takes rejection, dpo or grpo"
         if entry.from_ == name or entry.from_ not in sampled:
             names = ", ".join(other for other in sampled if other != name) or "none yet"
             return f"{name}.from: got {entry.from_ or 'none'}, takes another model that sample_train names: {names}"
     return None
 
 
-ChoiceRule = Literal["majority", "first_executable"]
+def verifier_problem(verifier: Mapping[str, Any], others: Mapping[str, Any]) -> str | None:
+    """Return why the table `verifier` does not go together with the `others` of params.yaml, or None."""
+    sampled = list(others["sample_train"])
+    for name, entry in verifier.items():
+        if name in others.get("models", {}):
+            return f"{name}: is one of `models`; takes another name"
+        if entry.from_ not in sampled:
+            return f"{name}.from: got {entry.from_ or 'none'}, takes a model that sample_train names: " + (
+                ", ".join(sampled) or "none yet"
+            )
+        if entry.objective not in (None, "sft"):
+            return f"{name}.objective: got {entry.objective}, takes sft: a verifier is trained on verdicts"
+        if entry.augment not in (None, "none"):
+            return f"{name}.augment: got {entry.augment}, takes none"
+    generation = others.get("generation")
+    if generation is not None and generation.choice == "verifier" and not verifier:
+        return "names none, and generation.choice: verifier chooses by one; takes {v1: {from: m1}}"
+    return None
+
+
+ChoiceRule = Literal["majority", "first_executable", "verifier"]
 ChoiceTime = Literal["always", "failed"]
 
 
@@ -296,7 +318,8 @@ class GenerationParams(Section):
     top_p: TopP = 0.95
     seed: Seed = 0
     choice: Annotated[
-        ChoiceRule | None, Field(description="majority, first_executable, or null for majority where there are samples")
+        ChoiceRule | None,
+        Field(description="majority, first_executable, verifier, or null for majority where there are samples"),
     ] = None
     when: ChoiceTime = "always"
 
@@ -406,6 +429,14 @@ class Params(Section):
             validate_default=True,
         ),
     ] = {}
+    verifier: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], TrainChanges],  # type: ignore[valid-type]
+        Field(
+            max_length=1,
+            description="a mapping of one verifier, such as {v1: {from: m1}}, or {} for none",
+            validate_default=True,
+        ),
+    ] = {}
 
     @field_validator("models")
     @classmethod
@@ -478,6 +509,14 @@ class Params(Section):
                 raise ValueError(problem)
         return value
 
+    @field_validator("verifier")
+    @classmethod
+    def _judges_by_samples(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        problem = verifier_problem(value, info.data) if "sample_train" in info.data else None
+        if problem:
+            raise ValueError(problem)
+        return value
+
     @property
     def model_table(self) -> ModelTable:
         """The models' names and titles, the base first, and what the questions are called."""
@@ -500,6 +539,10 @@ class Params(Section):
             return self.train
         own = self.learn[model] if entry.recipe == f"{LEARN}{model}" else getattr(self, entry.recipe)
         return self.train.model_copy(update=_set_fields(own))
+
+    def train_for_verifier(self, name: str) -> TrainParams:
+        """Return the whole recipe of a verifier: `train` with its changes, plain fine-tuning on what it is shown."""
+        return self.train.model_copy(update={"augment": "none", "objective": "sft"} | _set_fields(self.verifier[name]))
 
 
 def _set_fields(section: BaseModel) -> dict[str, Any]:

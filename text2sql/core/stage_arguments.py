@@ -20,17 +20,19 @@ def model_and_params(description: str, arguments: Sequence[str], tuned_only: boo
     return name, params
 
 
-def entry_and_params(description: str, arguments: Sequence[str], table: str) -> tuple[str, Params]:
+def entry_and_params(
+    description: str, arguments: Sequence[str], table: str, page: str = "learning"
+) -> tuple[str, Params]:
     """Return the model that a stage's arguments name, an entry of this `table` of params.yaml, and the params.
 
-    Raises UserError where params.yaml is not right, or the table has no such entry.
+    `page` of docs says what it is. Raises UserError where params.yaml is not right, or the table has no such entry.
     """
     parser = ArgumentParser(description=description)
     parser.add_argument("model", help=f"a name of `{table}` in params.yaml")
     name = parser.parse_args(arguments).model
     params = load_params()
     if not getattr(params, table):
-        raise UserError(f"{table}: names no model: docs/learning.md")
+        raise UserError(f"{table}: names no model: docs/{page}.md")
     parser.check_choice("model", name, tuple(getattr(params, table)))
     return name, params
 

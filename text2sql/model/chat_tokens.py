@@ -84,6 +84,23 @@ class ChatTokens:
             ids.append(whole[-1])
         return ids
 
+    def first_ids(self, answers: Sequence[str]) -> list[int]:
+        """Return the token that an assistant's turn begins with which gives each of `answers`, as in training.
+
+        Raises UserError where two begin with the same token: the next token does not tell them apart.
+        """
+        turn = assistant_turn(self.tokenizer, self.template)
+        prompt = self.chat_text([{"role": "user", "content": "How many?"}])
+        asked = self._ids(prompt)
+        firsts = []
+        for answer in answers:
+            completion = turn.completion(answer)
+            whole = self._ids(prompt + completion)
+            firsts.append(whole[len(asked)] if whole[: len(asked)] == asked else self._ids(completion)[0])
+        if len(set(firsts)) < len(firsts):
+            raise UserError(f"model.base: answers of {' or '.join(answers)} begin with one and the same token")
+        return firsts
+
     def _ids(self, text: Any) -> Any:
         """Return the token ids of a text, or of each of a list of texts, without what a tokenizer adds around them."""
         texts = [text] if isinstance(text, str) else text

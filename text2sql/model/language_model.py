@@ -247,8 +247,21 @@ class LanguageModel:
         self, prompts: list[list[int]], options: Sequence[str]
     ) -> Callable[[], list[list[float]]]:
         """Do as `option_log_likelihoods` without waiting for a GPU; the function that is returned waits."""
-        option_ids = self._option_ids(options)
-        parts = self._halving(lambda part: [self._log_likelihoods(part, option_ids)], prompts)
+        return self._begin_log_likelihoods(prompts, self._option_ids(options))
+
+    def begin_answer_log_likelihoods(
+        self, prompts: list[list[int]], answers: Sequence[str]
+    ) -> Callable[[], list[list[float]]]:
+        """Return a function that gives, for each of `prompts` (of `chat_ids`), how likely (nats) each of `answers` is
+        to begin: the log-likelihood of its first token.
+
+        One forward pass, for which the function waits. Raises UserError if two answers begin alike; the function
+        raises RunError as `option_log_likelihoods` does.
+        """
+        return self._begin_log_likelihoods(prompts, self._tokens.first_ids(answers))
+
+    def _begin_log_likelihoods(self, prompts: list[list[int]], ids: list[int]) -> Callable[[], list[list[float]]]:
+        parts = self._halving(lambda part: [self._log_likelihoods(part, ids)], prompts)
         return lambda: [row for part in parts for row in _read_log_likelihoods(part)]
 
     def _option_ids(self, options: Sequence[str]) -> list[int]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from text2sql.core.models import SPIDER
-from text2sql.core.params import DataParams, ModelParams, Params
+from text2sql.core.params import DataParams, ModelParams, Params, TrainParams
 from text2sql.core.paths import SAMPLE_SPIDER
 from text2sql.model.base_identity import base_identity
 from text2sql.model.bases import CARRIED, is_gguf, is_local
@@ -44,8 +44,9 @@ def model_card(name: str, params: Params, metrics: dict) -> str:
         rows["augmentation"] = "each epoch shows an example's tables in an order drawn anew"
     if recipe.objective != "sft":
         rows["objective"] = _OBJECTIVES[recipe.objective].format(teacher=params.models[str(recipe.from_)].title)
-        rows["answers a question"] = f"at most {recipe.per_question}"
-    if recipe.objective == "dpo":
+        number = f"at most {recipe.per_question}"
+        rows["answers a question"] = f"{recipe.group} a step" if recipe.objective == "grpo" else number
+    if recipe.objective in ("dpo", "grpo"):
         rows["beta"] = f"{recipe.beta:g}"
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return f"""{front_matter(params.model, whole)}
@@ -79,7 +80,25 @@ knowledge stands in the experiment's report, beside what it gains.
 _OBJECTIVES = {
     "rejection": "right ones of the executed answers of {teacher} to training questions, beside gold",
     "dpo": "pairs of right and wrong ones of its executed answers to training questions, from {teacher} on",
+    "grpo": "verdicts on answers that it draws to training questions (GRPO), from {teacher} on",
 }
+
+
+def verifier_card(params: Params, recipe: TrainParams, metrics: dict) -> str:
+    """Return the README of a verifier: what it answers, and what it was trained on."""
+    whole = recipe.method == "full"
+    return f"""{front_matter(params.model, whole)}
+# A verifier of text-to-SQL answers: {_KINDS[recipe.method]}
+
+A fine-tune of {base_in_words(params.model)} that says whether a query answers a question, given the schema and the
+first rows of its result. It writes no SQL. Its score is the log-likelihood of Yes less that of No.
+
+Trained on {metrics["right_answers"]:,} right and {metrics["wrong_answers"]:,} wrong answers of {recipe.from_} to
+{metrics["questions_used"]:,} questions, {metrics["steps"]:,} steps at a learning rate of {recipe.lr:g}.
+{_data_in_words(params.data)} It was not tried on answers of other kinds of models, and is often wrong.
+"""
+
+
 _KINDS = {"full": "a whole model", "lora": "a LoRA adapter", "dora": "a DoRA adapter"}
 _USE_ADAPTER = """Load it unmerged on its base: a merge into 4-bit weights would round a small adapter away.
 

@@ -26,7 +26,7 @@ ROOM_OF_SAMPLES = 30  # characters of a column's, of which the first is always s
 # Of a column: a text's categories tell more than further numbers, and a key's numbers nothing.
 TEXTS, NUMBERS, KEYS = 3, 2, 1
 # What a chat template might take for its own.
-_CONTROL = re.compile(r"<\||\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|｜")
+CONTROL = re.compile(r"<\||\|>|</?s>|<(?:start|end)_of_turn>|\[/?INST\]|｜")
 
 # A token of the carried bases' tokenizers holds a digit, a mark, or some letters of a word: see `tokens_at_most`.
 _PIECE = re.compile(r"\d|[a-z]+|[A-Z]+|\s+|[^\w\s]+|\w")
@@ -142,7 +142,7 @@ def show(question: str, layout: "_Layout", index: ValueIndex, room: int) -> Show
     """
     words = words_of(question)
     named = named_columns(layout.schema, words)
-    matches = [match for match in index.matches(words, named) if not _CONTROL.search(match.value)]
+    matches = [match for match in index.matches(words, named) if not CONTROL.search(match.value)]
     values = _values_line(matches)
     left = room - tokens_at_most(values)
     if layout.tokens <= left:
@@ -276,7 +276,7 @@ def _samples(found: ColumnContents, is_key: bool) -> str:
     literals: list[str] = []
     left = ROOM_OF_SAMPLES
     for value in found.samples:
-        if isinstance(value, str) and _CONTROL.search(value):
+        if isinstance(value, str) and CONTROL.search(value):
             continue
         most = KEYS if is_key else TEXTS if isinstance(value, str) else NUMBERS
         literal = _literal(value, ROOM_OF_SAMPLES)

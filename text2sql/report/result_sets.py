@@ -1,8 +1,8 @@
 """Result sets: what finished runs leave under `results/<name>/`.
 
 A set is one whole run: params.yaml, dvc.lock, metrics/, timings/, report.md as the run left them, predictions/,
-samples/ and chosen/ where there are any, and choices.csv.gz (each model's letter for each question of MMLU) compressed.
-Beside it may lie
+samples/, log_odds/ and chosen/ where there are any, and choices.csv.gz (each model's letter for each question of MMLU)
+compressed. Beside it may lie
 
     mmlu_all/               the same adapters on all of MMLU
     also/                   the same adapters on further evaluation sets (`data.also`), with the predictions
@@ -42,8 +42,8 @@ MMLU_ALL = "mmlu_all"
 ALSO = "also"
 SEEDS = "seeds"
 PREDICTIONS = "data/predictions"
-SAMPLES, CHOSEN = "data/samples", "data/chosen"
-COMPRESSED = (PREDICTIONS, SAMPLES, CHOSEN)
+SAMPLES, LOG_ODDS, CHOSEN = "data/samples", "data/log_odds", "data/chosen"
+COMPRESSED = (PREDICTIONS, SAMPLES, LOG_ODDS, CHOSEN)
 EMPTY = hashlib.md5(b"", usedforsecurity=False).hexdigest()  # as DVC has it of an empty file
 VERDICTS = "data/verdicts/mmlu"
 MMLU_KEYS = tuple(f"mmlu.{key}" for key in ("subjects", "limit", "batch_size", "rotations", "chat", "chat_limit"))
@@ -65,7 +65,7 @@ class Kind:
     choices: bool = True
 
 
-WHOLE = Kind(("metrics", "data/timings", PREDICTIONS, SAMPLES, CHOSEN, "reports/report.md"))
+WHOLE = Kind(("metrics", "data/timings", PREDICTIONS, SAMPLES, LOG_ODDS, CHOSEN, "reports/report.md"))
 # Of the second run of the same adapters only MMLU is new.
 MMLU_ALONE = Kind(("metrics/mmlu", "metrics/mmlu_chat", "metrics/compare.json", "data/timings", "reports/report.md"))
 # Of a run that asked further evaluation sets, what is new: they stand against the same verdicts on the dev split.

@@ -49,8 +49,9 @@ MMLU_METRICS = {"accuracy": float, "correct": int, "total": int, "by_category": 
 TRAINING = {"final_loss": float, "steps": int, "examples": int, "trainable_parameters": int}
 TIMING = {"stage": str, "seconds": float, "versions": dict}
 TIMED_STAGES = (
-    "prepare", "train", "sample_train", "predict_spider", "eval_spider", "sample_spider", "choose_spider", "eval_mmlu",
-    "eval_mmlu_chat", "predict_also", "eval_also", "export", "verify", "compare",
+    "prepare", "train", "sample_train", "predict_spider", "eval_spider", "sample_spider", "train_verifier",
+    "judge_spider", "choose_spider", "eval_mmlu", "eval_mmlu_chat", "predict_also", "eval_also", "export", "verify",
+    "compare",
 )  # fmt: skip
 
 

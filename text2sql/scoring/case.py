@@ -132,8 +132,8 @@ class Case:
         found = {
             "execution_accuracy": result.error is None and any(same_rows(gold.rows, result.rows) for gold in golds),
             "error": result.error,
-            "gold_result": _preview(golds[0]),
-            "result": _preview(result) if result.error is None else None,
+            "gold_result": preview(golds[0]),
+            "result": preview(result) if result.error is None else None,
         }
         if self.example.of_bird:
             found["bird_execution_accuracy"] = any(bird_equal(gold, result) for gold in golds)
@@ -210,7 +210,8 @@ class Case:
         )
 
 
-def _preview(result: Result) -> dict:
+def preview(result: Result) -> dict:
+    """Return what verdicts keep of a result: `columns`, the first `rows` and `row_count`, as JSON can hold them."""
     return {
         "columns": [name[:PREVIEW_CHARACTERS] for name in result.columns],
         "rows": [list(map(_shown, row)) for row in result.rows[:PREVIEW_ROWS]],

@@ -4,8 +4,11 @@
   the same set of rows, in any order: the paper's comparison. A result without rows counts only where no sample has
   another. Ties go to the result of the likeliest answer; of the answers that share a result, the likeliest is chosen.
 - `first_executable`: the greedy answer where it runs, else the first sample that runs.
+- `verifier`: of the samples that run, the one of which a verifier finds it most likely that it is right (its log-odds);
+  of those that it finds equally likely, the likeliest answer, then the first.
 
-`when` is `failed`: by either rule, the greedy answer stands where it runs. Where no sample runs, it stands anyway.
+`when` is `failed`: by any rule, the greedy answer stands where it runs. Where no sample runs, or none that runs was
+judged by the verifier, it stands anyway.
 """
 
 import hashlib
@@ -13,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from text2sql.core.params import ChoiceRule, ChoiceTime
 from text2sql.execution.executor import Executor, Limits
@@ -22,10 +26,13 @@ from text2sql.scoring.official import Rows
 
 @dataclass(frozen=True)
 class Answer:
-    """A sampled answer: its SQL, and its log-likelihood (nats) under the model."""
+    """A sampled answer: its SQL, its log-likelihood (nats) under the model, and a verifier's log-odds (nats) that it is
+    right, None where there are none.
+    """
 
     sql: str
     log_likelihood: float
+    log_odds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -93,12 +100,26 @@ def run_answers(
     for question in sorted(questions, key=lambda question: question.db_id):
         for sql in (question.greedy, *(answer.sql for answer in question.samples)):
             queries.setdefault((question.db_id, sql), question.index)
+    return run_queries(queries, database_of, limits, outcome_of, workers)
+
+
+Kept = TypeVar("Kept")
+
+
+def run_queries(
+    queries: Mapping[tuple[str, str], int],
+    database_of: Callable[[str], Path],
+    limits: Limits,
+    keep: Callable[[Result], Kept],
+    workers: int | None = None,
+) -> dict[tuple[str, str], Kept]:
+    """Run each of `queries`, {(db_id, sql): its question}, in the sandbox; return what `keep` makes of its result."""
     keys = list(queries)
     databases = {db_id: database_of(db_id) for db_id, _ in keys}
     tasks = [(databases[db_id], sql, ANY_PURPOSE) for db_id, sql in keys]
     with Executor(limits, workers) as executor:
         found = executor.run_unordered(tasks, list(queries.values()))
-        return {keys[position]: outcome_of(result) for position, result in found}
+        return {keys[position]: keep(result) for position, result in found}
 
 
 def failing(
@@ -121,7 +142,7 @@ def choose(question: Question, outcomes: Outcomes, rule: ChoiceRule, when: Choic
     if greedy.runs and (when == "failed" or rule == "first_executable"):
         number = None
     else:
-        number = by_rule(found, [answer.log_likelihood for answer in question.samples], rule)
+        number = by_rule(found, question.samples, rule)
     chosen = greedy if number is None else found[number]
     return Chosen(
         question.greedy if number is None else question.samples[number].sql,
@@ -132,11 +153,23 @@ def choose(question: Question, outcomes: Outcomes, rule: ChoiceRule, when: Choic
     )
 
 
-def by_rule(outcomes: Sequence[Outcome], log_likelihoods: Sequence[float], rule: ChoiceRule) -> int | None:
-    """Return the number of the sample that `rule` chooses by their `outcomes`, or None where no sample runs."""
+def by_rule(outcomes: Sequence[Outcome], samples: Sequence[Answer], rule: ChoiceRule) -> int | None:
+    """Return the number of the sample that `rule` chooses by their `outcomes`, or None where it finds none."""
     if rule == "first_executable":
         return next((number for number, outcome in enumerate(outcomes) if outcome.runs), None)
-    return most_agreed(outcomes, log_likelihoods)
+    if rule == "verifier":
+        return likeliest_right(outcomes, samples)
+    return most_agreed(outcomes, [sample.log_likelihood for sample in samples])
+
+
+def likeliest_right(outcomes: Sequence[Outcome], samples: Sequence[Answer]) -> int | None:
+    """Return the number of the sample with the highest log-odds of those that run, or None where none has any."""
+    odds = {
+        number: (sample.log_odds, sample.log_likelihood)
+        for number, (outcome, sample) in enumerate(zip(outcomes, samples, strict=True))
+        if outcome.runs and sample.log_odds is not None
+    }
+    return max(odds, key=odds.__getitem__, default=None)
 
 
 def most_agreed(outcomes: Sequence[Outcome], log_likelihoods: Sequence[float]) -> int | None:

@@ -20,6 +20,8 @@ WAYS: Mapping[str, tuple[ChoiceRule, ChoiceTime]] = {
     "majority": ("majority", "always"),
     "majority_where_greedy_fails": ("majority", "failed"),
     "first_executable": ("first_executable", "failed"),
+    "verifier": ("verifier", "always"),
+    "verifier_where_greedy_fails": ("verifier", "failed"),
 }
 
 
@@ -43,6 +45,11 @@ class Scored:
     def sampled(self) -> int:
         """How many questions have samples."""
         return sum(bool(question.samples) for question in self.questions)
+
+    @property
+    def judged(self) -> bool:
+        """Whether a verifier judged samples."""
+        return any(answer.log_odds is not None for question in self.questions for answer in question.samples)
 
     def chosen(self, number: int, rule: ChoiceRule, when: ChoiceTime) -> list[Chosen]:
         """Return each question's choice among its first `number` samples."""
@@ -97,7 +104,11 @@ class Scored:
         Where not all questions have samples, only the ways that need none there.
         """
         complete = self.sampled == len(self.questions)
-        ways = {name: way for name, way in WAYS.items() if complete or way[1] == "failed"}
+        ways = {
+            name: way
+            for name, way in WAYS.items()
+            if (complete or way[1] == "failed") and (self.judged or way[0] != "verifier")
+        }
         return {
             str(number): {
                 **{name: self._row(self.chosen(number, *way)) for name, way in ways.items()},
@@ -121,6 +132,7 @@ class Scored:
             **self.effect(chosen),
             "oracle": self.oracle(generation.samples),
             "by_samples": self.by_samples(),
+            **({"verifier": self.verifier()} if self.judged else {}),
         }
 
     def records(self, lines: Sequence[Mapping], chosen: Sequence[Chosen]) -> list[dict]:
@@ -152,6 +164,41 @@ class Scored:
     def _judged(self, index: int, sql: str) -> dict[str, bool]:
         verdict = self.verdicts[index, sql]
         return {name: getattr(verdict, name) for name in ("execution_accuracy", "official_execution_accuracy")}
+
+    def verifier(self) -> dict[str, float | int]:
+        """Return how well a verifier tells right samples (officially) from wrong ones, each text of a question once.
+
+        `answers` that run, `unjudged` of them: prompts that do not fit; of the others the share that is `right`, and
+        `accuracy`: the share with log-odds above 0 where right, below where wrong. `pairs`: a right and a wrong answer
+        to one question; `ordered`: the share of them in which the right one has the higher log-odds, a tie counts half.
+        """
+        found = [self._judgements(question) for question in self.questions]
+        answers = [one for of_question in found for one in of_question]
+        judged = [(odds, right) for odds, right in answers if odds is not None]
+        pairs = [
+            (odds > others) + (odds == others) / 2
+            for of_question in found
+            for odds, right in of_question
+            for others, wrong in of_question
+            if right and not wrong and odds is not None and others is not None
+        ]
+        return {
+            "answers": len(answers),
+            "unjudged": len(answers) - len(judged),
+            "right": _share(sum(right for _, right in judged), len(judged)),
+            "accuracy": _share(sum((odds > 0) == right for odds, right in judged), len(judged)),
+            "pairs": len(pairs),
+            "ordered": _share(sum(pairs), len(pairs)),
+        }
+
+    def _judgements(self, question: Question) -> list[tuple[float | None, bool]]:
+        """Return the log-odds of each text among a question's samples that runs, and whether it is right."""
+        odds = {answer.sql: answer.log_odds for answer in question.samples}
+        return [
+            (value, _right(self.verdicts[question.index, sql]))
+            for sql, value in odds.items()
+            if self.outcomes[question.db_id, sql].runs
+        ]
 
     def _row(self, chosen: Sequence[Chosen]) -> dict[str, float | int]:
         verdicts = self.chosen_verdicts(chosen)
@@ -203,6 +250,10 @@ def score_answers(
     found = {(verdict.index, verdict.sql): verdict for verdict in verdicts}
     kept = [question for question in questions if (question.index, question.greedy) in found]
     return Scored(kept, outcomes, found)
+
+
+def _share(part: float, of: int) -> float:
+    return round(part / max(of, 1), 6)
 
 
 def _texts(question: Question) -> list[str]:

@@ -80,7 +80,7 @@ def train_adapter(
     check_hardware(job.model, recipe.optim)
     job.check_method()
     job.check_step_size()  # before the base is loaded
-    job.check_pairs()
+    job.check_start()
     if job.stage:
         check_base(job.model)
     fix_workspace()
@@ -114,8 +114,8 @@ def train_adapter(
         _run(trainer, _latest_checkpoint(store, processes))
         if not processes.is_main:
             return None
-        _check_finite(job.name, model)
-        curve = _loss_curve(trainer.state.log_history)
+        check_finite(job.name, model)
+        curve = loss_curve(trainer.state.log_history)
         metrics = _metrics(trainer, curve, len(examples) // ways, left_out)
         on_failure.pop_all()  # the lock stays until the adapter is published
         return Training(model, metrics, curve, trainer.stopwatch, store, job, tokenizer, loaded)
@@ -272,7 +272,7 @@ def _memory_errors(job: TrainingJob) -> Iterator[None]:
         ) from error
 
 
-def _check_finite(name: str, model: Any) -> None:
+def check_finite(name: str, model: Any) -> None:
     """Raise RunError where a trained weight is no finite number: a loss says so only at the step that follows."""
     for weight, value in model.named_parameters():
         if value.requires_grad and not value.isfinite().all():
@@ -281,7 +281,7 @@ def _check_finite(name: str, model: Any) -> None:
             )
 
 
-def _loss_curve(history: Sequence[dict]) -> list[dict]:
+def loss_curve(history: Sequence[dict]) -> list[dict]:
     """Return the trainer's log as one row a step: step, epoch, loss (nats a token), learning rate."""
     return [
         {

@@ -76,26 +76,29 @@ class TrainingJob:
         """Whether it trains on pairs of a right and a wrong answer."""
         return self.recipe.objective == "dpo"
 
-    def check_pairs(self) -> None:
-        """Raise UserError where it trains on pairs in a way that was not tried, or without an adapter to start from."""
-        if not self.with_pairs:
+    def check_start(self) -> None:
+        """Raise UserError where it goes on from an adapter in a way that was not tried, or from none."""
+        objective = self.recipe.objective
+        if objective not in ("dpo", "grpo"):
             return
         if self.start is None:
-            raise UserError("train.objective: dpo: goes on from an adapter, and train.from names none")
+            raise UserError(f"train.objective: {objective}: goes on from an adapter, and train.from names none")
         wanted = {"train.method": self.recipe.method == "full", "train.augment": self.recipe.augment != "none"}
         wanted |= {"model.loader": self.with_unsloth}
         for name in (name for name, is_wrong in wanted.items() if is_wrong):
             takes = {"train.method": "lora or dora", "train.augment": "none", "model.loader": "transformers"}[name]
-            raise UserError(f"train.objective: dpo: takes {name}: {takes}")
+            raise UserError(f"train.objective: {objective}: takes {name}: {takes}")
         config = read_object(self.start / CONFIG, {"r": int, "lora_alpha": int})
         shape = config["r"], config["lora_alpha"], bool(config.get("use_dora"))
         if shape != (self.recipe.lora.r, self.recipe.lora.alpha, self.recipe.method == "dora"):
             raise UserError(
-                f"train.objective: dpo: goes on with the adapter of {self.start}: takes its train.lora.r {shape[0]}, "
-                f"train.lora.alpha {shape[1]} and train.method {'dora' if shape[2] else 'lora'}"
+                f"train.objective: {objective}: goes on with the adapter of {self.start}: takes its train.lora.r "
+                f"{shape[0]}, train.lora.alpha {shape[1]} and train.method {'dora' if shape[2] else 'lora'}"
             )
         if self.processes.count > 1:
-            raise UserError(f"train.objective: dpo: trains in one process, and there are {self.processes.count}")
+            raise UserError(
+                f"train.objective: {objective}: trains in one process, and there are {self.processes.count}"
+            )
 
     @property
     def with_unsloth(self) -> bool:

@@ -25,7 +25,7 @@ class StageRun:
     """What a stage trains: the model `name`, as the stage `stage` of dvc.yaml, on `conversations`.
 
     For pairs those hold the right answers and then the wrong ones. `start` is the adapter to go on from, `counts` what
-    stands in the metrics besides the training's own.
+    stands in the metrics besides the training's own. `train` trains, by rewards otherwise than by examples.
     """
 
     name: str
@@ -33,6 +33,7 @@ class StageRun:
     conversations: Sequence[dict]
     start: Path | None = None
     counts: Mapping[str, Any] = field(default_factory=dict)
+    train: Callable[[TrainingJob, Sequence[tuple[list[dict], str]]], Training | None] = train_adapter
 
 
 def train_and_publish(run: StageRun, params: Params) -> None:
@@ -49,7 +50,7 @@ def train_and_publish(run: StageRun, params: Params) -> None:
         print(f"train_{run.name}: {line}", flush=True)
     template = params.prompt.template
     job = TrainingJob(run.name, params.model, recipe, processes, run.stage, template=template, start=run.start)
-    training = train_adapter(job, pairs)
+    training = run.train(job, pairs)
     if training is not None:
         _publish(training, run, params)
 
