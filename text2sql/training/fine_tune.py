@@ -24,7 +24,7 @@ from text2sql.model.run_key import LIBRARIES, weights_and_runtime
 from text2sql.model.whole_model import how_loaded, save_whole, train_all
 from text2sql.training.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
 from text2sql.training.examples import TrainingExample, encode, variants
-from text2sql.training.job import TrainingJob
+from text2sql.training.job import TrainingJob, check_shards
 from text2sql.training.reproducible import deterministic_kernels, fix_workspace
 
 
@@ -85,13 +85,16 @@ def train_adapter(
     early = tokenizer_ahead(job.model) if load is load_base else None
     if early is not None:  # tokenises while the weights load
         encoded = in_background(lambda: encode(early, pairs, recipe.max_seq_len, job.template, ways))
-        base, tokenizer = load_base(job.model, recipe.max_seq_len, early)
+        base, tokenizer = load_base(job.model, recipe.max_seq_len, early, on_cpu=job.shards)
     else:
         base, tokenizer = load(job.model, recipe.max_seq_len)
     loaded = how_loaded(base)
     with quick_imports("trl"):
         from text2sql.training.trainer import AdapterTrainer
 
+        trainer_class = AdapterTrainer
+    if job.shards:
+        from text2sql.training.sharded import ShardedTrainer as trainer_class
     if early is not None:
         examples, left_out = encoded.result()
     else:
@@ -108,7 +111,7 @@ def train_adapter(
             model = train_all(base)
         else:
             model = add_adapter(base, recipe.lora, recipe.seed, job.model.loader, recipe.method == "dora")
-        trainer = AdapterTrainer(job, model, tokenizer, examples, store)
+        trainer = trainer_class(job, model, tokenizer, examples, store)
         if processes.is_main:
             print(_description(job, model, len(examples) // ways, left_out), flush=True)
         _run(trainer, _latest_checkpoint(store, processes))
@@ -133,10 +136,11 @@ def _run(trainer: Any, resumed: Checkpoint | None) -> None:
         trainer.job.processes.together(),
         _memory_errors(trainer.job),
         # Where several processes exchange gradients, none can begin a step anew alone.
-        deterministic_kernels(trainer.model.device.type, strict=trainer.job.processes.count == 1),
+        deterministic_kernels(trainer.accelerator.device.type, strict=trainer.job.processes.count == 1),
         trainer.watch.signals(),
     ):
         trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
+        trainer.gather()
     state = trainer.state
     if trainer.watch.signal_number is not None and state.global_step < state.max_steps:
         raise Interrupted(
@@ -181,9 +185,10 @@ def count_parameters(model: Any) -> tuple[int, int]:
 
 
 def _check_launcher(job: TrainingJob) -> None:
-    for plugin in ("FSDP", "DEEPSPEED"):
-        if os.environ.get(f"ACCELERATE_USE_{plugin}", "").lower() == "true":
-            raise UserError(f"accelerate's config asks for {plugin}; an adapter trains with plain data parallelism")
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        raise UserError("accelerate's config asks for DEEPSPEED; takes plain data parallelism, or FSDP (launch/fsdp.yaml)")
+    if job.shards:
+        check_shards(job)
     if job.with_unsloth and job.processes.count > 1:
         raise UserError(
             f"model.loader: unsloth trains in one process, and there are {job.processes.count}; takes transformers"
@@ -201,6 +206,8 @@ def _key(base: Any, examples: Sequence[TrainingExample], job: TrainingJob) -> Ke
     parts |= {f"model.{name}": value for name, value in job.model.model_dump(exclude={"strength"}).items()}
     libraries = (*LIBRARIES, "trl", *(("bitsandbytes",) if job.recipe.optim.endswith("8bit") else ()))
     libraries += ("liger-kernel",) if base.device.type == "cuda" else ()
+    if job.shards:  # an optimizer's state of another form
+        parts["in shards"] = True
     parts |= {"training examples": data.hexdigest()} | weights_and_runtime(job.model, base, libraries)
     return Key.of(parts | dict(job.inputs) | (stage_dependencies(job.stage) if job.stage else {}))
 

@@ -48,6 +48,7 @@ class AdapterTrainer(SFTTrainer):
     `watch` handles signals and checkpoints, `order` is the order of the examples, `plan` how passes run.
     """
 
+    shards = False  # whether each process holds a part of the model alone: `ShardedTrainer` does
     model: Any  # Trainer's annotations of these two allow for what never is here
     data_collator: Any
 
@@ -76,9 +77,12 @@ class AdapterTrainer(SFTTrainer):
         # unsloth's forward pass, and those of some architectures, compute the loss from whole rows of labels.
         whole = job.with_unsloth or "logits_to_keep" not in accepted(model)
         form = Form.WHOLE if whole else Form.PACKED if use_packed_attention(model) else Form.MASKED
-        flash = form is Form.PACKED and takes_flash(model)
-        self.plan = _first_plan(job, model, flash)
-        lean = _is_lean(job, model)
+        device = model.device
+        if self.shards and torch.cuda.is_available():
+            device = torch.device("cuda", torch.cuda.current_device())  # where its layers will be, one by one
+        flash = form is Form.PACKED and takes_flash(model, device)
+        self.plan = _first_plan(job, model, flash, device)
+        lean = not self.shards and _is_lean(job, model)
         longest = max(len(example.input_ids) for example in examples) if flash else None
         filler = TrainingExample([self._pad_id], [IGNORED])
         rows = [{"input_ids": example.input_ids, "labels": example.labels} for example in (*examples, filler)]
@@ -95,7 +99,7 @@ class AdapterTrainer(SFTTrainer):
         adapter_in_float32(model)
         # unsloth has an optimizer of its own. With any number of processes the optimizer's state is the same tensor, so
         # that a checkpoint serves another number as well.
-        self.flat = None if job.with_unsloth else FlatParameters(model)
+        self.flat = None if job.with_unsloth or self.shards else FlatParameters(model)
         self.lean = None
         if lean and self.flat:
             self.flat.cast_to(model.dtype)
@@ -171,6 +175,9 @@ class AdapterTrainer(SFTTrainer):
                 torch.cuda.empty_cache()
             failed = "one example" if examples == 1 else f"{examples} examples"
             print(f"Out of memory at {failed} a pass: going on {onward}", flush=True)
+
+    def gather(self) -> None:
+        """Have the trained weights whole in the main process, after training: here they are."""
 
     def _fall_back(self, examples: int, tokens: int) -> str | None:
         """Change the plan after a step ran out of memory in parts of up to so many examples and tokens.
@@ -294,12 +301,12 @@ class AdapterTrainer(SFTTrainer):
         """TRL would report each training to its makers."""
 
 
-def _first_plan(job: TrainingJob, model: Any, flash: bool) -> PassPlan:
-    """Return the plan to start with; `flash`: FlashAttention computes packed rows."""
+def _first_plan(job: TrainingJob, model: Any, flash: bool, device: torch.device) -> PassPlan:
+    """Return the plan to start with, on `device`; `flash`: FlashAttention computes packed rows."""
     # Several processes exchange gradients in the middle of a pass, which no recording can hold.
     alone = job.processes.count == 1
     return PassPlan(
-        tokens_per_pass(model),
+        tokens_per_pass(model, device),
         can_record=flash and alone and model.dtype != torch.float16 and can_be_recorded(model),
         # unsloth has its own forward pass.
         can_checkpoint=not job.with_unsloth and model.supports_gradient_checkpointing,
