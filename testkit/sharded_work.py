@@ -9,7 +9,6 @@ rest is what runs on GPUs, over gloo.
 
 import json
 import resource
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +37,9 @@ def as_if_on_gpus() -> None:
 def main(arguments: list[str]) -> None:
     """Train as FILE says: `base` (a folder), `folder` (of what comes of it), and maybe these.
 
-    `recipe`: changes of it; `dtype`; `tokens_a_pass`; `cap_mb`: all the private memory that this process may take beyond
-    that of its libraries; `dies_at`: the step at which the main process is killed. With `as_on_gpus` false accelerate
-    sees CPUs.
+    `recipe`: changes of it; `dtype`; `tokens_a_pass`; `cap_mb`: all the private memory that this process may take
+    beyond that of its libraries; `dies_at`: the step at which the main process is killed. With `as_on_gpus` false
+    accelerate sees CPUs.
     """
     work = json.loads(Path(arguments[0]).read_text())
     if work.get("as_on_gpus", True):

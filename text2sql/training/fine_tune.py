@@ -89,12 +89,7 @@ def train_adapter(
     else:
         base, tokenizer = load(job.model, recipe.max_seq_len)
     loaded = how_loaded(base)
-    with quick_imports("trl"):
-        from text2sql.training.trainer import AdapterTrainer
-
-        trainer_class = AdapterTrainer
-    if job.shards:
-        from text2sql.training.sharded import ShardedTrainer as trainer_class
+    trainer_class = _trainer_class(job)
     if early is not None:
         examples, left_out = encoded.result()
     else:
@@ -184,9 +179,21 @@ def count_parameters(model: Any) -> tuple[int, int]:
     return trained, total
 
 
+def _trainer_class(job: TrainingJob) -> type[Any]:
+    with quick_imports("trl"):
+        from text2sql.training.trainer import AdapterTrainer
+    if not job.shards:
+        return AdapterTrainer
+    from text2sql.training.sharded import ShardedTrainer
+
+    return ShardedTrainer
+
+
 def _check_launcher(job: TrainingJob) -> None:
     if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
-        raise UserError("accelerate's config asks for DEEPSPEED; takes plain data parallelism, or FSDP (launch/fsdp.yaml)")
+        raise UserError(
+            "accelerate's config asks for DEEPSPEED; takes plain data parallelism, or FSDP (launch/fsdp.yaml)"
+        )
     if job.shards:
         check_shards(job)
     if job.with_unsloth and job.processes.count > 1:

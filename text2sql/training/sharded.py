@@ -36,6 +36,8 @@ class ShardedTrainer(AdapterTrainer):
     """`AdapterTrainer` of a model that accelerate shards over the processes."""
 
     shards = True
+    optimizer: Any  # not None where these are used
+    lr_scheduler: Any
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)

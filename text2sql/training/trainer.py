@@ -67,9 +67,8 @@ class AdapterTrainer(SFTTrainer):
         if not any(example.counted_tokens for example in examples):
             raise UserError("the loss counts no token of any training example")
         self.job, self.store = job, store
-        self.order = EpochOrder(
-            [len(example.input_ids) for example in examples], job.step_size, job.recipe.seed, variants(job.recipe)
-        )
+        lengths = [len(example.input_ids) for example in examples]
+        self.order = EpochOrder(lengths, job.step_size, job.recipe.seed, variants(job.recipe), job.processes.count)
         self.stopwatch = Stopwatch()
         self.watch = Watch(job.recipe.checkpoint_minutes, self.order, job.processes)
         self._unread: list[tuple[int, torch.Tensor, float]] = []
