@@ -34,7 +34,7 @@ def test_the_last_batch_and_the_longest_one_are_waited_for():
     assert asked_speedup([10] * 12, 4, 2) == pytest.approx(1.5)  # three batches, two of them after one another
     assert asked_speedup([100, 1, 1, 1], 1, 4) == pytest.approx(1.03)
     # A step's examples are dealt so that no GPU has many more tokens; one that is far longer than all others stays.
-    assert train_speedup(IDEAL, [40, 30, 20, 10] * 256, 2, 8) == pytest.approx(2, rel=0.01)
+    assert train_speedup(IDEAL, [40, 30, 20, 10] * 256, 2, 8) == pytest.approx(2, rel=0.02)
     assert train_speedup(IDEAL, [1000, *[1] * 15], 2, 8) == pytest.approx(2 * 1015 / (2 * 1007), rel=1e-6)
 
 
