@@ -8,15 +8,20 @@ rest is what runs on GPUs, over gloo.
 """
 
 import json
+import os
 import resource
+import signal
 from pathlib import Path
 from typing import Any
 
-from testkit.shared_work import EIGHT, die_at_call
-from testkit.train_once import model_params, recipe
+from testkit.train_once import PAIRS, model_params, recipe
 from text2sql.core.errors import run
 from text2sql.core.files import write_json
 from text2sql.core.processes import current_processes
+from text2sql.prompts.messages import bare_messages
+
+# Steps of four.
+EIGHT = [*PAIRS, (bare_messages("Name one ferry."), "SELECT name FROM ferry LIMIT 1")]
 
 
 def as_if_on_gpus() -> None:
@@ -53,7 +58,7 @@ def main(arguments: list[str]) -> None:
 
     parts.TOKENS_ON_CPU = work.get("tokens_a_pass", parts.TOKENS_ON_CPU)
     if "dies_at" in work and processes.is_main:
-        die_at_call(Watch, "on_step_end", work["dies_at"])
+        _die_at_step(Watch, work["dies_at"])
     before = _memory_mb()
     if "cap_mb" in work:
         limit = int((before["VmData"] + work["cap_mb"]) * 1e6)
@@ -69,6 +74,18 @@ def main(arguments: list[str]) -> None:
         found = {"curve": training.loss_curve, "metrics": training.metrics, "peak_mb_after_first_step": peak}
         write_json(folder / "trained.json", found)
     processes.wait()
+
+
+def _die_at_step(watch: Any, step: int) -> None:
+    """Have the end of this step end this process as `kill -9` does."""
+    real = watch.on_step_end
+
+    def on_step_end(self: Any, args: Any, state: Any, *others: Any, **options: Any) -> None:
+        if state.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(self, args, state, *others, **options)
+
+    watch.on_step_end = on_step_end
 
 
 def _memory_mb() -> dict[str, float]:

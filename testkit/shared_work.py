@@ -50,7 +50,7 @@ def train(base: str, folder: Path, processes: Processes, dies: bool, name: str =
     if dies and processes.is_main:
         from text2sql.training.callbacks import Watch
 
-        die_at_call(Watch, "on_step_end", DIES_AT_STEP)
+        _die_at_call(Watch, "on_step_end", DIES_AT_STEP)
     training = train_adapter(TrainingJob("m1", model_params(base), RECIPE, processes), EIGHT, folder / "checkpoints")
     if training is not None:
         save_adapter(training.model, folder / name, model_params(base), "# card\n")
@@ -82,7 +82,7 @@ def answers(base: str, folder: Path, processes: Processes, dies: bool) -> None:
     real = model.generate
     model.generate = lambda prompts, most: asked.append(len(prompts)) or real(prompts, most)
     if dies and processes.index == processes.count - 1:
-        die_at_call(model, "generate", DIES_AT_BATCH)
+        _die_at_call(model, "generate", DIES_AT_BATCH)
     examples = [{"index": i, "db_id": "x", "question": q, "query": "SELECT 1"} for i, q in enumerate(ASKED)]
     runs = {
         name: JournaledRun(Journal(name, Key.of({}), processes.index, folder / "journals"), name, processes)
@@ -108,7 +108,7 @@ def _gathered(processes: Processes, value: Any) -> list:
     return values
 
 
-def die_at_call(owner: Any, name: str, number: int) -> None:
+def _die_at_call(owner: Any, name: str, number: int) -> None:
     """Have the `number`-th call of the function end this process as `kill -9` does."""
     real, calls = getattr(owner, name), []
 
