@@ -80,6 +80,14 @@ def test_shards_train_what_one_process_trains_and_go_on_after_a_kill(micro_model
     assert_same(one, two)
 
 
+def test_an_output_tied_to_the_embeddings_is_saved_once(micro_model, tmp_path):
+    base = write_base(tmp_path / "base", micro_model, tie_word_embeddings=True)
+    work = {"base": str(base), "recipe": {"method": "full", "epochs": 1}}
+    one, two = (Run(tmp_path / name, count, **work).succeeded() for name, count in (("one", 1), ("two", 2)))
+    assert not any("lm_head" in name for name in two.weights())
+    assert_same(one, two)
+
+
 def test_all_weights_train_in_two_processes_where_one_has_not_the_memory(tmp_path):
     base = middle_model(tmp_path / "base")
     work = {"base": str(base), "recipe": {"method": "full", "epochs": 1}}
@@ -108,15 +116,20 @@ def test_what_cannot_be_sharded_ends_with_one_line(micro_model, tmp_path):
 
 def middle_model(folder: Path) -> Path:
     """Write a base of 39 million float32 weights, 155 MB, that is mostly layers."""
+    from testkit.random_models import write_micro_model
+
+    shape = {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8, "head_dim": 64}
+    heads = {"num_attention_heads": 8, "num_key_value_heads": 8}
+    return write_base(folder, write_micro_model(folder.with_name("micro")), **shape, **heads, initializer_range=0.02)
+
+
+def write_base(folder: Path, micro: Path, **changes) -> Path:
+    """Write the micro model's like with another config to `folder`, random but fixed."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from testkit.random_models import write_micro_model
-
-    micro = write_micro_model(folder.with_name("micro"))
     config = AutoConfig.from_pretrained(micro)
-    config.update({"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8, "head_dim": 64})
-    config.update({"num_attention_heads": 8, "num_key_value_heads": 8, "initializer_range": 0.02})
+    config.update(changes)
     torch.manual_seed(0)
     AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
     AutoTokenizer.from_pretrained(micro).save_pretrained(folder)

@@ -76,6 +76,8 @@ class ShardedTrainer(AdapterTrainer):
         for name, value in whole.items():
             module, _, last = name.rpartition(".")
             setattr(self.model.get_submodule(module), last, torch.nn.Parameter(value))
+        if self.job.trains_all:
+            self.model.tie_weights()  # of two names of one weight the loop meets the first
 
     def _trained(self) -> dict[str, torch.Tensor]:
         """Return the trained weights by name in the main process; all take part, one weight after another."""
