@@ -1,20 +1,18 @@
-"""How time grows: from 1 to 8 times the questions, with the length of prompts, and from 1 to 2 processes.
+"""How time grows: from 1 to 8 times the questions and with the length of prompts; or with the number of GPUs.
 
     python -m benchmarks.bench_growth [--spider PATH] [--mmlu PATH] [--model FOLDER] [--base-questions N] [--save]
+    python -m benchmarks.bench_growth --gpus 1,2 [--model BASE | --model llama3b --quantization 4bit] [--save]
 
 Prediction, MMLU and scoring with 1, 2, 4 and 8 times as many questions, none of them alike. Prompts of 200 to 4,000
 tokens, of one batch each, as far as their first answer token: what attention's own operations take, which grow with the
-square of the length, is also given, by their share in all operations. Prediction with all cores in one process, one
-core in one, and one core in each of two under `torchrun` (on GPUs: one and two GPUs, where there are two), from when
-all of them have loaded the model until the last is done. Medians; one run of each size warms up and is not counted. An
-exponent of 1 is linear growth; less, where a few questions do not fill a batch.
+square of the length, is also given, by their share in all operations. Medians; one run of each size warms up and is
+not counted. An exponent of 1 is linear growth; less, where a few questions do not fill a batch.
+
+With `--gpus` the same work is done by so many GPUs of this host instead (on CPUs: processes), see `several`.
 """
 
 import argparse
-import json
 import math
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -22,9 +20,8 @@ from pathlib import Path
 
 from benchmarks.bench_mmlu import mmlu_questions, our_choices
 from benchmarks.bench_predict import our_answers
-from benchmarks.machine import machine, on_gpu
+from benchmarks.machine import on_gpu
 from benchmarks.material import (
-    REPOSITORY,
     SAMPLE_MMLU,
     SAMPLE_SPIDER,
     model_name,
@@ -37,6 +34,7 @@ from benchmarks.material import (
 )
 from benchmarks.measuring import Side, in_turns, result
 from benchmarks.results import show
+from benchmarks.several import TASKS, measure_several
 from benchmarks.targets import row
 from text2sql.core.params import ModelParams
 from text2sql.data.spider import Example, open_spider
@@ -47,7 +45,6 @@ from text2sql.scoring.verdicts import score_examples
 
 TIMES = (1, 2, 4, 8)
 PROMPT_TOKENS = (200, 500, 1000, 2000, 4000)
-MARK = "==RESULT== "
 
 
 def measure(
@@ -59,12 +56,11 @@ def measure(
     dtype: str | None = None,
     repeats: int | None = None,
     scored: int = 100,
-    processes: bool = True,
     spider: str | Path = SAMPLE_SPIDER,
     mmlu: str | Path = SAMPLE_MMLU,
     prompt_tokens: Sequence[int] | None = None,
 ) -> dict:
-    """Return the seconds of each task at each size, and those of one and two processes."""
+    """Return the seconds of each task at each size."""
     gpu = on_gpu()
     base_questions = base_questions or (128 if gpu else 1 if short else 8)
     new_tokens = new_tokens or (4 if short else 32)
@@ -103,21 +99,15 @@ def measure(
     )
     rows = [row(f"growth-{task}", found["exponent"]) for task, found in growth.items()]
     rows.append(row("growth-prompt", lengths["exponent_without_attention"]))
-    del loaded
-    scaling = None
-    if processes:
-        scaling = process_scaling(model, quantization, chosen.dtype, base_questions * 4, new_tokens, repeats, short)
-        notes += scaling.pop("notes")
     return result(
         f"growth {model_name(model, quantization)}",
-        f"from 1 to 8 times the examples and from 1 to 2 processes, at most {new_tokens} new tokens, {chosen.dtype}",
+        f"from 1 to 8 times the examples, at most {new_tokens} new tokens, {chosen.dtype}",
         {"base_questions": base_questions, "scored": scored, "new_tokens": new_tokens},
         sides,
         [],
         rows=rows,
         growth=growth,
         prompts=lengths,
-        processes=scaling,
         notes=notes,
     )
 
@@ -199,96 +189,8 @@ def _scoring(count: int, folder: Path) -> Callable:
     return work
 
 
-def process_scaling(
-    model: str, quantization: str, dtype: str, questions: int, new_tokens: int, repeats: int, short: bool = False
-) -> dict:
-    """Return the seconds of prediction in one process and in two, or why they are missing."""
-    if on_gpu():
-        import torch
-
-        if torch.cuda.device_count() < 2:
-            return {"notes": ["Two processes: not measured; they need two GPUs."]}
-        kinds = {"1 process": (1, None), "2 processes": (2, None)}
-    elif machine()["cores"] < 2:
-        return {"notes": ["Two processes: not measured; they need two cores."]}
-    else:
-        kinds = {
-            "1 process, all cores": (1, None),
-            "1 process, 1 thread": (1, 1),
-            "2 processes, 1 thread each": (2, 1),
-        }
-        if short:
-            del kinds["1 process, all cores"]
-    plan = {
-        "model": model,
-        "quantization": quantization,
-        "dtype": dtype,
-        "questions": questions,
-        "new_tokens": new_tokens,
-        "repeats": repeats,
-    }
-    found = {name: _launch(count, threads, plan) for name, (count, threads) in kinds.items()}
-    names = list(found)
-    notes = [
-        f"Processes: {questions} questions: "
-        + ", ".join(f"{name} {seconds:.3g} s" for name, seconds in found.items())
-        + f"; two are {found[names[-2]] / found[names[-1]]:.2f} times as fast as one with the same means each."
-    ]
-    seconds = {name: round(value, 4) for name, value in found.items()}
-    return {"questions": questions, "seconds": seconds, "notes": notes}
-
-
-def _launch(count: int, threads: int | None, plan: dict) -> float:
-    """Run the worker in `count` processes; return the median of its seconds."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={count}"] if count > 1 else []
-    environment = dict(os.environ)
-    if threads:
-        environment["OMP_NUM_THREADS"] = str(threads)
-    elif not on_gpu():
-        environment["OMP_NUM_THREADS"] = str(machine()["cores"])
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "benchmarks.bench_growth", "--worker", json.dumps(plan)],
-        cwd=REPOSITORY,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    for line in done.stdout.splitlines():
-        if line.startswith(MARK):
-            found = json.loads(line[len(MARK) :])
-            if found["processes"] != count:  # a launcher that does not do as it is told
-                raise RuntimeError(f"{count} processes: there were {found['processes']}")
-            return found["seconds"]
-    raise RuntimeError(f"{count} processes ended with code {done.returncode}:\n{done.stderr[-4000:]}")
-
-
-def worker(plan: dict) -> None:
-    """Answer this process's share of the questions repeatedly; the main process reports the median seconds."""
-    from text2sql.core.processes import current_processes
-
-    processes = current_processes()
-    model = LanguageModel(model_params(plan["model"], plan["quantization"], plan["dtype"]))
-    settings = params()
-    prompts, _ = spider_prompts(model, SAMPLE_SPIDER, plan["questions"], settings.prompt.schema_, 0)
-    # At least two batches a process, however few the questions.
-    batch_size = min(settings.generation.batch_size, math.ceil(len(prompts) / 4))
-
-    def work() -> None:
-        processes.wait()
-        our_answers(model, prompts, plan["new_tokens"], batch_size, processes)
-        processes.wait()
-
-    side = Side("", work)
-    in_turns([side], plan["repeats"])
-    if processes.is_main:
-        print(f"\n{MARK}{json.dumps({'seconds': side.median, 'processes': processes.count})}", flush=True)
-
-
 def main(arguments: Sequence[str]) -> None:
     """Measure as `arguments` say, and print what was found."""
-    if arguments[:1] == ["--worker"]:
-        worker(json.loads(arguments[1]))
-        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     model_options(parser)
     parser.add_argument("--spider", default=SAMPLE_SPIDER, metavar="PATH")
@@ -299,9 +201,22 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--scored", type=int, default=100, metavar="N", help="the smallest number of queries scored")
     parser.add_argument("--repeats", type=int, metavar="N")
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--gpus", type=numbers, metavar="N,N", help="such as 1,2: the same work by so many GPUs")
+    parser.add_argument("--questions", type=int, metavar="N", help="to predict with --gpus; default: 8,000 on GPUs")
+    parser.add_argument("--mmlu-questions", type=int, metavar="N", help="with --gpus; default: 14,042 on GPUs")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="of prediction with --gpus; default: 256 on GPUs")
+    parser.add_argument("--steps", type=int, metavar="N", help="of training with --gpus; default: 60 on GPUs")
+    parser.add_argument(
+        "--tasks", type=lambda text: text.split(","), default=tuple(TASKS), metavar="TASK,…", help=", ".join(TASKS)
+    )
     parser.add_argument("--save", action="store_true", help="merge into benchmarks/results")
     options = vars(parser.parse_args(arguments))
-    saved = options.pop("save")
+    saved, gpus = options.pop("save"), options.pop("gpus")
+    several = {name: options.pop(name) for name in ("questions", "mmlu_questions", "steps", "batch_size", "tasks")}
+    if gpus:
+        common = ("model", "quantization", "dtype", "spider", "mmlu", "new_tokens", "repeats")
+        show(measure_several(gpus, **several, **{name: options[name] for name in common}), saved)
+        return
     show(measure(**options), saved)
 
 

@@ -78,6 +78,7 @@ _TRAIN = "python -m benchmarks.bench_train --spider spider_data.zip --schema ddl
 _GGUF = "python -m benchmarks.bench_gguf"
 _SCORING = "python -m benchmarks.bench_scoring --spider spider_data.zip --official FOLDER --published FILE --save"
 _ADAPTER = "python -m benchmarks.bench_adapter --model qwen2.5-coder-0.5b-instruct --dtype"
+_GPUS = "python -m benchmarks.bench_growth --gpus 1,2,4,8 --spider spider_data.zip --mmlu mmlu.zip"
 _GROWTH = "python -m benchmarks.bench_growth --spider spider_data.zip --mmlu mmlu.zip --save"
 
 
@@ -173,7 +174,27 @@ def _on_a_cpu() -> dict[str, Target]:
     found["growth-prompt"] = Target(
         "prompts of 200 to 4,000 tokens: exponent, attention's own operations left out", "-", LIMIT, 1.05, _GROWTH, ""
     )
+    return found | _several_gpus()
+
+
+def _several_gpus() -> dict[str, Target]:
+    """Work alone on several GPUs of one host, against one of them; `python -m benchmarks.growth_model` predicts it."""
+    found: dict[str, Target] = {}
+    for name, size in SIZES.items():
+        shape = "llama3b --quantization 4bit" if size == "3b" else name
+        command = f"{_GPUS} --model {shape} --save"
+        for task, (work, goals) in WORKS.items():
+            for count, goal in goals.items():
+                title = f"{work}, {size.upper()}, 1 to {count} GPUs"
+                found[f"gpus-{size}-{task}-{count}"] = Target(title, "one GPU", FASTER, goal, command)
     return found
 
 
+# What a model is called in results, and its size in the names of targets.
+SIZES = {"qwen2.5-coder-1.5b-instruct": "1.5b", "llama3b, 4 bit": "3b"}
+WORKS = {
+    "train": ("training, a million tokens, the same batch a GPU", {2: 1.9, 4: 3.7, 8: 7}),
+    "predict": ("prediction of 8,000 answers", {2: 1.9, 4: 3.7, 8: 7}),
+    "mmlu": ("MMLU, 14,042 questions", {2: 1.9, 4: 3.5, 8: 6}),
+}
 TARGETS = _targets()

@@ -69,21 +69,25 @@ def train(
     _watch_dtypes(seen, trainers, recorded, looks, flat, model.get("loader") == "unsloth")
     asked = records("train")[:examples]
     pairs = [(bare_messages(record["question"] + " Why?" * more_words), record["query"]) for record in asked]
+    processes = current_processes()  # selects this one's GPU
     if memory_gb:
         import torch
 
-        total = torch.cuda.get_device_properties(0).total_memory
+        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
         torch.cuda.set_per_process_memory_fraction(memory_gb * 1e9 / total)
     lora = LoraParams(**recipe.pop("lora")) if "lora" in recipe else None
     recipe = train_params(**recipe, **({"lora": lora} if lora else {}))
-    job = TrainingJob("m1", model_params(**model), recipe, current_processes())
+    job = TrainingJob("m1", model_params(**model), recipe, processes)
     training = train_adapter(job, pairs, Path(checkpoints))
     if training is None:
         return None
     import torch
 
     weights = {name: value for name, value in training.model.named_parameters() if value.requires_grad}
-    save_adapter(training.model, out, model_params(**model), "# card\n")
+    if job.trains_all:
+        training.save(out, "# card\n")
+    else:
+        save_adapter(training.model, out, model_params(**model), "# card\n")
     timing = training.stopwatch.write(
         Path(out).with_suffix(".timing.json"), "train", "m1", examples, training.metrics["tokens"]
     )
@@ -91,11 +95,11 @@ def train(
     return {
         **seen,
         "dtypes_after": sorted({str(value.dtype) for value in weights.values()}),
-        "largest_b": max(value.abs().max().item() for name, value in weights.items() if "lora_B" in name),
+        "largest_b": max((v.abs().max().item() for name, v in weights.items() if "lora_B" in name), default=0),
         "losses": [row["loss"] for row in training.loss_curve],
         "metrics": training.metrics,
         "timing": timing,
-        "recordings": getattr(trainers[0].passes, "number", 0),
+        "recordings": getattr(trainers[0].passes, "number", 0) if trainers else 0,
         "reserved_gb": round(torch.cuda.max_memory_reserved() / 1e9, 3),
     }
 

@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
@@ -22,12 +23,13 @@ from benchmarks import (
     bench_train,
     readme,
     results,
+    several,
     targets,
 )
 from benchmarks.continuous_generate import DEFAULTS, Continuous
 from benchmarks.first_batch import measure_against
 from benchmarks.machine import machine, rates
-from benchmarks.material import SAMPLE_SPIDER, model_params, params, spider_questions, spread
+from benchmarks.material import SAMPLE_MMLU, SAMPLE_SPIDER, model_params, params, spider_questions, spread
 from benchmarks.measuring import (
     OURS,
     Side,
@@ -42,7 +44,7 @@ from benchmarks.measuring import (
     sweep,
 )
 from testkit.random_models import save_random_adapter, write_random_base
-from text2sql.core.errors import RunError
+from text2sql.core.errors import RunError, UserError
 
 REPEATS = {"repeats": 1}
 
@@ -202,7 +204,6 @@ def test_growth_of_each_task(micro_model):
             model=str(micro_model),
             repeats=1,
             scored=2,
-            processes=False,
             prompt_tokens=[40, 80],
         )
     )
@@ -214,23 +215,61 @@ def test_growth_of_each_task(micro_model):
     assert found["growth"]["scoring"]["examples"] == [2, 4, 8, 16]
 
 
-def test_a_worker_says_how_long_it_took(micro_model, capsys):
-    plan = {"model": str(micro_model), "quantization": "none", "dtype": "float32", "questions": 4, "new_tokens": 2}
-    bench_growth.worker({**plan, "repeats": 1})
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(bench_growth.MARK))
-    found = json.loads(line.removeprefix(bench_growth.MARK))
-    assert found["seconds"] > 0 and found["processes"] == 1
+@pytest.fixture
+def steps_unwatched(monkeypatch):
+    """Leave no recorder of steps to other tests."""
+    import transformers.trainer
+
+    monkeypatch.setattr(transformers.trainer, "DEFAULT_CALLBACKS", list(transformers.trainer.DEFAULT_CALLBACKS))
+
+
+@pytest.mark.usefixtures("steps_unwatched")
+def test_growth_over_gpus_says_what_each_number_of_them_took(micro_model, monkeypatch, capsys):
+    """With one process, and a second number made up from it: twice as fast."""
+
+    def launch(count, plan):
+        with tempfile.TemporaryDirectory() as folder:
+            several.worker({**plan, "folder": folder, "started": 0})
+        line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(several.MARK))
+        found = json.loads(line.removeprefix(several.MARK))
+        for one in found["tasks"].values():
+            one["seconds"] = 60 / count
+        return found
+
+    monkeypatch.setattr(several, "launch", launch)
+    monkeypatch.setattr(several, "SIZES", {"model": "1.5b"})
+    found = checked(
+        several.measure_several(
+            [1, 2], str(micro_model), dtype="float32", questions=4, mmlu_questions=4, new_tokens=2, steps=2
+        )
+    )
+    assert [note for note in found["notes"] if "1 to 2: 2.00 ×" in note] == found["notes"][:4]
+    rows = {row["target"]: row for row in found["rows"]}
+    assert set(rows) == {"gpus-1.5b-predict-2", "gpus-1.5b-mmlu-2", "gpus-1.5b-train-2"}
+    assert all(row["met"] and row["ratio"] == 2 for row in rows.values())
+
+
+@pytest.mark.parametrize("gpus", [[3], [0, 1], [1, 16]])
+def test_numbers_of_gpus_that_do_not_divide_the_batch_are_refused(gpus):
+    with pytest.raises(UserError, match="takes numbers that divide the whole batch of 8"):
+        several.measure_several(gpus)
 
 
 @pytest.mark.long
 def test_two_processes_are_timed_only_where_there_are_two(micro_model, monkeypatch):
-    plan = {"model": str(micro_model), "quantization": "none", "dtype": "float32", "questions": 4, "new_tokens": 2}
-    assert bench_growth._launch(2, 1, {**plan, "repeats": 1}) > 0
+    plan = {
+        "model": model_params(str(micro_model), "none", "float32").model_dump(),
+        "spider": str(SAMPLE_SPIDER), "mmlu": str(SAMPLE_MMLU), "questions": 8, "mmlu_questions": 8,
+        "new_tokens": 2, "steps": 2, "repeats": 1, "batch_size": 2, "tasks": list(several.TASKS),
+    }  # fmt: skip
+    found = several.launch(2, plan)
+    assert set(found["tasks"]) == set(several.TASKS) and found["start_s"] > 0
+    assert all(one["seconds"] > 0 for one in found["tasks"].values())
     # A launcher that starts fewer than it was told to.
-    answer = subprocess.CompletedProcess([], 0, f'{bench_growth.MARK}{{"seconds": 1.0, "processes": 1}}\n', "")
-    monkeypatch.setattr(bench_growth.subprocess, "run", lambda *arguments, **options: answer)
+    answer = subprocess.CompletedProcess([], 0, f'{several.MARK}{{"processes": 1}}\n', "")
+    monkeypatch.setattr(several.subprocess, "run", lambda *arguments, **options: answer)
     with pytest.raises(RuntimeError, match="2 processes: there were 1"):
-        bench_growth._launch(2, 1, plan)
+        several.launch(2, plan)
 
 
 def test_start_up_runs_commands_of_a_project(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 pytest tests/gpu -s      prints the shares and figures that docs/gpu.md quotes
 """
 
+import contextlib
 import importlib.util
 import json
 import math
@@ -512,6 +513,43 @@ def test_two_gpus_train_the_same_adapter_as_one(work):
     assert largest < 0.01
     weights = [load_file(work.folder / name / "adapter_model.safetensors") for name in ("one", "two")]
     assert weights[0].keys() == weights[1].keys()
+
+
+def test_a_model_that_does_not_fit_into_one_gpu_trains_in_shards_on_two(work, tmp_path):
+    """3 B weights in bfloat16 are 6.4 GB; training all of 0.5 B takes 7.9 GB: a process may take less of its GPU."""
+    import torch
+
+    from testkit.random_models import write_random_base
+
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one GPU here")
+    launcher = ("-m", "accelerate.commands.launch", "--config_file", "launch/fsdp.yaml", "--num_processes=2")
+    bases = {"lora": ("llama-3.2-3b", 5.8), "full": ("qwen2.5-0.5b", 7.6)}
+    for method, (shape, most) in bases.items():
+        base = write_random_base(tmp_path / shape, shape)
+        recipe = {**RECIPE, "method": method, "epochs": 1, "lr": 1e-5}
+        for name, how in (("one", ()), ("two", launcher)):
+            work.train(f"{method}-{name}", base=base, recipe=recipe, memory_gb=most, launcher=how, examples=24)
+            with contextlib.suppress(AssertionError):
+                work.result(f"{method}-{name}")
+        log = (work.folder / f"{method}-one.log").read_text()
+        assert "does not fit into the GPU's memory" in log or "out of memory at one example" in log
+        losses = work.result(f"{method}-two")["losses"]
+        assert len(losses) == 3 and all(math.isfinite(loss) for loss in losses)
+
+
+def test_two_gpus_train_in_shards_what_one_trains_whole(work):
+    import torch
+
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one GPU here")
+    launcher = ("-m", "accelerate.commands.launch", "--config_file", "launch/fsdp.yaml", "--num_processes=2")
+    work.train("shards", dtype="float32", launcher=launcher)
+    work.train("whole", dtype="float32")
+    shards, whole = work.result("shards")["losses"], work.result("whole")["losses"]
+    largest = max(abs(a - b) / b for a, b in zip(whole, shards, strict=True))
+    print(f"\nlargest difference of the loss curves in shards on two GPUs and on one: {largest:.4%}")
+    assert largest < 1e-4
 
 
 def test_packed_examples_attend_as_each_alone_and_their_gradients_are_the_same_bytes_again():

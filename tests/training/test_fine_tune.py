@@ -141,7 +141,11 @@ def test_recipes_that_cannot_run_here_stop_before_the_model_is_loaded(train, mon
         with pytest.raises(UserError, match="train.optim: adamw_8bit needs a GPU"):
             train(optim="adamw_8bit", base=tmp_path / "nowhere")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    with pytest.raises(UserError, match="asks for FSDP"):
+    with pytest.raises(UserError, match="asks for FSDP: takes several processes, and there is one"):
+        train(base=tmp_path / "nowhere")
+    monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(UserError, match="asks for DEEPSPEED"):
         train(base=tmp_path / "nowhere")
 
 

@@ -134,13 +134,13 @@ def test_what_a_pass_holds_depends_on_the_kind_of_gpu_and_not_on_what_is_free(mo
     from text2sql.training.parts import TOKENS_ON_GPU, tokens_per_pass
 
     config = SimpleNamespace(hidden_size=3072, intermediate_size=8192, num_hidden_layers=28, vocab_size=128_256)
-    model = SimpleNamespace(device=SimpleNamespace(type="cuda"), config=config)
+    model, device = SimpleNamespace(config=config), SimpleNamespace(type="cuda")
     found = {}
     for whole, free in ((12e9, 11e9), (12e9, 1e9), (140e9, 139e9), (140e9, 2e9)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *a, free=free, whole=whole: (int(free), int(whole)))
         monkeypatch.setattr(
             torch.cuda, "get_device_properties", lambda device, whole=whole: SimpleNamespace(total_memory=int(whole))
         )
-        found.setdefault(whole, set()).add(tokens_per_pass(model))
+        found.setdefault(whole, set()).add(tokens_per_pass(model, device))
     assert all(len(tokens) == 1 for tokens in found.values())
     assert max(found[12e9]) < max(found[140e9]) <= TOKENS_ON_GPU

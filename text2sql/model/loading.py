@@ -47,10 +47,13 @@ def check_hardware(model: ModelParams, optim: str | None = None) -> None:
             raise UserError(f"{setting} needs the package {package}: pip install --no-deps -r requirements/gpu.txt")
 
 
-def load_base(model: ModelParams, max_seq_len: int = 2048, tokenizer: Any = None) -> tuple[Any, Any]:
+def load_base(
+    model: ModelParams, max_seq_len: int = 2048, tokenizer: Any = None, on_cpu: bool = False
+) -> tuple[Any, Any]:
     """Return the base model and its tokenizer, on the GPU if there is one.
 
-    `tokenizer` is what `tokenizer_ahead` returned, and is not loaded again. Raises UserError for a model that does not
+    `tokenizer` is what `tokenizer_ahead` returned, and is not loaded again. `on_cpu`: a base larger than a GPU, which
+    takes it in shards. Raises UserError for a model that does not
     exist or needs a missing GPU, RunError if the hub cannot be reached or when out of memory.
     """
     check_hardware(model)
@@ -61,7 +64,7 @@ def load_base(model: ModelParams, max_seq_len: int = 2048, tokenizer: Any = None
         if model.loader == "unsloth":
             base, tokenizer = _load_with_unsloth(source, model, max_seq_len)
         else:
-            base = _load_with_transformers(source, model)
+            base = _load_with_transformers(source, model, on_cpu)
             tokenizer = tokenizer or _tokenizer(source, model)
     _set_padding_token(base, tokenizer)
     if tokenizer.chat_template is None:
@@ -198,7 +201,7 @@ def as_loaded(model: ModelParams) -> Any:
     return SimpleNamespace(dtype=torch_dtype(model.dtype), device=device)
 
 
-def _load_with_transformers(source: str, model: ModelParams) -> Any:
+def _load_with_transformers(source: str, model: ModelParams, on_cpu: bool) -> Any:
     with quick_imports("transformers.modeling_utils"):
         import torch
         import transformers.modeling_utils  # noqa: F401 (large, and imported by every model's own module)
@@ -220,7 +223,7 @@ def _load_with_transformers(source: str, model: ModelParams) -> Any:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=dtype,
         )
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not on_cpu:
         options["device_map"] = {"": torch.cuda.current_device()}
     base = AutoModelForCausalLM.from_pretrained(
         source, revision=model.revision, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options

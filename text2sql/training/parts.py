@@ -141,19 +141,19 @@ class Collator:
         return Part(tensors, lengths)
 
 
-def tokens_per_pass(model: Any) -> int:
-    """Return how many tokens of `model` to train in one pass on its device.
+def tokens_per_pass(model: Any, device: torch.device) -> int:
+    """Return how many tokens of `model` to train in one pass on `device`.
 
     Decided by the model and the kind of device alone, so that the same recipe cuts its steps, and rounds, the same
     whatever else runs there. On a GPU they take at most a quarter of its memory, by what each layer keeps for the
     backward pass: some 24 times its hidden size and 8 times its inner size, in 2 bytes.
     """
-    if model.device.type != "cuda":
+    if device.type != "cuda":
         return TOKENS_ON_CPU
     config = model.config
     inner = getattr(config, "intermediate_size", 4 * config.hidden_size)
     bytes_per_token = config.num_hidden_layers * 2 * (24 * config.hidden_size + 8 * inner) + 12 * config.vocab_size
-    memory = torch.cuda.get_device_properties(model.device).total_memory
+    memory = torch.cuda.get_device_properties(device).total_memory
     return max(256, min(TOKENS_ON_GPU, memory // 4 // bytes_per_token))
 
 

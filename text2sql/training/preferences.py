@@ -57,7 +57,7 @@ class PreferenceTrainer(KeptTrainer, DPOTrainer):
         longest = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) + len(row["prompt_ids"]) for row in rows]
         read = [sum(map(len, (2 * row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]))) for row in rows]
         self.keep(job, store, PairOrder(read, job.step_size, job.recipe.seed))
-        self.plan = PassPlan(tokens_per_pass(model))
+        self.plan = PassPlan(tokens_per_pass(model, model.device))
         pairs = pairs_per_pass(job.step_size, max(longest), self.plan.tokens_per_pass)
         super().__init__(
             model=model,

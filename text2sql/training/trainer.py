@@ -44,6 +44,7 @@ class AdapterTrainer(KeptTrainer, SFTTrainer):
     See `KeptTrainer` for its order, checkpoints and signals.
     """
 
+    shards = False  # whether each process holds a part of the model alone: `ShardedTrainer` does
     data_collator: Any  # Trainer's annotation allows for what never is here
 
     def __init__(
@@ -60,16 +61,20 @@ class AdapterTrainer(KeptTrainer, SFTTrainer):
         """
         if not any(example.counted_tokens for example in examples):
             raise UserError("the loss counts no token of any training example")
-        lengths = [len(example.input_ids) for example in examples]
-        self.keep(job, store, EpochOrder(lengths, job.step_size, job.recipe.seed, variants(job.recipe)))
+        lengths, ways = [len(example.input_ids) for example in examples], variants(job.recipe)
+        order = EpochOrder(lengths, job.step_size, job.recipe.seed, ways, job.processes.count)
+        self.keep(job, store, order)
         self._unread: list[tuple[int, torch.Tensor, float]] = []
         self._examples, self._pad_id = examples, tokenizer.pad_token_id
         # unsloth's forward pass, and those of some architectures, compute the loss from whole rows of labels.
         whole = job.with_unsloth or "logits_to_keep" not in accepted(model)
         form = Form.WHOLE if whole else Form.PACKED if use_packed_attention(model) else Form.MASKED
-        flash = form is Form.PACKED and takes_flash(model)
-        self.plan = _first_plan(job, model, flash)
-        lean = _is_lean(job, model)
+        device = model.device
+        if self.shards and torch.cuda.is_available():
+            device = torch.device("cuda", torch.cuda.current_device())  # where its layers will be, one by one
+        flash = form is Form.PACKED and takes_flash(model, device)
+        self.plan = _first_plan(job, model, flash, device)
+        lean = not self.shards and _is_lean(job, model)
         longest = max(len(example.input_ids) for example in examples) if flash else None
         filler = TrainingExample([self._pad_id], [IGNORED])
         rows = [{"input_ids": example.input_ids, "labels": example.labels} for example in (*examples, filler)]
@@ -86,7 +91,7 @@ class AdapterTrainer(KeptTrainer, SFTTrainer):
         adapter_in_float32(model)
         # unsloth has an optimizer of its own. With any number of processes the optimizer's state is the same tensor, so
         # that a checkpoint serves another number as well.
-        self.flat = None if job.with_unsloth else FlatParameters(model)
+        self.flat = None if job.with_unsloth or self.shards else FlatParameters(model)
         self.lean = None
         if lean and self.flat:
             self.flat.cast_to(model.dtype)
@@ -245,12 +250,12 @@ class AdapterTrainer(KeptTrainer, SFTTrainer):
             return self.compute_loss(self.model_wrapped, part.model_inputs(), num_items_in_batch=count)
 
 
-def _first_plan(job: TrainingJob, model: Any, flash: bool) -> PassPlan:
-    """Return the plan to start with; `flash`: FlashAttention computes packed rows."""
+def _first_plan(job: TrainingJob, model: Any, flash: bool, device: torch.device) -> PassPlan:
+    """Return the plan to start with, on `device`; `flash`: FlashAttention computes packed rows."""
     # Several processes exchange gradients in the middle of a pass, which no recording can hold.
     alone = job.processes.count == 1
     return PassPlan(
-        tokens_per_pass(model),
+        tokens_per_pass(model, device),
         can_record=flash and alone and model.dtype != torch.float16 and can_be_recorded(model),
         # unsloth has its own forward pass.
         can_checkpoint=not job.with_unsloth and model.supports_gradient_checkpointing,
