@@ -86,7 +86,8 @@ def _table(write: bool, check: bool) -> None:
     from text2sql.report.results_table import blocks, update
     from text2sql.report.steps import STEPS, steps_blocks
 
-    wanted = {**blocks(read_sets(RESULTS)), STEPS: steps_blocks()}
+    steps = steps_blocks()
+    wanted = blocks(read_sets(RESULTS)) | ({STEPS: steps} if steps else {})
     if not (write or check):
         print("\n\n".join(block for found in wanted.values() for block in found.values()))
         return
