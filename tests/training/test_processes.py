@@ -25,6 +25,7 @@ LARGEST_OF_ELEMENTS = 1e-5
 WORK = ["train", "predict", "mmlu", "few"]
 
 torchrun = pytest.mark.long
+slow = pytest.mark.slow  # beside `torchrun`
 
 
 def curve(outcome: Outcome, name: str = "adapter") -> list[float]:
@@ -72,7 +73,7 @@ def nodes(micro_model, one, tmp_path_factory):
     return [start.succeeded() for start in starts]
 
 
-@pytest.fixture(params=["two", "four", "nodes"])
+@pytest.fixture(params=["two", pytest.param("four", marks=slow), pytest.param("nodes", marks=slow)])
 def several(request):
     """So many processes: what they did, and the number."""
     return request.getfixturevalue(request.param)[0], {"two": 2}.get(request.param, 4)
@@ -87,7 +88,7 @@ def test_so_many_processes_are_as_many(several):
 
 
 @torchrun
-@pytest.mark.parametrize(("number", "count"), [("two", 2), ("four", 4)])
+@pytest.mark.parametrize(("number", "count"), [("two", 2), pytest.param("four", 4, marks=slow)])
 def test_several_processes_train_the_adapter_that_one_trains(one, request, number, count):
     """Every other step has two examples: where there are four processes, two of them have none of these."""
     (start,) = request.getfixturevalue(number)
@@ -139,7 +140,11 @@ def is_under_way(start: Start, task: str, victim: int) -> bool:
 @torchrun
 @pytest.mark.parametrize(
     ("task", "count", "victim", "goes_on"),
-    [("predict", 4, 2, 2), ("mmlu", 2, 0, 4), ("train", 4, 3, 2)],
+    [
+        pytest.param("predict", 4, 2, 2, marks=slow),
+        ("mmlu", 2, 0, 4),
+        pytest.param("train", 4, 3, 2, marks=slow),
+    ],
 )
 def test_the_others_name_a_killed_process_and_nothing_is_lost(micro_model, one, tmp_path, task, count, victim, goes_on):
     if task != "train":
@@ -169,6 +174,7 @@ def test_the_others_name_a_killed_process_and_nothing_is_lost(micro_model, one, 
 
 
 @torchrun
+@slow
 def test_killed_on_one_machine_it_goes_on_on_two_to_the_same_bytes(micro_model, two, tmp_path):
     start = Start(micro_model, tmp_path, ["train"], on_one_node(2))
     pids = start.pids()
@@ -184,6 +190,7 @@ def test_killed_on_one_machine_it_goes_on_on_two_to_the_same_bytes(micro_model, 
 
 
 @torchrun
+@slow
 def test_a_process_killed_on_one_node_ends_those_of_the_other(micro_model, tmp_path):
     starts = [Start(micro_model, tmp_path, ["predict"], node) for node in on_two_nodes()]
     pids = starts[0].pids()
@@ -196,6 +203,7 @@ def test_a_process_killed_on_one_node_ends_those_of_the_other(micro_model, tmp_p
 
 
 @torchrun
+@slow
 def test_the_others_name_a_process_without_a_sign_of_life(micro_model, tmp_path):
     start = Start(micro_model, tmp_path, ["predict"], on_one_node(2))
     pids = start.pids()
@@ -213,6 +221,7 @@ def test_the_others_name_a_process_without_a_sign_of_life(micro_model, tmp_path)
 
 
 @torchrun
+@slow
 def test_no_process_outlives_its_launcher(micro_model, tmp_path):
     start = Start(micro_model, tmp_path, ["predict"], on_one_node(2))
     pids = start.pids()
@@ -227,6 +236,7 @@ def test_no_process_outlives_its_launcher(micro_model, tmp_path):
 
 
 @torchrun
+@slow
 def test_a_stopped_run_says_so_and_names_no_process_as_lost(micro_model, tmp_path):
     start = Start(micro_model, tmp_path, ["predict"], on_one_node(2))
     pids = start.pids()
@@ -239,6 +249,7 @@ def test_a_stopped_run_says_so_and_names_no_process_as_lost(micro_model, tmp_pat
 
 
 @torchrun
+@slow
 def test_other_libraries_on_the_second_node_are_one_line(micro_model, tmp_path):
     other = tmp_path / "other" / "trl-0.0.1.dist-info"
     other.mkdir(parents=True)
