@@ -124,7 +124,7 @@ def measure(
                 "max_seq_len": max(settings.train.max_seq_len, 2048),
                 "checkpoint_minutes": 1e6,
             }
-        ).model_dump(),
+        ).model_dump(by_alias=True),
         "steps": steps,
         "warm": _warm(steps),
         "schema": "none" if bare else schema or settings.prompt.schema_,

@@ -184,7 +184,7 @@ def test_passes_take_as_many_pairs_as_fit_and_divide_a_step():
 def test_what_it_does_not_take_is_one_line(micro_model, m1, changes, says):
     one = job(micro_model, m1, **changes)
     with pytest.raises(UserError) as error:
-        one.check_pairs()
+        one.check_start()
     assert says in str(error.value) and "\n" not in str(error.value)
 
 

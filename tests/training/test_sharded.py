@@ -18,6 +18,7 @@ LARGEST_DIFFERENCE = 1e-5  # of an element
 LAUNCHER = ["-m", "accelerate.commands.launch", "--config_file", str(CONFIG), "--num_processes"]
 
 pytestmark = pytest.mark.long
+slow = pytest.mark.slow  # beside `long`
 
 
 class Run:
@@ -68,7 +69,7 @@ def assert_same(one: Run, several: Run) -> None:
     assert len({loss for loss in theirs}) > 1
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=slow)])
 def test_shards_train_what_one_process_trains_and_go_on_after_a_kill(micro_model, tmp_path, method):
     """With so few tokens a pass that the two have unlike numbers of passes in a step."""
     work = {"base": str(micro_model), "tokens_a_pass": 48, "recipe": {"method": method, "checkpoint_minutes": 1e-6}}
@@ -80,6 +81,7 @@ def test_shards_train_what_one_process_trains_and_go_on_after_a_kill(micro_model
     assert_same(one, two)
 
 
+@slow
 def test_an_output_tied_to_the_embeddings_is_saved_once(micro_model, tmp_path):
     base = write_base(tmp_path / "base", micro_model, tie_word_embeddings=True)
     work = {"base": str(base), "recipe": {"method": "full", "epochs": 1}}
@@ -88,6 +90,7 @@ def test_an_output_tied_to_the_embeddings_is_saved_once(micro_model, tmp_path):
     assert_same(one, two)
 
 
+@slow
 def test_all_weights_train_in_two_processes_where_one_has_not_the_memory(tmp_path):
     base = middle_model(tmp_path / "base")
     work = {"base": str(base), "recipe": {"method": "full", "epochs": 1}}
@@ -97,6 +100,7 @@ def test_all_weights_train_in_two_processes_where_one_has_not_the_memory(tmp_pat
     assert len(two.succeeded().found["curve"]) == 2
 
 
+@slow
 def test_an_adapter_takes_less_memory_in_two_processes(tmp_path):
     """After the first step: each process reads the whole base from its files first, on GPUs into CPU memory."""
     work = {"base": str(middle_model(tmp_path / "base")), "recipe": {"epochs": 1}}

@@ -144,7 +144,8 @@ class Group:
                 if code:
                     self._end(line, code, said)
             elif number in ended:
-                self._end(f"{self.name(number)} {ended[number]}; {GOES_ON}", 1)
+                # One line of it: how it ended is gone where another process looked later.
+                self._end(f"{self.name(number)} {ended[number]}; {GOES_ON}", 1, f"{self.name(number)} has ended")
 
     def _look_for_silence(self, seen: dict[int, tuple[int, float]]) -> None:
         now = time.monotonic()
