@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.core.dependencies import Key
-from text2sql.core.errors import UserError
+from text2sql.core.errors import RunError, UserError
 from text2sql.core.files import read_json, read_jsonl, write_json
 from text2sql.core.params import ModelEntry, Params
 from text2sql.data.schema import read_schemas
@@ -52,7 +52,7 @@ class Trainings:
     def adapter(self, run: Run) -> tuple[Path, dict[str, Any]]:
         """Return the adapter of `run`, and its `metrics` and `timings`; other runs may have trained it before.
 
-        Raises as `train_adapter` does, and UserError where the answers that it learns from have nothing to teach.
+        Raises as `train_adapter` does, and RunError where the answers that it learns from have nothing to teach.
         """
         folder = self.folder(run)
         if not self.is_there(run):
@@ -91,15 +91,18 @@ class Trainings:
     def _taught(self, run: Run) -> "_Taught":
         """Return what `run` is trained on: gold, or what `lessons` makes of it and of another's answers."""
         recipe = run.params.train
-        conversations = read_jsonl(self._data / "spider/qa_sharegpt.jsonl")
-        if recipe.objective == "sft":
-            return _Taught(conversations)
-        if run.learns is None:
+        if recipe.objective != "sft" and run.learns is None:
             raise UserError(f"train.objective: {recipe.objective}: not among a search's trials, which have no answers")
+        conversations = read_jsonl(self._data / "spider/qa_sharegpt.jsonl")
+        if run.learns is None:
+            return _Taught(conversations)
         teacher, _ = self.adapter(run.learns.teacher)
         questions, about = self._answers.of(run.learns, teacher)
         free_memory()
-        learnt = lessons(recipe, conversations, questions)
+        try:
+            learnt = lessons(recipe, conversations, questions)
+        except UserError as error:  # of this point: the others go on
+            raise RunError(str(error)) from None
         counts = ", ".join(f"{key} {count}" for key, count in learnt.counts.items())
         print(f"train_{run.trained_as}: answers of {run.learns.teacher.trained_as}: {counts}", flush=True)
         return _Taught(

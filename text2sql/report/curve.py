@@ -199,8 +199,8 @@ def _notes(curve: Mapping[str, Any]) -> list[str]:
     ]
     if any(drawing(run["seconds"]) for point in curve["points"] for run in point["runs"]):
         lines.append(
-            "Drawing: the minutes that answers to training questions took, drawn and judged, from which a point learns; "
-            "several may share them."
+            "Drawing: of answers to training questions, drawn and judged, from which a point learns; several points "
+            "may share them."
         )
     if curve["missing"]:
         lines.append(f"Not run yet: {', '.join(curve['missing'])}.")

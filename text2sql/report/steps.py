@@ -146,7 +146,7 @@ def _notes(curves: Sequence[Mapping[str, Any]]) -> list[str]:
         "others, start-up not counted."
     )
     if any(drawing(run["seconds"]) for curve in curves for point in curve["points"] for run in point["runs"]):
-        lines.append("Drawing: of answers to training questions and their judging, which several points may share.")
+        lines.append("Drawing: of answers to training questions, drawn and judged, which several points may share.")
     if dev["missing"]:
         lines.append(f"Not run on dev: {', '.join(dev['missing'])}.")
     return lines
