@@ -26,6 +26,10 @@ points:
     after: tuned
     params: {train.objective: dpo, train.from: tuned, train.lr: 1e-2, train.batch_size: 2}
     answers: *answers
+  - name: earned
+    after: tuned
+    params: {train.objective: grpo, train.from: tuned, train.lr: 1e-2, train.batch_size: 2, train.group: 4}
+    answers: *answers
   - {name: half, adapter: pairs, strength: 0.5}
 """
 # Each question stands there twice, with another gold of the same result: a model that knows both by heart answers with
@@ -106,8 +110,8 @@ def drawn_of(project):
 def test_points_learn_from_one_drawing_which_a_kill_does_not_lose(finished):
     assert finished.killed.count(DRAWN) == 1 and DRAWN not in finished.said
     assert "train_pairs@3407: " in finished.said and "tradeoff: tuned@3407: kept" in finished.said
-    more, pairs = run_of(finished, "more@3407"), run_of(finished, "pairs@3407")
-    for run in (more, pairs):
+    more, pairs, earned = (run_of(finished, f"{name}@3407") for name in ("more", "pairs", "earned"))
+    for run in (more, pairs, earned):
         assert list(run["timings"]) == ["train", "draw", "judge", "spider", "mmlu"]
         assert all(run["timings"][task]["seconds"] >= 0 for task in run["timings"])
         assert run["training"]["from"] == "tuned@3407"
@@ -116,7 +120,7 @@ def test_points_learn_from_one_drawing_which_a_kill_does_not_lose(finished):
     assert not list(finished.folder.glob(f"{WORK}/journals/answers-*.jsonl"))
 
 
-def test_right_answers_stand_beside_gold_and_pairs_go_on_from_the_adapter(finished):
+def test_right_answers_stand_beside_gold_and_pairs_and_rewards_go_on_from_the_adapter(finished):
     more, pairs = (run_of(finished, name)["training"] for name in ("more@3407", "pairs@3407"))
     assert (more["objective"], pairs["objective"]) == ("rejection", "dpo")
     assert more["answers"]["added"] > 0 and more["examples"] == 8 + more["answers"]["added"]
@@ -124,6 +128,9 @@ def test_right_answers_stand_beside_gold_and_pairs_go_on_from_the_adapter(finish
     assert pairs["mean_loss"] < math.log(2)  # that of a model that is still its reference
     assert more["drawn"]["answers"] == 8 * 6 and more["drawn"]["right_and_wrong"] > 0
     assert run_of(finished, "half@3407")["training"] == pairs
+    earned = run_of(finished, "earned@3407")["training"]
+    assert earned["objective"] == "grpo" and earned["reward_answers"] == 4 * earned["reward_groups"] > 0
+    assert earned["answers"]["questions"] == 8 and earned["examples"] <= earned["drawn"]["right_and_wrong"]
     cards = [path.read_text() for path in finished.folder.glob(f"{WORK}/models/*/README.md")]
     assert sum("of its executed answers" in card for card in cards) == 1
     assert sum("beside gold" in card for card in cards) == 1
@@ -140,7 +147,14 @@ def test_no_held_out_question_is_among_those_drawn(finished):
 
 def test_tables_and_figure_show_what_was_drawn_and_learnt(finished):
     curve = read_json(finished.folder / RESULTS / "curve.json")
-    kinds = {"base": "base", "tuned": "lora", "more": "answers", "pairs": "answers", "half": "strength"}
+    kinds = {
+        "base": "base",
+        "tuned": "lora",
+        "more": "answers",
+        "pairs": "answers",
+        "earned": "answers",
+        "half": "strength",
+    }
     assert {point["name"]: point["kind"] for point in curve["points"]} == kinds
     shown = {
         line.split("|")[1].strip(): line

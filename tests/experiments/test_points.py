@@ -97,11 +97,11 @@ BAD = {
     ),
     "answers of gold alone": (
         START + LORA + "  - {name: b, answers: {samples: 2}}",
-        "point b: answers: takes train.objective: rejection or dpo, got sft",
+        "point b: answers: takes train.objective: rejection, dpo or grpo, got sft",
     ),
     "a teacher and no objective": (
         START + LORA + "  - {name: b, params: {train.from: a}}",
-        "point b: train.from: takes train.objective: rejection or dpo, got sft",
+        "point b: train.from: takes train.objective: rejection, dpo or grpo, got sft",
     ),
     "an objective without answers": (
         START + LORA + "  - {name: b, params: {train.objective: rejection, train.from: a}}",
@@ -130,6 +130,10 @@ BAD = {
     "pairs for an adapter of another shape": (
         START + LORA + "  - {name: b, params: {train.objective: dpo, train.from: a, train.lora.r: 4}, answers: {}}",
         "point b: train.lora.r: got 4, takes 16: dpo goes on from the adapter of a",
+    ),
+    "rewards for an adapter of another kind": (
+        START + LORA + "  - {name: b, params: {train.objective: grpo, train.from: a, train.method: dora}, answers: {}}",
+        "point b: train.method: got dora, takes lora: grpo goes on from the adapter of a",
     ),
     "an adapter that learns further": (
         START + LORA + "  - {name: b, adapter: a, strength: 2, answers: {}}",

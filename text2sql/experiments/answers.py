@@ -50,12 +50,12 @@ class TrainingAnswers:
         with claim(self._work, f"answers-{key.digest}", wait=True):
             if not about.is_file():
                 self._draw(learns, adapter, key, path)
-        return read_judged(path, self._examples())[1], read_json(about)
+        return read_judged(path, self.examples())[1], read_json(about)
 
     def _draw(self, learns: Learning, adapter: Path, key: Key, path: Path) -> None:
         """Draw and judge answers, and write the file `path` and, at last, what is known of it beside it."""
         name, wanted = str(learns.teacher.trained_as), learns.answers
-        asked = self._examples()[: wanted.limit]
+        asked = self.examples()[: wanted.limit]
         examples = [example for example in asked if database_below(self._data, example.db_id).is_file()]
         if not examples:
             raise UserError(f"answers: the database of none of the {len(asked)} training questions is there")
@@ -96,5 +96,6 @@ class TrainingAnswers:
         path = self._work / "timings" / f"{name}-draw.json"
         return samples, stopwatch.write(path, "draw", name, len(samples), tokens, loaded)
 
-    def _examples(self) -> list[Example]:
+    def examples(self) -> list[Example]:
+        """Return the training split's examples."""
         return [Example.from_record(record) for record in read_jsonl(self._data / "spider/train.jsonl", RECORD)]

@@ -9,7 +9,7 @@ points:
   - {name: lr-1e-3-half, adapter: lr-1e-3, strength: 0.5}    # another point's adapter, scaled; no training
 
 `also: [rotations, chat]` asks a point's first seed MMLU in the other orders of its options and in chat (docs/mmlu.md).
-`answers: {samples: 8}` with `train.objective: rejection` (or dpo) and `train.from: lr-1e-3` in its params has a point
+`answers: {samples: 8}` with `train.objective: rejection` (dpo, grpo) and `train.from: lr-1e-3` in its params has a point
 learn from so many answers of that one to each training question (docs/learning.md).
 A point's `params` may hold it to a grammar or draw samples: `generation.grammar`, `generation.samples` and the like.
 One with `after: rich` is a step from the point `rich`, and held against it too. One with `held_out: true` is run on
@@ -49,7 +49,7 @@ OF_TRAINING = ("train.", "prompt.")
 OF_AN_ADAPTER = tuple(f"generation.{name}" for name in ("grammar", "samples", "temperature", "top_p", "seed"))
 OF_A_POINT = (*OF_TRAINING, *OF_AN_ADAPTER)
 OF_THE_BASE = ("prompt.", *OF_AN_ADAPTER)
-LEARNING = "rejection or dpo"  # what `train.objective` may be of a point that learns from answers
+LEARNING = "rejection, dpo or grpo"  # what `train.objective` may be of a point that learns from answers
 
 
 class PointEntry(Section):
@@ -239,14 +239,12 @@ def _learning(entry: PointEntry, params: Params, before: Mapping[str, Point], pl
             without = "answers" if entry.answers else "train.from"
             raise UserError(f"{place}: {without}: takes train.objective: {LEARNING}, got sft")
         return None
-    if objective not in ("rejection", "dpo"):
-        raise UserError(f"{place}: train.objective: {objective}: is no point's; takes sft, {LEARNING}")
     if not entry.answers:
         raise UserError(f"{place}: train.objective: {objective}: takes answers, such as {{samples: 8}}, to learn from")
     of = before.get(named or "")
     if of is None or not of.trains or of.adapter is not None:
         raise UserError(f"{place}: train.from: got {named or 'none'}{_takes_trained(named, before)}")
-    if objective == "dpo":
+    if objective != "rejection":
         _check_goes_on(params, of, place)
     return Learning(of.runs[0], entry.answers)
 
@@ -264,7 +262,9 @@ def _check_goes_on(params: Params, of: Point, place: str) -> None:
     }
     for key, (got, takes) in wanted.items():
         if got != takes:
-            raise UserError(f"{place}: {key}: got {got}, takes {takes}: dpo goes on from the adapter of {of.name}")
+            raise UserError(
+                f"{place}: {key}: got {got}, takes {takes}: {ours.objective} goes on from the adapter of {of.name}"
+            )
 
 
 def _takes_trained(name: str | None, before: Mapping[str, Point]) -> str:

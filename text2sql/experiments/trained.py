@@ -1,8 +1,9 @@
 """Adapters that runs of a curve or a search train, each once, below their work folder."""
 
 import gc
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from text2sql.core.files import read_json, read_jsonl, write_json
 from text2sql.core.params import ModelEntry, Params
 from text2sql.data.schema import read_schemas
 from text2sql.experiments.answers import TrainingAnswers
-from text2sql.experiments.asking import measure_anew
+from text2sql.experiments.asking import database_below, measure_anew
 from text2sql.experiments.inputs import training_key
 from text2sql.experiments.points import Run
 from text2sql.model.loading import KeptBase
@@ -20,8 +21,9 @@ from text2sql.model.model_card import model_card
 from text2sql.model.run_key import as_measured
 from text2sql.prompts.messages import load_few_shot
 from text2sql.prompts.rich import in_folders, rich_schemas
+from text2sql.scoring.judged import JudgedQuestion
 from text2sql.training.examples import training_pairs
-from text2sql.training.fine_tune import train_adapter
+from text2sql.training.fine_tune import Training, train_adapter
 from text2sql.training.job import TrainingJob
 from text2sql.training.judged_answers import lessons
 
@@ -78,7 +80,8 @@ class Trainings:
             start=taught.start,
         )
         measure_anew()
-        training = train_adapter(job, pairs, self._work / "checkpoints", self._load)
+        train = taught.train or partial(train_adapter, checkpoints=self._work / "checkpoints", load=self._load)
+        training = train(job, pairs)
         assert training is not None  # one process trains
         metrics = training.metrics | taught.counts
         loaded = as_measured(params.model, training.model)
@@ -100,32 +103,48 @@ class Trainings:
         questions, about = self._answers.of(run.learns, teacher)
         free_memory()
         try:
-            learnt = lessons(recipe, conversations, questions)
+            taught = self._by_answers(run, conversations, questions)
         except UserError as error:  # of this point: the others go on
             raise RunError(str(error)) from None
-        counts = ", ".join(f"{key} {count}" for key, count in learnt.counts.items())
+        counts = ", ".join(f"{key} {count}" for key, count in taught.counts.items())
         print(f"train_{run.trained_as}: answers of {run.learns.teacher.trained_as}: {counts}", flush=True)
+        said = {"objective": recipe.objective, "from": run.learns.teacher.trained_as, "answers": taught.counts}
+        return replace(
+            taught,
+            start=None if recipe.objective == "rejection" else teacher,
+            counts=said | {"drawn": about["drawn"]},
+            timings=about["timings"],
+        )
+
+    def _by_answers(self, run: Run, conversations: Sequence[dict], questions: Sequence[JudgedQuestion]) -> "_Taught":
+        """Return what `questions` teach, and how many; of grpo, those that it draws answers to as it goes on."""
+        recipe = run.params.train
+        if recipe.objective != "grpo":
+            learnt = lessons(recipe, conversations, questions)
+            return _Taught([*learnt.conversations, *learnt.rejected], counts=dict(learnt.counts))
+        from text2sql.training.rewards import asked_for_reward, reward_for, train_by_reward
+
+        asked, left_out = asked_for_reward(questions)
+        reward = reward_for(asked, self._answers.examples(), run.params, recipe, partial(database_below, self._data))
         return _Taught(
-            [*learnt.conversations, *learnt.rejected],
-            teacher if recipe.objective == "dpo" else None,
-            {
-                "objective": recipe.objective,
-                "from": run.learns.teacher.trained_as,
-                "answers": dict(learnt.counts),
-                "drawn": about["drawn"],
-            },
-            about["timings"],
+            [conversations[question.index] for question in asked],
+            counts=left_out,
+            train=partial(train_by_reward, reward=reward, load=self._load),
         )
 
 
 @dataclass(frozen=True)
 class _Taught:
-    """What is trained on, the adapter to go on from, and what metrics and timings say of it besides the training's."""
+    """What is trained on, the adapter to go on from, and what metrics and timings say of it besides the training's.
+
+    `train` trains by rewards, None by examples.
+    """
 
     conversations: Sequence[dict]
     start: Path | None = None
     counts: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, Any] = field(default_factory=dict)
+    train: Callable[[TrainingJob, Sequence[tuple[list[dict], str]]], Training | None] | None = None
 
 
 def _card(params: Params, metrics: dict[str, Any]) -> str:
