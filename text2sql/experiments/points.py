@@ -9,8 +9,8 @@ points:
   - {name: lr-1e-3-half, adapter: lr-1e-3, strength: 0.5}    # another point's adapter, scaled; no training
 
 `also: [rotations, chat]` asks a point's first seed MMLU in the other orders of its options and in chat (docs/mmlu.md).
-`answers: {samples: 8}` with `train.objective: rejection` (dpo, grpo) and `train.from: lr-1e-3` in its params has a point
-learn from so many answers of that one to each training question (docs/learning.md).
+`answers: {samples: 8}`, with `train.objective: rejection` (dpo, grpo) and `train.from: lr-1e-3` in its params, has a
+point learn from so many answers of that one to each training question (docs/learning.md).
 A point's `params` may hold it to a grammar or draw samples: `generation.grammar`, `generation.samples` and the like.
 One with `after: rich` is a step from the point `rich`, and held against it too. One with `held_out: true` is run on
 held-out databases alone: a choice is made there, and dev is not asked.
@@ -260,11 +260,10 @@ def _check_goes_on(params: Params, of: Point, place: str) -> None:
         "train.lora.alpha": (ours.lora.alpha, theirs.lora.alpha),
         "train.augment": (ours.augment, "none"),
     }
+    why = f"{ours.objective} goes on from the adapter of {of.name}"
     for key, (got, takes) in wanted.items():
         if got != takes:
-            raise UserError(
-                f"{place}: {key}: got {got}, takes {takes}: {ours.objective} goes on from the adapter of {of.name}"
-            )
+            raise UserError(f"{place}: {key}: got {got}, takes {takes}: {why}")
 
 
 def _takes_trained(name: str | None, before: Mapping[str, Point]) -> str:
