@@ -147,14 +147,8 @@ def test_no_held_out_question_is_among_those_drawn(finished):
 
 def test_tables_and_figure_show_what_was_drawn_and_learnt(finished):
     curve = read_json(finished.folder / RESULTS / "curve.json")
-    kinds = {
-        "base": "base",
-        "tuned": "lora",
-        "more": "answers",
-        "pairs": "answers",
-        "earned": "answers",
-        "half": "strength",
-    }
+    kinds = {"base": "base", "tuned": "lora", "half": "strength"}
+    kinds |= dict.fromkeys(("more", "pairs", "earned"), "answers")
     assert {point["name"]: point["kind"] for point in curve["points"]} == kinds
     shown = {
         line.split("|")[1].strip(): line
