@@ -26,6 +26,7 @@ from text2sql.training.examples import training_pairs
 from text2sql.training.fine_tune import Training, train_adapter
 from text2sql.training.job import TrainingJob
 from text2sql.training.judged_answers import lessons
+from text2sql.training.rewards import asked_for_reward, reward_for, train_by_reward
 
 
 class Trainings:
@@ -122,8 +123,6 @@ class Trainings:
         if recipe.objective != "grpo":
             learnt = lessons(recipe, conversations, questions)
             return _Taught([*learnt.conversations, *learnt.rejected], counts=dict(learnt.counts))
-        from text2sql.training.rewards import asked_for_reward, reward_for, train_by_reward
-
         asked, left_out = asked_for_reward(questions)
         reward = reward_for(asked, self._answers.examples(), run.params, recipe, partial(database_below, self._data))
         return _Taught(
