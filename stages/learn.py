@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 
 from text2sql.core.digests import digest_of_tree
 from text2sql.core.errors import UserError, run
-from text2sql.core.files import read_jsonl, user_cache
+from text2sql.core.files import read_jsonl
 from text2sql.core.params import Params
 from text2sql.core.paths import CONVERSATIONS, MODELS, TRAIN, TRAIN_SAMPLES, database_of
 from text2sql.core.stage_arguments import entry_and_params
 from text2sql.core.startup import load_ahead
 from text2sql.data.spider import RECORD, Example
-from text2sql.execution.executor import Limits
 from text2sql.scoring.judged import JudgedQuestion, read_judged
 
 if TYPE_CHECKING:
@@ -43,22 +42,14 @@ def main(arguments: Sequence[str]) -> int | None:
 
 def drawn_anew(name: str, params: Params, questions: Sequence[JudgedQuestion]) -> "StageRun":
     """Return the training of `name` on answers that are drawn as it goes on, to questions that samples are there of."""
-    from text2sql.training.rewards import VerdictReward, asked_for_reward, train_by_reward
+    from text2sql.training.rewards import asked_for_reward, reward_for, train_by_reward
     from text2sql.training.run import StageRun
 
     recipe = params.train_for(name)
     asked, left_out = asked_for_reward(questions)
     conversations = read_jsonl(CONVERSATIONS)
-    examples = {record["index"]: Example.from_record(record) for record in read_jsonl(TRAIN, RECORD)}
-    reward = VerdictReward(
-        [examples[question.index] for question in asked],
-        database_of,
-        Limits(**params.execution.model_dump()),
-        recipe.group,
-        params.generation.max_new_tokens,
-        params.prompt.answer,
-        cache_dir=user_cache() / "gold",
-    )
+    examples = [Example.from_record(record) for record in read_jsonl(TRAIN, RECORD)]
+    reward = reward_for(asked, examples, params, recipe, database_of)
     return StageRun(
         name,
         f"learn@{name}",

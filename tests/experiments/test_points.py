@@ -3,12 +3,15 @@
 import pytest
 
 from text2sql.core.errors import UserError
-from text2sql.experiments.points import read_points
+from text2sql.experiments.inputs import own_key
+from text2sql.experiments.points import HeldOut, read_points
 
 HEAD = "recipe: params.yaml\n"
 BASE = "  - {name: base, base: true}\n"
 START = f"{HEAD}points:\n{BASE}"
 LORA = "  - {name: a, params: {train.lr: 1e-2}}\n"
+HALF = "  - {name: half, adapter: a, strength: 0.5}\n"
+WHOLE = "  - {name: w, params: {train.method: full}}\n"
 BAD = {
     "no recipe": ("points: []", "recipe: missing"),
     "a recipe that is not there": ("recipe: nope\npoints:\n" + BASE, "recipe nope: no such file"),
@@ -56,7 +59,7 @@ BAD = {
     "no base": (HEAD + "points:\n" + LORA, "point a: is the first, which is the base alone"),
     "a base with a strength": (
         HEAD + "points:\n  - {name: base, base: true, strength: 2}",
-        "point base: is the base alone, which has no adapter, strength or seeds",
+        "point base: is the base alone, which has no adapter, strength, seeds or answers",
     ),
     "a point that repeats the recipe of another": (
         START + "  - {name: a}\n  - {name: b, params: {train.optim: adamw_torch}}",
@@ -92,6 +95,62 @@ BAD = {
         START + "  - {name: a, also: [chta]}",
         "point a: also",
     ),
+    "answers of gold alone": (
+        START + LORA + "  - {name: b, answers: {samples: 2}}",
+        "point b: answers: takes train.objective: rejection, dpo or grpo, got sft",
+    ),
+    "a teacher and no objective": (
+        START + LORA + "  - {name: b, params: {train.from: a}}",
+        "point b: train.from: takes train.objective: rejection, dpo or grpo, got sft",
+    ),
+    "an objective without answers": (
+        START + LORA + "  - {name: b, params: {train.objective: rejection, train.from: a}}",
+        "point b: train.objective: rejection: takes answers, such as {samples: 8}",
+    ),
+    "answers of no point": (
+        START + LORA + "  - {name: b, params: {train.objective: dpo, train.from: aa}, answers: {}}",
+        "point b: train.from: got aa (did you mean a?), takes a trained point that stands before it: a",
+    ),
+    "answers of nobody": (
+        START + LORA + "  - {name: b, params: {train.objective: dpo}, answers: {}}",
+        "point b: train.from: got none, takes a trained point that stands before it: a",
+    ),
+    "answers of the base": (
+        START + "  - {name: b, params: {train.objective: rejection, train.from: base}, answers: {}}",
+        "point b: train.from: got base, takes a trained point that stands before it: there is none",
+    ),
+    "answers of a scaled adapter": (
+        START + LORA + HALF + "  - {name: b, params: {train.objective: rejection, train.from: half}, answers: {}}",
+        "point b: train.from: got half, takes a trained point that stands before it: a",
+    ),
+    "pairs of a whole model": (
+        START + WHOLE + "  - {name: b, params: {train.objective: dpo, train.from: w}, answers: {}}",
+        "point b: train.from: w has no adapter to go on from: it trains all weights",
+    ),
+    "pairs for an adapter of another shape": (
+        START + LORA + "  - {name: b, params: {train.objective: dpo, train.from: a, train.lora.r: 4}, answers: {}}",
+        "point b: train.lora.r: got 4, takes 16: dpo goes on from the adapter of a",
+    ),
+    "rewards for an adapter of another kind": (
+        START + LORA + "  - {name: b, params: {train.objective: grpo, train.from: a, train.method: dora}, answers: {}}",
+        "point b: train.method: got dora, takes lora: grpo goes on from the adapter of a",
+    ),
+    "an adapter that learns further": (
+        START + LORA + "  - {name: b, adapter: a, strength: 2, answers: {}}",
+        "point b: answers: an adapter of another point learns nothing further",
+    ),
+    "a base that learns": (
+        HEAD + "points:\n  - {name: base, base: true, answers: {}}",
+        "point base: is the base alone, which has no adapter, strength, seeds or answers",
+    ),
+    "answers that are no mapping": (
+        START + LORA + "  - {name: b, answers: 8}",
+        "point b: answers: got 8 (int), takes a mapping such as {samples: 8}",
+    ),
+    "an unknown key of answers": (
+        START + LORA + "  - {name: b, answers: {smaples: 8}}",
+        "point b: answers.smaples: unknown key",
+    ),
     "an unknown subject": (
         HEAD + "params: {mmlu.subjects: {stem: [alchemy]}}\npoints:\n" + BASE,
         "mmlu.subjects: stem: 'alchemy' (str) is none of MMLU's",
@@ -111,6 +170,30 @@ def test_one_line_names_the_mistake(repository, tmp_path, monkeypatch, text, sai
     assert message.startswith((str(path), "recipe nope"))
 
 
+def runs_of(tmp_path, text):
+    path = tmp_path / "points.yaml"
+    path.write_text(START + text)
+    return {run.name: run for point in read_points(path).points for run in point.runs}
+
+
+def test_a_point_learns_from_the_first_seed_and_depends_on_its_training_and_on_how_answers_are_drawn(
+    repository, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(repository)
+    text = """
+  - {name: a, params: {train.lr: 1e-2}, seeds: [5, 6]}
+  - {name: b, params: {train.objective: rejection, train.from: a}, answers: {samples: 2}}
+  - {name: c, adapter: b, strength: 0.5}
+"""
+    found = runs_of(tmp_path, text)
+    assert found["b@3407"].learns.teacher == found["a@5"]
+    kept = own_key(found["b@3407"])
+    assert found["c@3407"].learns == found["b@3407"].learns
+    more = own_key(runs_of(tmp_path, text.replace("samples: 2", "samples: 3"))["b@3407"])
+    other = own_key(runs_of(tmp_path, text.replace("1e-2", "2e-2"))["b@3407"])
+    assert more.changed_from(kept) == ["answers"] and other.changed_from(kept) == ["train.from's training"]
+
+
 @pytest.mark.parametrize("size", ["05", "15"])
 @pytest.mark.parametrize("data", ["dev", "sample"])
 def test_the_points_files_of_contamination_are_right(repository, monkeypatch, size, data):
@@ -127,3 +210,17 @@ def test_the_points_files_are_right(repository, monkeypatch, name, least):
     assert len(curve.points) >= least and curve.params.mmlu.subjects == "all" and curve.params.mmlu.limit is None
     assert {point.params.train.optim for point in curve.points} == {"adamw_torch"}
     assert curve.points[0].params.prompt.schema_ == "ddl"
+
+
+@pytest.mark.parametrize("held_out", [None, HeldOut()])
+def test_the_points_file_of_learning_goes_on_from_the_choice_of_the_steps(repository, monkeypatch, held_out):
+    monkeypatch.chdir(repository)
+    steps = {point.name: point for point in read_points(repository / "tradeoff/qwen05-steps.yaml").points}
+    points = {
+        point.name: point for point in read_points(repository / "tradeoff/qwen05-learn.yaml", None, held_out).points
+    }
+    assert points["tuned"].runs == steps["tuned"].runs
+    learning = [point for point in points.values() if point.learns and not point.adapter]
+    assert {point.params.train.objective for point in learning} == {"rejection", "dpo"} and len(learning) > 2
+    assert all(point.learns.teacher == points["tuned"].runs[0] for point in learning)
+    assert all(point.learns == learning[0].learns for point in learning)  # one drawing

@@ -11,6 +11,7 @@ from typing import Any
 from text2sql.core.dependencies import Key
 from text2sql.core.files import read_jsonl, user_cache
 from text2sql.core.journal import HALVED, Journal
+from text2sql.core.params import Params
 from text2sql.core.timing import Stopwatch
 from text2sql.data.mmlu import draw, read_questions
 from text2sql.data.schema import read_schemas
@@ -53,7 +54,7 @@ class Asking:
         """Return the answers to Spider with their verdicts, and the content of `metrics/spider/<model>.json`."""
         params, examples = self.run.params, self._records()
         task = _Task(self, "spider")
-        predictions = predict(self.model, examples, self._prompt(), params.generation, task.journaled)
+        predictions = predict(self.model, examples, prompt_of(params, self.data), params.generation, task.journaled)
         assert predictions is not None
         task.time(len(predictions), sum(prediction["new_tokens"] for prediction in predictions))
         golds: list[Gold] = []
@@ -77,7 +78,7 @@ class Asking:
         params, records = self.run.params, self._records()
         task = _Task(self, "samples")
         generation = params.generation.model_copy(update={"when": "always"})
-        predictor = Predictor(self.model, self._prompt(), generation.max_new_tokens, generation.grammar)
+        predictor = Predictor(self.model, prompt_of(params, self.data), generation.max_new_tokens, generation.grammar)
         lines = sample_answers(predictor, records, generation, task.journaled)
         assert lines is not None
         task.time(len(lines), sum(sample["new_tokens"] for line in lines for sample in line["samples"]))
@@ -127,14 +128,8 @@ class Asking:
     def _records(self) -> list[dict]:
         return read_jsonl(self.data / "spider/dev.jsonl", RECORD)
 
-    def _prompt(self) -> SpiderPrompt:
-        shown = self.run.params.prompt
-        few_shot = load_few_shot(shown.few_shot_file, shown.few_shot)
-        schemas = read_schemas(self.data / "spider/schemas.json", shown.descriptions)
-        return SpiderPrompt.of(shown, schemas, few_shot, in_folders(self.data / "databases"))
-
     def _database_of(self, db_id: str) -> Path:
-        return self.data / "databases" / db_id / f"{db_id}.sqlite"
+        return database_below(self.data, db_id)
 
     def finished(self) -> None:
         """Remove the journals: the answers are kept elsewhere."""
@@ -162,6 +157,19 @@ class _Task:
         loaded = as_measured(asking.run.params.model, asking.model.model) | ({"went_on": True} if self._begun else {})
         path = asking.work / "timings" / f"{asking.run.name}-{name}.json"
         asking.timings[name] = self._stopwatch.write(path, name, asking.run.name, count, tokens, loaded)
+
+
+def prompt_of(params: Params, data: Path) -> SpiderPrompt:
+    """Return the prompt of evaluation about the databases below the prepared folder `data`."""
+    shown = params.prompt
+    few_shot = load_few_shot(shown.few_shot_file, shown.few_shot)
+    schemas = read_schemas(data / "spider/schemas.json", shown.descriptions)
+    return SpiderPrompt.of(shown, schemas, few_shot, in_folders(data / "databases"))
+
+
+def database_below(data: Path, db_id: str) -> Path:
+    """Return the file of a database below the prepared folder `data`."""
+    return data / "databases" / db_id / f"{db_id}.sqlite"
 
 
 def _judged(prediction: dict, verdict: Verdict) -> dict:

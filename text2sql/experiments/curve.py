@@ -82,11 +82,11 @@ def _point(point: Point, kept: dict[str, Any], folder: Path, base: Answers, curv
 
 
 def _kind(point: Point) -> str:
-    """Return how the point was made: base, strength or decoding (of another's adapter), lora, dora or full."""
+    """Return how the point was made: base, strength or decoding (of another's adapter), answers, lora, dora or full."""
     if not point.trains:
         return "base"
     if not point.adapter:
-        return point.params.train.method
+        return "answers" if point.learns else point.params.train.method
     return "decoding" if point.params.model.strength == 1 else "strength"
 
 

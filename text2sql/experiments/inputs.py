@@ -13,7 +13,7 @@ from text2sql.core.journal import keep_key
 from text2sql.core.params import Params, changed
 from text2sql.core.timing import versions
 from text2sql.experiments.claims import claim
-from text2sql.experiments.points import HeldOut, Run
+from text2sql.experiments.points import HeldOut, Learning, Run
 from text2sql.model.loading import as_loaded
 from text2sql.model.run_key import GRAMMAR_LIBRARY, weights_and_runtime
 from text2sql.preparation.holdout import hold_out
@@ -22,13 +22,14 @@ from text2sql.preparation.prepare import prepare, prepare_spider, spider_path
 # The stages of dvc.yaml whose work a point repeats: the pipeline says which code that is.
 STAGES = (
     "prepare", "train_m1", "predict_spider", "eval_spider", "sample_spider", "choose_spider", "eval_mmlu",
-    "eval_mmlu_chat",
+    "eval_mmlu_chat", "sample_train", "learn",
 )  # fmt: skip
 SAMPLING = {"samples", "temperature", "top_p", "seed"}  # of `generation`: a point's own, where it draws samples
 # Of `generation`: whether a grammar holds answers is a point's own, and all ways to choose among samples are measured.
 NOT_SHARED = SAMPLING | {"grammar", "choice", "when"}
 # Below a prepared folder: what points are trained on and asked.
-DATA = ("spider/qa_sharegpt.jsonl", "spider/dev.jsonl", "spider/schemas.json", "databases", "mmlu")
+SPIDER = tuple(f"spider/{name}" for name in ("train.jsonl", "qa_sharegpt.jsonl", "dev.jsonl", "schemas.json"))
+DATA = (*SPIDER, "databases", "mmlu")
 
 
 def prepared(params: Params, work: Path) -> Path:
@@ -124,24 +125,39 @@ def own_key(run: Run) -> Key:
     if not run.trains:
         return Key.of(_prompt(run.params) | asked)
     asked["model.strength"] = run.params.model.strength
-    return Key({**training_key(run.params).parts, **Key.of(asked).parts})
+    return Key({**training_key(run).parts, **Key.of(asked).parts})
 
 
 def _answered(run: Run) -> dict[str, Any]:
     """Return how answers to Spider are generated, as far as that is the run's own."""
     generation = run.params.generation
-    found: dict[str, Any] = {"generation.grammar": generation.grammar}
-    if generation.grammar:
-        found |= {f"{library}'s version": version for library, version in versions([GRAMMAR_LIBRARY]).items()}
+    found = _grammar(run.params)
     if run.sampled:
         found |= _flat("generation", generation.model_dump(include=SAMPLING))
     return found
 
 
-def training_key(params: Params) -> Key:
-    """Return the key of what is a training's own: its prompt and its recipe."""
-    recipe = params.train.model_dump(exclude={"checkpoint_minutes"})
-    return Key.of(_prompt(params) | _flat("train", recipe))
+def _grammar(params: Params) -> dict[str, Any]:
+    found: dict[str, Any] = {"generation.grammar": params.generation.grammar}
+    if params.generation.grammar:
+        found |= {f"{library}'s version": version for library, version in versions([GRAMMAR_LIBRARY]).items()}
+    return found
+
+
+def training_key(run: Run) -> Key:
+    """Return the key of what is a training's own: its prompt, its recipe, and the answers that it learns from."""
+    recipe = run.params.train.model_dump(exclude={"checkpoint_minutes"})
+    parts = _prompt(run.params) | _flat("train", recipe)
+    if run.learns:
+        teacher = dict(training_key(run.learns.teacher).parts)
+        parts |= {"train.from's training": teacher, "answers": dict(answers_key(run.learns).parts)}
+    return Key.of(parts)
+
+
+def answers_key(learns: Learning) -> Key:
+    """Return the key of how answers to training questions are drawn, but for the adapter that gives them."""
+    teacher = learns.teacher.params
+    return Key.of(_prompt(teacher) | _grammar(teacher) | _flat("answers", learns.answers.model_dump()))
 
 
 def _prompt(params: Params) -> dict[str, Any]:

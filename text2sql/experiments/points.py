@@ -9,6 +9,8 @@ points:
   - {name: lr-1e-3-half, adapter: lr-1e-3, strength: 0.5}    # another point's adapter, scaled; no training
 
 `also: [rotations, chat]` asks a point's first seed MMLU in the other orders of its options and in chat (docs/mmlu.md).
+`answers: {samples: 8}`, with `train.objective: rejection` (dpo, grpo) and `train.from: lr-1e-3` in its params, has a
+point learn from so many answers of that one to each training question (docs/learning.md).
 A point's `params` may hold it to a grammar or draw samples: `generation.grammar`, `generation.samples` and the like.
 One with `after: rich` is a step from the point `rich`, and held against it too. One with `held_out: true` is run on
 held-out databases alone: a choice is made there, and dev is not asked.
@@ -23,7 +25,17 @@ from pydantic import Field
 
 from text2sql.core.errors import UserError, did_you_mean
 from text2sql.core.files import read_yaml
-from text2sql.core.params import Params, Section, Seed, Strength, Text, changed, checked, load_params
+from text2sql.core.params import (
+    Params,
+    Section,
+    Seed,
+    Strength,
+    Text,
+    TrainSamplesParams,
+    changed,
+    checked,
+    load_params,
+)
 from text2sql.core.recipes import find_recipe
 from text2sql.data.mmlu import ROTATIONS, subject_categories
 from text2sql.model.bases import check_base
@@ -37,6 +49,7 @@ OF_TRAINING = ("train.", "prompt.")
 OF_AN_ADAPTER = tuple(f"generation.{name}" for name in ("grammar", "samples", "temperature", "top_p", "seed"))
 OF_A_POINT = (*OF_TRAINING, *OF_AN_ADAPTER)
 OF_THE_BASE = ("prompt.", *OF_AN_ADAPTER)
+LEARNING = "rejection, dpo or grpo"  # what `train.objective` may be of a point that learns from answers
 
 
 class PointEntry(Section):
@@ -47,6 +60,7 @@ class PointEntry(Section):
     params: Changes = {}
     adapter: Annotated[str | None, Field(description="another point's name")] = None
     strength: Strength = 1
+    answers: Annotated[TrainSamplesParams | None, Field(description="a mapping such as {samples: 8}")] = None
     seeds: Seeds | None = None
     also: list[Also] = []
     held_out: bool = False
@@ -82,6 +96,7 @@ class Run:
     params: Params
     trained_as: str | None = None  # the name of the run that its adapter is trained for; None for the base
     also: tuple[Also, ...] = ()
+    learns: "Learning | None" = None  # the answers that its adapter learns from, if any besides gold
 
     @property
     def trains(self) -> bool:
@@ -105,6 +120,14 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Learning:
+    """What a training learns from besides gold: answers of the adapter of `teacher`, drawn as `answers` says."""
+
+    teacher: Run
+    answers: TrainSamplesParams
+
+
+@dataclass(frozen=True)
 class Point:
     """One way of specialising the base.
 
@@ -119,6 +142,7 @@ class Point:
     seeds: tuple[int, ...] = ()
     also: tuple[Also, ...] = ()
     after: str | None = None
+    learns: Learning | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -130,7 +154,8 @@ class Point:
     def _run(self, seed: int) -> Run:
         params = changed(self.params, {"train.seed": seed}, self.name)
         also = self.also if seed == self.seeds[0] else ()
-        return Run(f"{self.name}@{seed}", self.name, seed, params, f"{self.adapter or self.name}@{seed}", also)
+        trained_as = f"{self.adapter or self.name}@{seed}"
+        return Run(f"{self.name}@{seed}", self.name, seed, params, trained_as, also, self.learns)
 
 
 @dataclass(frozen=True)
@@ -153,7 +178,7 @@ def read_points(path: Path, places: Mapping[str, str] | None = None, held_out: H
 
     On databases `held_out` of the training split the curve has a name of its own.
     Raises UserError for a file that is not right: a param that is unknown or not a point's to change, a point that
-    repeats another, an adapter of no point.
+    repeats another, an adapter or answers of no point.
     """
     value = checked(CurveFile, read_yaml(path), path)
     recipe = find_recipe(value.recipe)
@@ -188,8 +213,8 @@ def _point(
     entry: PointEntry, shared: Params, seeds: list[int] | None, before: Mapping[str, Point], place: str
 ) -> Point:
     if entry.base:
-        if entry.adapter or entry.strength != 1 or entry.seeds:
-            raise UserError(f"{place}: is the base alone, which has no adapter, strength or seeds")
+        if entry.adapter or entry.strength != 1 or entry.seeds or entry.answers:
+            raise UserError(f"{place}: is the base alone, which has no adapter, strength, seeds or answers")
         params = _changed(entry, shared, OF_THE_BASE, place)
         return Point(entry.name, params, False, changes=entry.params, also=tuple(entry.also))
     if entry.adapter is not None:
@@ -198,7 +223,56 @@ def _point(
     own = tuple(entry.seeds or seeds or [params.train.seed])
     if len(set(own)) < len(own):
         raise UserError(f"{place}: seeds: got {list(own)}, takes each once")
-    return Point(entry.name, params, True, changes=entry.params, seeds=own, also=tuple(entry.also))
+    learns = _learning(entry, params, before, place)
+    changes = entry.params
+    if entry.answers:
+        drawn = entry.answers.model_dump(include=entry.answers.model_fields_set | {"samples"})
+        changes = changes | {f"answers.{name}": value for name, value in drawn.items()}
+    return Point(entry.name, params, True, changes=changes, seeds=own, also=tuple(entry.also), learns=learns)
+
+
+def _learning(entry: PointEntry, params: Params, before: Mapping[str, Point], place: str) -> Learning | None:
+    """Return whose answers a point learns from, or None. Raises UserError where what it names does not go together."""
+    objective, named = params.train.objective, params.train.from_
+    if objective == "sft":
+        if entry.answers or named:
+            without = "answers" if entry.answers else "train.from"
+            raise UserError(f"{place}: {without}: takes train.objective: {LEARNING}, got sft")
+        return None
+    if not entry.answers:
+        raise UserError(f"{place}: train.objective: {objective}: takes answers, such as {{samples: 8}}, to learn from")
+    of = before.get(named or "")
+    if of is None or not of.trains or of.adapter is not None:
+        raise UserError(f"{place}: train.from: got {named or 'none'}{_takes_trained(named, before)}")
+    if objective != "rejection":
+        _check_goes_on(params, of, place)
+    return Learning(of.runs[0], entry.answers)
+
+
+def _check_goes_on(params: Params, of: Point, place: str) -> None:
+    """Raise UserError unless training with these `params` can go on from the adapter of the point `of`."""
+    ours, theirs = params.train, of.params.train
+    if theirs.method == "full":
+        raise UserError(f"{place}: train.from: {of.name} has no adapter to go on from: it trains all weights")
+    wanted = {
+        "train.method": (ours.method, theirs.method),
+        "train.lora.r": (ours.lora.r, theirs.lora.r),
+        "train.lora.alpha": (ours.lora.alpha, theirs.lora.alpha),
+        "train.augment": (ours.augment, "none"),
+    }
+    why = f"{ours.objective} goes on from the adapter of {of.name}"
+    for key, (got, takes) in wanted.items():
+        if got != takes:
+            raise UserError(f"{place}: {key}: got {got}, takes {takes}: {why}")
+
+
+def _takes_trained(name: str | None, before: Mapping[str, Point]) -> str:
+    """Return the rest of a line about a name that is no trained point's."""
+    trained = [name for name, point in before.items() if point.trains and point.adapter is None]
+    return (
+        f"{did_you_mean(name or '', trained)}, takes a trained point that stands before it: "
+        f"{', '.join(trained) or 'there is none'}"
+    )
 
 
 def _changed(entry: PointEntry, shared: Params, sections: tuple[str, ...], place: str) -> Params:
@@ -217,11 +291,9 @@ def _scaled(entry: PointEntry, before: Mapping[str, Point], place: str) -> Point
     """Return the point of another's adapter, whose first seed is taken unless seeds are named."""
     of = before.get(entry.adapter or "")
     if of is None or not of.trains or of.adapter is not None:
-        trained = [name for name, point in before.items() if point.trains and point.adapter is None]
-        raise UserError(
-            f"{place}: adapter: got {entry.adapter!r}{did_you_mean(str(entry.adapter), trained)}, takes a trained "
-            f"point that stands before it: {', '.join(trained) or 'there is none'}"
-        )
+        raise UserError(f"{place}: adapter: got {entry.adapter!r}{_takes_trained(entry.adapter, before)}")
+    if entry.answers:
+        raise UserError(f"{place}: answers: an adapter of another point learns nothing further")
     if entry.strength != 1 and of.params.train.method == "full":
         raise UserError(f"{place}: adapter: {of.name} has none: it trains all weights, which no factor scales")
     if entry.strength != 1 and of.params.train.method == "dora":
@@ -236,7 +308,7 @@ def _scaled(entry: PointEntry, before: Mapping[str, Point], place: str) -> Point
         raise UserError(f"{place}: seeds: got {list(seeds)}, takes some of {of.name}'s: {list(of.seeds)}")
     params = changed(of.params, {**entry.params, "model.strength": entry.strength}, place)
     changes = {**of.changes, **entry.params, **({} if entry.strength == 1 else {"strength": entry.strength})}
-    return Point(entry.name, params, True, of.name, changes, seeds, tuple(entry.also))
+    return Point(entry.name, params, True, of.name, changes, seeds, tuple(entry.also), learns=of.learns)
 
 
 def _check_together(path: Path, points: tuple[Point, ...]) -> None:
@@ -257,4 +329,5 @@ def _effects(point: Point) -> Iterator[str]:
         recipe = params.train.model_dump_json(exclude={"checkpoint_minutes"}) if run.trains else "base"
         strength = params.model.strength if run.trains else 1
         generation = params.generation.model_dump_json()
-        yield f"{recipe} {params.prompt.model_dump_json()} {strength:g} {generation}"
+        learns = run.learns.answers.model_dump_json() if run.learns else ""
+        yield f"{recipe} {learns} {params.prompt.model_dump_json()} {strength:g} {generation}"

@@ -216,7 +216,7 @@ class _Runner:
             "spider": spider,
             "mmlu": {},
             "training": training["metrics"],
-            "timings": {"train": training["timing"]} | asking.timings,
+            "timings": training["timings"] | asking.timings,
             "shared": dict(self._shared.parts),
             "own": dict(own.parts),
         }

@@ -115,10 +115,8 @@ class _Runner:
         return failed
 
     def _claimed(self, run: Run) -> list[str]:
-        """Return what a process has to itself while it is at `run`: the run, and its training until that is there."""
-        if not run.trains or self._trainings.is_there(run):
-            return [run.name]
-        return [run.name, f"train-{self._trainings.folder(run).name}"]
+        """Return what a process has to itself while it is at `run`: the run, and trainings that it waits for."""
+        return [run.name, *(f"train-{folder.name}" for folder in self._trainings.to_come(run))]
 
     def _finish(self, run: Run) -> None:
         """Train, answer and keep `run`, unless it is kept already."""
@@ -145,7 +143,7 @@ class _Runner:
             **({"choice": choice} if choice else {}),
             **({"chat": chat} if chat else {}),
             "training": training and training["metrics"],
-            "timings": ({"train": training["timing"]} if training else {}) | asking.timings,
+            "timings": (training["timings"] if training else {}) | asking.timings,
             "shared": dict(self.shared.parts),
             "own": dict(own.parts),
         }

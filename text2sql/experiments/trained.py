@@ -1,15 +1,19 @@
 """Adapters that runs of a curve or a search train, each once, below their work folder."""
 
 import gc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from text2sql.core.dependencies import Key
-from text2sql.core.errors import UserError
+from text2sql.core.errors import RunError, UserError
 from text2sql.core.files import read_json, read_jsonl, write_json
-from text2sql.core.params import Params
+from text2sql.core.params import ModelEntry, Params
 from text2sql.data.schema import read_schemas
-from text2sql.experiments.asking import measure_anew
+from text2sql.experiments.answers import TrainingAnswers
+from text2sql.experiments.asking import database_below, measure_anew
 from text2sql.experiments.inputs import training_key
 from text2sql.experiments.points import Run
 from text2sql.model.loading import KeptBase
@@ -17,9 +21,12 @@ from text2sql.model.model_card import model_card
 from text2sql.model.run_key import as_measured
 from text2sql.prompts.messages import load_few_shot
 from text2sql.prompts.rich import in_folders, rich_schemas
+from text2sql.scoring.judged import JudgedQuestion
 from text2sql.training.examples import training_pairs
-from text2sql.training.fine_tune import train_adapter
+from text2sql.training.fine_tune import Training, train_adapter
 from text2sql.training.job import TrainingJob
+from text2sql.training.judged_answers import lessons
+from text2sql.training.rewards import asked_for_reward, reward_for, train_by_reward
 
 
 class Trainings:
@@ -27,10 +34,11 @@ class Trainings:
 
     def __init__(self, data: Path, work: Path, shared: Key, load: KeptBase) -> None:
         self._data, self._work, self._shared, self._load = data, work, shared, load
+        self._answers = TrainingAnswers(data, work, shared, load)
 
     def folder(self, run: Run) -> Path:
         """Return where the adapter of `run` lies, or will."""
-        key = Key({**self._shared.parts, **training_key(run.params).parts})
+        key = Key({**self._shared.parts, **training_key(run).parts})
         return self._work / "models" / key.digest
 
     def is_there(self, run: Run) -> bool:
@@ -38,46 +46,112 @@ class Trainings:
         folder = self.folder(run)
         return folder.is_dir() and folder.with_suffix(".json").is_file()
 
-    def adapter(self, run: Run) -> tuple[Path, dict[str, Any]]:
-        """Return the adapter of `run` and what is known of its training; other runs may have trained it before.
+    def to_come(self, run: Run) -> list[Path]:
+        """Return the folders of adapters that `run` takes and that are not there yet, that of its teacher last."""
+        if not run.trains or self.is_there(run):
+            return []
+        return [self.folder(run), *(self.to_come(run.learns.teacher) if run.learns else ())]
 
-        Raises as `train_adapter` does.
+    def adapter(self, run: Run) -> tuple[Path, dict[str, Any]]:
+        """Return the adapter of `run`, and its `metrics` and `timings`; other runs may have trained it before.
+
+        Raises as `train_adapter` does, and RunError where the answers that it learns from have nothing to teach.
         """
-        params, name = run.params, str(run.trained_as)
-        if params.train.objective != "sft":
-            raise UserError(f"train.objective: {params.train.objective}: not among a curve's or a search's points")
         folder = self.folder(run)
-        about = folder.with_suffix(".json")
-        if self.is_there(run):
-            return folder, read_json(about)
+        if not self.is_there(run):
+            self._train(run, folder)
+            free_memory()
+        return folder, read_json(folder.with_suffix(".json"))
+
+    def _train(self, run: Run, folder: Path) -> None:
+        params, name = run.params, str(run.trained_as)
+        taught = self._taught(run)
         few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
         schemas = read_schemas(self._data / "spider/schemas.json", params.prompt.descriptions)
         rich = rich_schemas(params.prompt, in_folders(self._data / "databases"))
-        conversations = read_jsonl(self._data / "spider/qa_sharegpt.jsonl")
-        pairs = training_pairs(conversations, schemas, params.prompt, few_shot, rich, params.train)
+        pairs = training_pairs(taught.conversations, schemas, params.prompt, few_shot, rich, params.train)
         for line in rich.lines() if rich else ():
             print(f"train_{name}: {line}", flush=True)
         job = TrainingJob(
-            name, params.model, params.train, template=params.prompt.template, inputs=dict(self._shared.parts)
+            name,
+            params.model,
+            params.train,
+            template=params.prompt.template,
+            inputs=dict(self._shared.parts),
+            start=taught.start,
         )
         measure_anew()
-        training = train_adapter(job, pairs, self._work / "checkpoints", self._load)
+        train = taught.train or partial(train_adapter, checkpoints=self._work / "checkpoints", load=self._load)
+        training = train(job, pairs)
         assert training is not None  # one process trains
-        metrics = training.metrics
+        metrics = training.metrics | taught.counts
         loaded = as_measured(params.model, training.model)
         path = self._work / "timings" / f"{name}-train.json"
         timing = training.stopwatch.write(path, "train", name, metrics["examples"], metrics["tokens"], loaded)
-        training.save(folder, model_card(_trained_model(params), params, metrics))
-        write_json(about, {"metrics": metrics, "timing": timing})
+        training.save(folder, _card(params, metrics))
+        write_json(folder.with_suffix(".json"), {"metrics": metrics, "timings": {"train": timing} | taught.timings})
         training.checkpoints.remove()
-        del training
+
+    def _taught(self, run: Run) -> "_Taught":
+        """Return what `run` is trained on: gold, or what `lessons` makes of it and of another's answers."""
+        recipe = run.params.train
+        if recipe.objective != "sft" and run.learns is None:
+            raise UserError(f"train.objective: {recipe.objective}: not among a search's trials, which have no answers")
+        conversations = read_jsonl(self._data / "spider/qa_sharegpt.jsonl")
+        if run.learns is None:
+            return _Taught(conversations)
+        teacher, _ = self.adapter(run.learns.teacher)
+        questions, about = self._answers.of(run.learns, teacher)
         free_memory()
-        return folder, read_json(about)
+        try:
+            taught = self._by_answers(run, conversations, questions)
+        except UserError as error:  # of this point: the others go on
+            raise RunError(str(error)) from None
+        counts = ", ".join(f"{key} {count}" for key, count in taught.counts.items())
+        print(f"train_{run.trained_as}: answers of {run.learns.teacher.trained_as}: {counts}", flush=True)
+        said = {"objective": recipe.objective, "from": run.learns.teacher.trained_as, "answers": taught.counts}
+        return replace(
+            taught,
+            start=None if recipe.objective == "rejection" else teacher,
+            counts=said | {"drawn": about["drawn"]},
+            timings=about["timings"],
+        )
+
+    def _by_answers(self, run: Run, conversations: Sequence[dict], questions: Sequence[JudgedQuestion]) -> "_Taught":
+        """Return what `questions` teach, and how many; of grpo, those that it draws answers to as it goes on."""
+        recipe = run.params.train
+        if recipe.objective != "grpo":
+            learnt = lessons(recipe, conversations, questions)
+            return _Taught([*learnt.conversations, *learnt.rejected], counts=dict(learnt.counts))
+        asked, left_out = asked_for_reward(questions)
+        reward = reward_for(asked, self._answers.examples(), run.params, recipe, partial(database_below, self._data))
+        return _Taught(
+            [conversations[question.index] for question in asked],
+            counts=left_out,
+            train=partial(train_by_reward, reward=reward, load=self._load),
+        )
 
 
-def _trained_model(params: Params) -> str:
-    """Return the model of params.yaml that the section `train` is the recipe of, whose title the card takes."""
-    return next(name for name, entry in params.models.items() if entry.recipe == "train")
+@dataclass(frozen=True)
+class _Taught:
+    """What is trained on, the adapter to go on from, and what metrics and timings say of it besides the training's.
+
+    `train` trains by rewards, None by examples.
+    """
+
+    conversations: Sequence[dict]
+    start: Path | None = None
+    counts: dict[str, Any] = field(default_factory=dict)
+    timings: dict[str, Any] = field(default_factory=dict)
+    train: Callable[[TrainingJob, Sequence[tuple[list[dict], str]]], Training | None] | None = None
+
+
+def _card(params: Params, metrics: dict[str, Any]) -> str:
+    """Return the card of the model whose recipe is the section `train`, under that model's title."""
+    name = next(name for name, entry in params.models.items() if entry.recipe == "train")
+    if of := params.train.from_:  # a point, which `models` does not name
+        params = params.model_copy(update={"models": {**params.models, of: ModelEntry(title=of)}})
+    return model_card(name, params, metrics)
 
 
 def free_memory() -> None:

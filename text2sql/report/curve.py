@@ -139,10 +139,23 @@ def _row(point: Mapping[str, Any]) -> list[str]:
         _seeds(point["runs"]),
         " / ".join(in_percent(share, 0) for share in run["letters"].values()),
         in_percent(run["base_choices_kept"], 1),
-        " + ".join(minutes(seconds, 1) for seconds in run["seconds"].values()),
+        _minutes(run["seconds"]),
         gigabytes(max(run["peak_memory_gb"].values())),
         "yes" if point["pareto"] else "",
     ]
+
+
+def drawing(seconds: Mapping[str, float]) -> float:
+    """Return how long a run's answers to training questions took, drawn and judged; 0 where it learns from none."""
+    return seconds.get("draw", 0) + seconds.get("judge", 0)
+
+
+def _minutes(seconds: Mapping[str, float]) -> str:
+    """Return a run's minutes, task by task; those of its training with the answers that it learnt from."""
+    parts = {task: minutes(value, 1) for task, value in seconds.items() if task not in ("draw", "judge")}
+    if drawing(seconds):
+        parts["train"] += f" + {minutes(drawing(seconds), 1)} drawing"
+    return " + ".join(parts.values())
 
 
 def _difference(found: Mapping[str, Any]) -> str:
@@ -184,6 +197,11 @@ def _notes(curve: Mapping[str, Any]) -> list[str]:
         f"wants a gain of at least {gate['min_spider_gain_pts']:g} and a loss of at most "
         f"{gate['max_mmlu_loss_pts']:g} points.",
     ]
+    if any(drawing(run["seconds"]) for point in curve["points"] for run in point["runs"]):
+        lines.append(
+            "Drawing: of answers to training questions, drawn and judged, from which a point learns; several points "
+            "may share them."
+        )
     if curve["missing"]:
         lines.append(f"Not run yet: {', '.join(curve['missing'])}.")
     return lines

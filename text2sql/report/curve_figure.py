@@ -13,7 +13,7 @@ from text2sql.report.numbers import points, true_minus
 
 WIDTH, HEIGHT = 640, 400  # of the plot's box, in pixels; the template adds its margins
 LETTER, LINE = 6.2, 13  # a label's letter and line, in pixels
-KINDS = ("base", "lora", "dora", "strength", "decoding", "full")  # of points, as the legend has them
+KINDS = ("base", "lora", "dora", "answers", "strength", "decoding", "full")  # of points, as the legend has them
 # Where a label may lie beside its mark, in the order of preference: dx, dy, and what of it lies there.
 SIDES = ((9, 4, "start"), (-9, 4, "end"), (0, -10, "middle"), (0, 18, "middle"), (9, -9, "start"), (-9, 17, "end"))
 

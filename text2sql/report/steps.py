@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.comparison.result import ACCURACY, OFFICIAL
-from text2sql.report.curve import CURVES, JSON, read_curve
+from text2sql.report.curve import CURVES, JSON, drawing, read_curve
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, p_equation, points
 
@@ -91,7 +91,10 @@ def _training(point: Mapping[str, Any], run: Mapping[str, Any]) -> str:
         return DASH
     if point["adapter"]:
         return f"as {point['adapter']}"
-    return f"{run['seconds']['train']:.0f} s, {gigabytes(run['peak_memory_gb']['train'])} GB"
+    seconds, gb = run["seconds"], run["peak_memory_gb"]
+    drawn = f" + {drawing(seconds):.0f} s drawing" if drawing(seconds) else ""
+    peak = max(gb[task] for task in ("train", "draw", "judge") if task in gb)
+    return f"{seconds['train']:.0f} s{drawn}, {gigabytes(peak)} GB"
 
 
 def _times(run: Mapping[str, Any], curve: Mapping[str, Any]) -> list[str]:
@@ -142,6 +145,8 @@ def _notes(curves: Sequence[Mapping[str, Any]]) -> list[str]:
         "Training; Answer and Samples, a question: seconds and peak memory of runs that shared a GPU with up to three "
         "others, start-up not counted."
     )
+    if any(drawing(run["seconds"]) for curve in curves for point in curve["points"] for run in point["runs"]):
+        lines.append("Drawing: of answers to training questions, drawn and judged, which several points may share.")
     if dev["missing"]:
         lines.append(f"Not run on dev: {', '.join(dev['missing'])}.")
     return lines

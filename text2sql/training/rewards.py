@@ -15,6 +15,8 @@ from typing import Any
 
 from text2sql.core.dependencies import Key
 from text2sql.core.errors import UserError
+from text2sql.core.files import user_cache
+from text2sql.core.params import ModelParams, Params, TrainParams
 from text2sql.core.timing import Stopwatch
 from text2sql.data.spider import Example
 from text2sql.execution.executor import Limits
@@ -99,9 +101,35 @@ def asked_for_reward(questions: Sequence[JudgedQuestion]) -> tuple[list[JudgedQu
     return asked, counts
 
 
-def train_by_reward(job: TrainingJob, pairs: Sequence[tuple[list[dict], str]], reward: VerdictReward) -> Training:
+def reward_for(
+    asked: Sequence[JudgedQuestion],
+    examples: Sequence[Example],
+    params: Params,
+    recipe: TrainParams,
+    database_of: Callable[[str], Path],
+) -> VerdictReward:
+    """Return the reward of answers to `asked`, which are some of the training split's `examples`."""
+    by_index = {example.index: example for example in examples}
+    return VerdictReward(
+        [by_index[question.index] for question in asked],
+        database_of,
+        Limits(**params.execution.model_dump()),
+        recipe.group,
+        params.generation.max_new_tokens,
+        params.prompt.answer,
+        cache_dir=user_cache() / "gold",
+    )
+
+
+def train_by_reward(
+    job: TrainingJob,
+    pairs: Sequence[tuple[list[dict], str]],
+    reward: VerdictReward,
+    load: Callable[[ModelParams, int], tuple[Any, Any]] = load_base,
+) -> Training:
     """Go on training the adapter `job.start` on answers that it draws to the chat messages of `pairs`, one for each of
-    the reward's examples; what stands beside them, gold, is read by the reward alone.
+    the reward's examples; what stands beside them, gold, is read by the reward alone. `load` returns the base and its
+    tokenizer.
 
     Left out, and counted, are questions whose prompt and answer do not fit into `train.max_seq_len`, and the last ones
     that fill no whole step. Raises UserError where none is left, and RunError if weights are no longer finite.
@@ -112,7 +140,7 @@ def train_by_reward(job: TrainingJob, pairs: Sequence[tuple[list[dict], str]], r
     assert job.start is not None, "check_start refuses that"
     if job.stage:
         check_base(job.model)
-    base, tokenizer = load_base(job.model, job.recipe.max_seq_len)
+    base, tokenizer = load(job.model, job.recipe.max_seq_len)
     loaded, tokens = how_loaded(base), ChatTokens(tokenizer, job.template)
     prompts = [tokens.chat_ids(one) for one, _ in pairs]
     room = job.recipe.max_seq_len - reward.max_new_tokens
