@@ -124,7 +124,7 @@ def measure(
                 "max_seq_len": max(settings.train.max_seq_len, 2048),
                 "checkpoint_minutes": 1e6,
             }
-        ).model_dump(by_alias=True),
+        ).model_dump(),
         "steps": steps,
         "warm": _warm(steps),
         "schema": "none" if bare else schema or settings.prompt.schema_,
@@ -325,7 +325,9 @@ def train_side(side: str, plan: dict) -> dict:
         torch.cuda.set_per_process_memory_fraction(plan["gpu_memory_gb"] * 1e9 / whole)
     # The build before may lack a setting.
     model, recipe = (
-        kind(**{name: value for name, value in plan[part].items() if name in kind.model_fields})
+        kind.model_validate(
+            {name: value for name, value in plan[part].items() if name in kind.model_fields}, by_name=True
+        )
         for kind, part in ((ModelParams, "model"), (TrainParams, "recipe"))
     )
     pairs = training_pairs(plan, recipe)
