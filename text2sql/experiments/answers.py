@@ -48,18 +48,19 @@ class TrainingAnswers:
         key = Key({**self._shared.parts, **answers_key(learns).parts, **own.parts})
         path, about = (self._work / "answers" / f"{key.digest}.{ending}" for ending in ("jsonl.gz", "json"))
         with claim(self._work, f"answers-{key.digest}", wait=True):
+            journal = Journal(f"answers-{learns.teacher.trained_as}", key, folder=self._work / "journals")
             if not about.is_file():
-                self._draw(learns, adapter, key, path)
+                self._draw(learns, adapter, journal, path)
+            journal.remove()  # also where a run was killed when it had written the answers
         return read_judged(path, self.examples())[1], read_json(about)
 
-    def _draw(self, learns: Learning, adapter: Path, key: Key, path: Path) -> None:
+    def _draw(self, learns: Learning, adapter: Path, journal: Journal, path: Path) -> None:
         """Draw and judge answers, and write the file `path` and, at last, what is known of it beside it."""
         name, wanted = str(learns.teacher.trained_as), learns.answers
         asked = self.examples()[: wanted.limit]
         examples = [example for example in asked if database_below(self._data, example.db_id).is_file()]
         if not examples:
             raise UserError(f"answers: the database of none of the {len(asked)} training questions is there")
-        journal = Journal(f"answers-{name}", key, folder=self._work / "journals")
         samples, draw = self._samples(learns, adapter, examples, journal)
         measure_anew()
         stopwatch = Stopwatch()
@@ -71,8 +72,8 @@ class TrainingAnswers:
         write_judged(path, header, lines)
         counts = asdict(header) | counts_of(read_judged(path, examples)[1])
         counts |= {"without_database": len(asked) - len(examples)}
-        write_json(path.with_name(f"{key.digest}.json"), {"drawn": counts, "timings": {"draw": draw, "judge": judge}})
-        journal.remove()
+        about = path.with_name(path.name.replace(".jsonl.gz", ".json"))
+        write_json(about, {"drawn": counts, "timings": {"draw": draw, "judge": judge}})
 
     def _samples(
         self, learns: Learning, adapter: Path, examples: Sequence[Example], journal: Journal
