@@ -146,6 +146,8 @@ def test_mmlu_chooses_as_the_harness_does(micro_model):
     assert found["comparisons"][0]["answers"] == "4 of 4 the same"
 
 
+@pytest.mark.long
+@pytest.mark.slow
 def test_an_adapter_answers_as_unmerged_and_scaled_down_as_its_base(micro_model, tmp_path):
     counts = {"questions": 3, "mmlu_questions": 2, "model": str(micro_model), **REPEATS}
     found = checked(bench_adapter.measure(**counts))
