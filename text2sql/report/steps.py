@@ -11,16 +11,10 @@ from text2sql.comparison.result import ACCURACY, OFFICIAL
 from text2sql.report.curve import CURVES, JSON, drawing, read_curve
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, p_equation, points
+from text2sql.report.samples_figure import WAYS
 
 STEPS = Path("docs/steps.md")
 HELD_OUT = "-held-out"  # ends the name of the curve on held-out databases
-WAYS = {  # of choosing, as `by_samples` has them
-    "one_sample": "One Sample",
-    "first_executable": "First That Runs",
-    "majority_where_greedy_fails": "Majority, Greedy Fails",
-    "majority": "Majority",
-    "oracle": "Oracle",
-}
 
 
 def steps_blocks(folder: Path = CURVES) -> dict[str, str]:

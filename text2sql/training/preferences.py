@@ -17,6 +17,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from text2sql.model.adapters import adapter_in_float32
 from text2sql.model.library_way import accepted
+from text2sql.training.arguments import common_arguments, use_one_gpu
 from text2sql.training.checkpoints import CheckpointStore
 from text2sql.training.examples import IGNORED, TrainingExample
 from text2sql.training.job import TrainingJob
@@ -114,34 +115,17 @@ def pairs_per_pass(step_size: int, longest: int, tokens: int) -> int:
 def _arguments(job: TrainingJob, model: Any, store: CheckpointStore, pairs: int) -> DPOConfig:
     recipe = job.recipe
     on_gpu = torch.cuda.is_available()
-    dtype = model.get_input_embeddings().weight.dtype
     arguments = DPOConfig(
-        output_dir=str(store.folder),
+        **common_arguments(recipe, model, store.folder),
         beta=recipe.beta,
         per_device_train_batch_size=pairs,
         gradient_accumulation_steps=job.step_size // pairs,
-        num_train_epochs=recipe.epochs,
-        learning_rate=recipe.lr,
-        lr_scheduler_type=recipe.scheduler,
-        warmup_steps=recipe.warmup,
-        weight_decay=recipe.weight_decay,
-        optim=recipe.optim,
-        seed=recipe.seed,
-        bf16=on_gpu and dtype == torch.bfloat16,
-        fp16=on_gpu and dtype == torch.float16,
-        use_cpu=not on_gpu,
-        gradient_checkpointing=False,
         max_length=None,  # none is too long, and TRL would cut without a count
         logging_steps=1,
-        logging_nan_inf_filter=False,  # a NaN or infinite loss stops the training
-        save_strategy="no",  # `Watch` says when
         router_aux_loss_coef=0.0,
-        report_to="none",
-        disable_tqdm=True,  # `Progress` is our bar
         dataloader_pin_memory=on_gpu,
     )
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # one process uses one GPU
+    use_one_gpu(arguments)
     return arguments
 
 

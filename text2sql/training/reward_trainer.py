@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from text2sql.model.adapters import adapter_in_float32
 from text2sql.prompts.chat import assistant_turn
+from text2sql.training.arguments import common_arguments, use_one_gpu
 from text2sql.training.callbacks import Progress
 from text2sql.training.job import TrainingJob
 from text2sql.training.preferences import REFERENCE, use_plain_head
@@ -66,33 +66,15 @@ class RewardTrainer(GRPOTrainer):
 
 def _arguments(job: TrainingJob, model: Any, max_new_tokens: int, folder: Path) -> GRPOConfig:
     recipe = job.recipe
-    on_gpu = torch.cuda.is_available()
-    dtype = model.get_input_embeddings().weight.dtype
     arguments = GRPOConfig(
-        output_dir=str(folder),
+        **common_arguments(recipe, model, folder),
         num_generations=recipe.group,
         per_device_train_batch_size=recipe.batch_size * recipe.group,
         gradient_accumulation_steps=recipe.grad_accum,
         max_completion_length=max_new_tokens,
         temperature=1.0,
         beta=recipe.beta,
-        num_train_epochs=recipe.epochs,
-        learning_rate=recipe.lr,
-        lr_scheduler_type=recipe.scheduler,
-        warmup_steps=recipe.warmup,
-        weight_decay=recipe.weight_decay,
-        optim=recipe.optim,
-        seed=recipe.seed,
-        bf16=on_gpu and dtype == torch.bfloat16,
-        fp16=on_gpu and dtype == torch.float16,
-        use_cpu=not on_gpu,
-        gradient_checkpointing=False,
         logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
     )
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # one process uses one GPU
+    use_one_gpu(arguments)
     return arguments

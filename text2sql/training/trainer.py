@@ -18,6 +18,7 @@ from text2sql.model.adapters import adapter_in_float32, without_needless_casts
 from text2sql.model.cuda_graphs import can_be_recorded
 from text2sql.model.fused_norm import use_fused_norms
 from text2sql.model.library_way import accepted
+from text2sql.training.arguments import common_arguments, use_one_gpu
 from text2sql.training.checkpoints import CheckpointStore
 from text2sql.training.chunked_loss import use_chunked_loss
 from text2sql.training.examples import IGNORED, TrainingExample, variants
@@ -271,41 +272,22 @@ def _is_lean(job: TrainingJob, model: Any) -> bool:
 def _arguments(job: TrainingJob, model: Any, folder: Path, steps_between_reads: int, autocast: bool) -> SFTConfig:
     recipe = job.recipe
     on_gpu = torch.cuda.is_available()
-    dtype = model.get_input_embeddings().weight.dtype
     arguments = SFTConfig(
-        output_dir=str(folder),
+        **common_arguments(recipe, model, folder, autocast),
         per_device_train_batch_size=job.step_share,  # `training_step` cuts it into parts
         gradient_accumulation_steps=1,
-        num_train_epochs=recipe.epochs,
-        learning_rate=recipe.lr,
-        lr_scheduler_type=recipe.scheduler,
-        warmup_steps=recipe.warmup,
-        weight_decay=recipe.weight_decay,
-        optim=recipe.optim,
-        seed=recipe.seed,
-        # Autocast only for a base in half precision on a GPU, and where no `LeanAdapter` casts. On a CPU the products
-        # of PEFT's layers are few, and stay in float32.
-        bf16=on_gpu and dtype == torch.bfloat16 and autocast,
-        fp16=on_gpu and dtype == torch.float16,
-        use_cpu=not on_gpu,
-        gradient_checkpointing=False,
         # The examples are token ids with labels already, none too long.
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
         packing=False,
         logging_steps=steps_between_reads,
-        logging_nan_inf_filter=False,  # a NaN or infinite loss stops the training
-        save_strategy="no",  # `Watch` says when
         # The loss counts answers alone: how a mixture of experts balances depends on how a step is cut.
         router_aux_loss_coef=0.0,
-        report_to="none",
-        disable_tqdm=True,  # `Progress` is our bar
         # Copy the next step's examples to the GPU without waiting for it.
         dataloader_pin_memory=on_gpu,
         accelerator_config={"non_blocking": on_gpu},
         ddp_find_unused_parameters=False,
     )
-    if job.processes.count == 1 and arguments.n_gpu > 1:
-        # One process uses one GPU; several GPUs need `accelerate launch`.
-        arguments._n_gpu = 1
+    if job.processes.count == 1:
+        use_one_gpu(arguments)
     return arguments
