@@ -345,6 +345,9 @@ class TrainSamplesParams(Section):
     top_p: TopP = 0.95
     seed: Seed = 0
     limit: Limit = None  # the first so many training questions
+    # 1: the model answers what it was trained on. Of more, each part of the training databases is asked of a model that
+    # the same recipe trained on the other parts.
+    folds: Annotated[int, NUMBER, Field(description="a whole number from 1 to 20", ge=1, le=20)] = 1
 
 
 class MmluParams(Section):

@@ -1,7 +1,6 @@
 """Answers of a point's adapter to training questions, drawn once and judged: what other points learn from."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,49 +18,94 @@ from text2sql.evaluation.spider import Predictor
 from text2sql.execution.executor import Limits
 from text2sql.experiments.asking import database_below, measure_anew, prompt_of
 from text2sql.experiments.claims import claim
-from text2sql.experiments.inputs import answers_key
-from text2sql.experiments.points import Learning
+from text2sql.experiments.inputs import answers_key, training_key
+from text2sql.experiments.points import Learning, Run
 from text2sql.model.language_model import LanguageModel
 from text2sql.model.loading import KeptBase
 from text2sql.model.run_key import as_measured
 from text2sql.scoring.judged import Drawn, JudgedQuestion, counts_of, judged, read_judged, write_judged
+from text2sql.training.folds import Fold, folds_of
 
 HOW = {"samples", "temperature", "top_p", "seed"}  # of the params, how answers are drawn
+SUMMED = ("examples", "tokens", "seconds")  # of timings of several folds; of peak memory the most counts
 
 
 class TrainingAnswers:
     """Judged answers below the folder `work`, to the training questions of the prepared benchmarks in `data`.
 
-    Neither held-out questions nor those of dev are read.
+    `adapter_of` trains or finds the adapter of a run, without a fold's databases where there are folds, and says how
+    long that took. Neither held-out questions nor those of dev are read.
     """
 
-    def __init__(self, data: Path, work: Path, shared: Key, load: KeptBase) -> None:
+    def __init__(
+        self,
+        data: Path,
+        work: Path,
+        shared: Key,
+        load: KeptBase,
+        adapter_of: Callable[[Run, Fold | None], tuple[Path, dict[str, Any]]],
+    ) -> None:
         self._data, self._work, self._shared, self._load = data, work, shared, load
+        self._adapter_of = adapter_of
 
-    def of(self, learns: Learning, adapter: Path) -> tuple[list[JudgedQuestion], dict[str, Any]]:
-        """Return the questions with their answers, drawn now unless they are there, their counts and `timings`.
+    def of(self, learns: Learning) -> tuple[list[JudgedQuestion], dict[str, Any]]:
+        """Return the questions with their answers, drawn now unless they are there; what is known of them, `timings`.
 
-        Waits where another process draws them. Raises UserError where no question's database is there or a prompt does
-        not fit the model.
+        Where other processes draw them, those of another fold are drawn meanwhile. Raises UserError where no
+        question's database is there or a prompt does not fit the model.
         """
-        own = Key.of({"the adapter": digest_of_tree(adapter)})
-        key = Key({**self._shared.parts, **answers_key(learns).parts, **own.parts})
-        path, about = (self._work / "answers" / f"{key.digest}.{ending}" for ending in ("jsonl.gz", "json"))
-        with claim(self._work, f"answers-{key.digest}", wait=True):
-            journal = Journal(f"answers-{learns.teacher.trained_as}", key, folder=self._work / "journals")
-            if not about.is_file():
-                self._draw(learns, adapter, journal, path)
-            journal.remove()  # also where a run was killed when it had written the answers
-        return read_judged(path, self.examples())[1], read_json(about)
-
-    def _draw(self, learns: Learning, adapter: Path, journal: Journal, path: Path) -> None:
-        """Draw and judge answers, and write the file `path` and, at last, what is known of it beside it."""
-        name, wanted = str(learns.teacher.trained_as), learns.answers
-        asked = self.examples()[: wanted.limit]
-        examples = [example for example in asked if database_below(self._data, example.db_id).is_file()]
+        asked = self.examples()[: learns.answers.limit]
+        there = {db_id for db_id in {one.db_id for one in asked} if database_below(self._data, db_id).is_file()}
+        examples = [example for example in asked if example.db_id in there]
         if not examples:
             raise UserError(f"answers: the database of none of the {len(asked)} training questions is there")
-        samples, draw = self._samples(learns, adapter, examples, journal)
+        folds = folds_of((example.db_id for example in self.examples()), learns.answers.folds)
+        found: dict[Fold | None, tuple[Path, dict[str, Any]]] = {}
+        for wait in (False, True):
+            for fold in folds:
+                if fold not in found:
+                    name = f"answers-{self._key(learns, fold).digest}"
+                    with claim(self._work, name, wait=wait) as ours:
+                        if ours:
+                            found[fold] = self._of_fold(learns, fold, examples)
+        questions = [question for path, _ in found.values() for question in read_judged(path, examples)[1]]
+        questions.sort(key=lambda question: question.index)
+        drawn = {"model": str(learns.teacher.trained_as), **learns.answers.model_dump()} | counts_of(questions)
+        drawn |= {"without_database": len(asked) - len(examples)}
+        return questions, {"drawn": drawn, "timings": _together([about for _, about in found.values()])}
+
+    def _key(self, learns: Learning, fold: Fold | None) -> Key:
+        training = {"the training": dict(training_key(learns.teacher, fold).parts)}
+        return Key({**self._shared.parts, **answers_key(learns).parts, **Key.of(training).parts})
+
+    def _of_fold(self, learns: Learning, fold: Fold | None, examples: Sequence[Example]) -> tuple[Path, dict[str, Any]]:
+        """Return the file of answers to one fold's questions, or to all, and the timings."""
+        adapter, about_adapter = self._adapter_of(learns.teacher, fold)
+        key = self._key(learns, fold)
+        own = Key.of({"the adapter": digest_of_tree(adapter)})
+        journal_key = Key({**key.parts, **own.parts})
+        path, about = (self._work / "answers" / f"{journal_key.digest}.{ending}" for ending in ("jsonl.gz", "json"))
+        name = f"{learns.teacher.trained_as}{f'-{fold.name}' if fold else ''}"
+        journal = Journal(f"answers-{name}", journal_key, folder=self._work / "journals")
+        if not about.is_file():
+            asked = [example for example in examples if fold is None or example.db_id in fold.databases]
+            timings = self._draw(learns, name, adapter, asked, journal, path)
+            write_json(about, timings | ({"train_folds": about_adapter["timings"]["train"]} if fold else {}))
+        journal.remove()  # also where a run was killed when it had written the answers
+        return path, read_json(about)
+
+    def _draw(
+        self,
+        learns: Learning,
+        name: str,
+        adapter: Path,
+        examples: Sequence[Example],
+        journal: Journal,
+        path: Path,
+    ) -> dict[str, Any]:
+        """Draw and judge answers, write the file `path`, and return how long either took."""
+        wanted = learns.answers
+        samples, draw = self._samples(learns, name, adapter, examples, journal)
         measure_anew()
         stopwatch = Stopwatch()
         limits = Limits(**learns.teacher.params.execution.model_dump())
@@ -70,16 +114,13 @@ class TrainingAnswers:
         judge = stopwatch.write(self._work / "timings" / f"{name}-judge.json", "judge", name, len(lines))
         header = Drawn(name, digest_of_tree(adapter), limit=wanted.limit, **wanted.model_dump(include=HOW))
         write_judged(path, header, lines)
-        counts = asdict(header) | counts_of(read_judged(path, examples)[1])
-        counts |= {"without_database": len(asked) - len(examples)}
-        about = path.with_name(path.name.replace(".jsonl.gz", ".json"))
-        write_json(about, {"drawn": counts, "timings": {"draw": draw, "judge": judge}})
+        return {"draw": draw, "judge": judge}
 
     def _samples(
-        self, learns: Learning, adapter: Path, examples: Sequence[Example], journal: Journal
+        self, learns: Learning, name: str, adapter: Path, examples: Sequence[Example], journal: Journal
     ) -> tuple[list[dict], dict[str, Any]]:
         """Return the samples of `examples`, as `sample_answers` does, and how long it took."""
-        name, params = str(learns.teacher.trained_as), learns.teacher.params
+        params = learns.teacher.params
         generation = params.generation.model_copy(update=learns.answers.model_dump(include=HOW))
         # At strength 1: training goes on from the adapter as it is.
         params = params.model_copy(update={"model": params.model.model_copy(update={"strength": 1})})
@@ -100,3 +141,19 @@ class TrainingAnswers:
     def examples(self) -> list[Example]:
         """Return the training split's examples."""
         return [Example.from_record(record) for record in read_jsonl(self._data / "spider/train.jsonl", RECORD)]
+
+
+def _together(timings: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the timings of all folds as of one: what they took one after another, and the most memory of any."""
+    found = {}
+    for task in timings[0]:
+        of_folds = [one[task] for one in timings]
+        found[task] = dict(of_folds[0])
+        for name in SUMMED:
+            values = [one[name] for one in of_folds]
+            found[task][name] = None if None in values else round(sum(values), 2)
+        if found[task]["tokens"]:
+            found[task]["tokens_per_second"] = round(found[task]["tokens"] / found[task]["seconds"], 1)
+        for name in ("peak_memory_gb", "peak_gpu_memory_gb"):
+            found[task][name] = max((one[name] for one in of_folds if one[name] is not None), default=None)
+    return found

@@ -18,6 +18,7 @@ from text2sql.model.loading import as_loaded
 from text2sql.model.run_key import GRAMMAR_LIBRARY, weights_and_runtime
 from text2sql.preparation.holdout import hold_out
 from text2sql.preparation.prepare import prepare, prepare_spider, spider_path
+from text2sql.training.folds import Fold
 
 # The stages of dvc.yaml whose work a point repeats: the pipeline says which code that is.
 STAGES = (
@@ -144,10 +145,14 @@ def _grammar(params: Params) -> dict[str, Any]:
     return found
 
 
-def training_key(run: Run) -> Key:
-    """Return the key of what is a training's own: its prompt, its recipe, and the answers that it learns from."""
+def training_key(run: Run, fold: Fold | None = None) -> Key:
+    """Return the key of what is a training's own: its prompt, its recipe, the answers that it learns from, and the
+    fold of the training databases that it leaves out.
+    """
     recipe = run.params.train.model_dump(exclude={"checkpoint_minutes"})
     parts = _prompt(run.params) | _flat("train", recipe)
+    if fold:
+        parts |= {"fold": [fold.number, fold.count]}
     if run.learns:
         teacher = dict(training_key(run.learns.teacher).parts)
         parts |= {"train.from's training": teacher, "answers": dict(answers_key(run.learns).parts)}

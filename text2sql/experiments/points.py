@@ -246,6 +246,11 @@ def _learning(entry: PointEntry, params: Params, before: Mapping[str, Point], pl
         raise UserError(f"{place}: train.from: got {named or 'none'}{_takes_trained(named, before)}")
     if objective != "rejection":
         _check_goes_on(params, of, place)
+    if entry.answers.folds > 1 and of.learns:
+        raise UserError(
+            f"{place}: answers.folds: got {entry.answers.folds}, takes 1: {of.name} learns from answers itself, to "
+            "questions of all folds"
+        )
     return Learning(of.runs[0], entry.answers)
 
 

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from text2sql.core.params import ModelEntry, Params
 from text2sql.data.schema import read_schemas
 from text2sql.experiments.answers import TrainingAnswers
 from text2sql.experiments.asking import database_below, measure_anew
+from text2sql.experiments.claims import claim
 from text2sql.experiments.inputs import training_key
 from text2sql.experiments.points import Run
 from text2sql.model.loading import KeptBase
@@ -24,6 +26,7 @@ from text2sql.prompts.rich import in_folders, rich_schemas
 from text2sql.scoring.judged import JudgedQuestion
 from text2sql.training.examples import training_pairs
 from text2sql.training.fine_tune import Training, train_adapter
+from text2sql.training.folds import Fold
 from text2sql.training.job import TrainingJob
 from text2sql.training.judged_answers import lessons
 from text2sql.training.rewards import asked_for_reward, reward_for, train_by_reward
@@ -34,38 +37,43 @@ class Trainings:
 
     def __init__(self, data: Path, work: Path, shared: Key, load: KeptBase) -> None:
         self._data, self._work, self._shared, self._load = data, work, shared, load
-        self._answers = TrainingAnswers(data, work, shared, load)
+        self._answers = TrainingAnswers(data, work, shared, load, self.adapter)
 
-    def folder(self, run: Run) -> Path:
-        """Return where the adapter of `run` lies, or will."""
-        key = Key({**self._shared.parts, **training_key(run).parts})
+    def folder(self, run: Run, fold: Fold | None = None) -> Path:
+        """Return where the adapter of `run` lies, or will; with `fold`, the one that leaves out its databases."""
+        key = Key({**self._shared.parts, **training_key(run, fold).parts})
         return self._work / "models" / key.digest
 
-    def is_there(self, run: Run) -> bool:
-        """Whether the adapter of `run` was trained."""
-        folder = self.folder(run)
+    def is_there(self, run: Run, fold: Fold | None = None) -> bool:
+        """Whether that adapter was trained."""
+        folder = self.folder(run, fold)
         return folder.is_dir() and folder.with_suffix(".json").is_file()
 
     def to_come(self, run: Run) -> list[Path]:
         """Return the folders of adapters that `run` takes and that are not there yet, that of its teacher last."""
         if not run.trains or self.is_there(run):
             return []
-        return [self.folder(run), *(self.to_come(run.learns.teacher) if run.learns else ())]
+        return [self.folder(run), *(self.to_come(run.learns.teacher) if run.learns and _takes_teacher(run) else ())]
 
-    def adapter(self, run: Run) -> tuple[Path, dict[str, Any]]:
+    def adapter(self, run: Run, fold: Fold | None = None) -> tuple[Path, dict[str, Any]]:
         """Return the adapter of `run`, and its `metrics` and `timings`; other runs may have trained it before.
 
-        Raises as `train_adapter` does, and RunError where the answers that it learns from have nothing to teach.
+        With `fold`, that of the same recipe without the fold's databases. Raises as `train_adapter` does, and RunError
+        where the answers that it learns from have nothing to teach.
         """
-        folder = self.folder(run)
-        if not self.is_there(run):
-            self._train(run, folder)
-            free_memory()
+        folder = self.folder(run, fold)
+        # A run's own is claimed by whoever is at the run; that of a fold is wanted by several.
+        with claim(self._work, f"train-{folder.name}", wait=True) if fold else nullcontext():
+            if not self.is_there(run, fold):
+                self._train(run, folder, fold)
+                free_memory()
         return folder, read_json(folder.with_suffix(".json"))
 
-    def _train(self, run: Run, folder: Path) -> None:
+    def _train(self, run: Run, folder: Path, fold: Fold | None) -> None:
         params, name = run.params, str(run.trained_as)
-        taught = self._taught(run)
+        if fold:
+            name += f"-without-{fold.name}"
+        taught = self._taught(run, fold)
         few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
         schemas = read_schemas(self._data / "spider/schemas.json", params.prompt.descriptions)
         rich = rich_schemas(params.prompt, in_folders(self._data / "databases"))
@@ -92,16 +100,18 @@ class Trainings:
         write_json(folder.with_suffix(".json"), {"metrics": metrics, "timings": {"train": timing} | taught.timings})
         training.checkpoints.remove()
 
-    def _taught(self, run: Run) -> "_Taught":
+    def _taught(self, run: Run, fold: Fold | None) -> "_Taught":
         """Return what `run` is trained on: gold, or what `lessons` makes of it and of another's answers."""
         recipe = run.params.train
         if recipe.objective != "sft" and run.learns is None:
             raise UserError(f"train.objective: {recipe.objective}: not among a search's trials, which have no answers")
         conversations = read_jsonl(self._data / "spider/qa_sharegpt.jsonl")
         if run.learns is None:
-            return _Taught(conversations)
-        teacher, _ = self.adapter(run.learns.teacher)
-        questions, about = self._answers.of(run.learns, teacher)
+            left_out = fold.databases if fold else ()
+            return _Taught([one for one in conversations if one["db_id"] not in left_out])
+        assert fold is None  # `points` refuses folds of what learns from answers
+        teacher = self.adapter(run.learns.teacher)[0] if _takes_teacher(run) else None
+        questions, about = self._answers.of(run.learns)
         free_memory()
         try:
             taught = self._by_answers(run, conversations, questions)
@@ -130,6 +140,12 @@ class Trainings:
             counts=left_out,
             train=partial(train_by_reward, reward=reward, load=self._load),
         )
+
+
+def _takes_teacher(run: Run) -> bool:
+    """Whether a run that learns from answers needs the very adapter: to go on from, or to answer."""
+    assert run.learns
+    return run.params.train.objective != "rejection" or run.learns.answers.folds == 1
 
 
 @dataclass(frozen=True)

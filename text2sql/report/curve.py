@@ -145,14 +145,19 @@ def _row(point: Mapping[str, Any]) -> list[str]:
     ]
 
 
+# A run's tasks that give the answers to training questions it learns from: the models of folds trained, answers drawn
+# and judged.
+DRAWING = ("train_folds", "draw", "judge")
+
+
 def drawing(seconds: Mapping[str, float]) -> float:
-    """Return how long a run's answers to training questions took, drawn and judged; 0 where it learns from none."""
-    return seconds.get("draw", 0) + seconds.get("judge", 0)
+    """Return how long a run's answers to training questions took; 0 where it learns from none."""
+    return sum(seconds.get(task, 0) for task in DRAWING)
 
 
 def _minutes(seconds: Mapping[str, float]) -> str:
     """Return a run's minutes, task by task; those of its training with the answers that it learnt from."""
-    parts = {task: minutes(value, 1) for task, value in seconds.items() if task not in ("draw", "judge")}
+    parts = {task: minutes(value, 1) for task, value in seconds.items() if task not in DRAWING}
     if drawing(seconds):
         parts["train"] += f" + {minutes(drawing(seconds), 1)} drawing"
     return " + ".join(parts.values())
@@ -199,8 +204,8 @@ def _notes(curve: Mapping[str, Any]) -> list[str]:
     ]
     if any(drawing(run["seconds"]) for point in curve["points"] for run in point["runs"]):
         lines.append(
-            "Drawing: of answers to training questions, drawn and judged, from which a point learns; several points "
-            "may share them."
+            "Drawing: of answers to training questions, drawn and judged, from which a point learns, and of the models "
+            "of folds that answer; several points may share them."
         )
     if curve["missing"]:
         lines.append(f"Not run yet: {', '.join(curve['missing'])}.")

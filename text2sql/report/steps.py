@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.comparison.result import ACCURACY, OFFICIAL
-from text2sql.report.curve import CURVES, JSON, drawing, read_curve
+from text2sql.report.curve import CURVES, DRAWING, JSON, drawing, read_curve
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, p_equation, points
 from text2sql.report.samples_figure import WAYS
@@ -87,7 +87,7 @@ def _training(point: Mapping[str, Any], run: Mapping[str, Any]) -> str:
         return f"as {point['adapter']}"
     seconds, gb = run["seconds"], run["peak_memory_gb"]
     drawn = f" + {drawing(seconds):.0f} s drawing" if drawing(seconds) else ""
-    peak = max(gb[task] for task in ("train", "draw", "judge") if task in gb)
+    peak = max(gb[task] for task in ("train", *DRAWING) if task in gb)
     return f"{seconds['train']:.0f} s{drawn}, {gigabytes(peak)} GB"
 
 
