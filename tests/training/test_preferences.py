@@ -52,16 +52,35 @@ def train(micro_model, m1, tmp_path):
 
 @pytest.fixture
 def trainer(micro_model, m1, tmp_path):
+    return trainer_of(job(micro_model, m1), m1, tmp_path)
+
+
+def trainer_of(one, m1, folder):
     from text2sql.model.adapters import load_adapter
     from text2sql.model.loading import load_base
     from text2sql.training.examples import encode
     from text2sql.training.preferences import PreferenceTrainer
 
-    one = job(micro_model, m1)
     base, tokenizer = load_base(one.model, one.recipe.max_seq_len)
     model = load_adapter(base, tokenizer, m1, one.model, trainable=True)[0]
     examples = encode(tokenizer, [*PAIRS, *WRONG], one.recipe.max_seq_len, ways=2)[0]
-    return PreferenceTrainer(one, model, tokenizer, examples, CheckpointStore("m3", Key.of({}), tmp_path))
+    return PreferenceTrainer(one, model, tokenizer, examples, CheckpointStore("m3", Key.of({}), folder))
+
+
+def test_the_right_answers_likelihood_may_count_too(micro_model, m1, tmp_path):
+    import torch
+
+    trainer = trainer_of(job(micro_model, m1, sft_weight=0.5), m1, tmp_path)
+    trainer.model.train()
+    batch = next(iter(trainer.get_train_dataloader()))
+    with torch.no_grad():
+        loss = float(trainer.compute_loss(trainer.model, batch))
+        logits = trainer.model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    right = len(logits) // 2  # those of the pairs' right answers come first
+    wanted = batch["completion_mask"][:right, 1:].bool()
+    chosen = batch["input_ids"][:right, 1:][wanted]
+    likelihood = torch.log_softmax(logits[:right][wanted], -1).gather(-1, chosen[:, None]).mean()
+    assert loss == pytest.approx(LOG_2 - 0.5 * float(likelihood), abs=1e-5) and loss > LOG_2 + 0.1
 
 
 def test_the_first_loss_is_log_2_since_the_reference_is_model_1(trainer):

@@ -223,12 +223,13 @@ class TrainParams(Section):
     checkpoint_minutes: Above0
     lora: LoraParams
     # What is learnt from: gold alone, or executed answers of another model too (docs/learning.md); then which model's,
-    # how many of them (or pairs of them) a question at most, and how strongly dpo and grpo are held to that model;
-    # grpo draws a `group` of answers to a question (docs/rewards.md).
+    # how many of them (or pairs of them) a question at most, how strongly dpo and grpo are held to that model, how much
+    # a right answer's own likelihood counts in dpo, and how many answers to a question grpo draws (docs/rewards.md).
     objective: Literal["sft", "rejection", "dpo", "grpo"] = "sft"
     from_: Annotated[Text | None, Field(alias="from", description="the name of a tuned model of `models`")] = None
     per_question: Positive = 4
     beta: Above0 = 0.1
+    sft_weight: NotNegative = 0
     group: Annotated[int, NUMBER, Field(description="a whole number from 2 to 256", ge=2, le=256)] = 8
 
 

@@ -48,6 +48,8 @@ def model_card(name: str, params: Params, metrics: dict) -> str:
         rows["answers a question"] = f"{recipe.group} a step" if recipe.objective == "grpo" else number
     if recipe.objective in ("dpo", "grpo"):
         rows["beta"] = f"{recipe.beta:g}"
+    if recipe.sft_weight:
+        rows["sft_weight"] = f"{recipe.sft_weight:g}"
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
     return f"""{front_matter(params.model, whole)}
 # {title}: {_KINDS[recipe.method]} for text-to-SQL

@@ -1,7 +1,9 @@
 """Training on pairs of a right and a wrong answer: TRL's DPOTrainer, from an adapter that is also the reference.
 
 Rafailov et al. (2023), "Direct Preference Optimization": the loss of a pair is -log sigmoid(beta * margin), where the
-margin is how much more than the reference the model prefers the right answer, in nats. It begins at log 2.
+margin is how much more than the reference the model prefers the right answer, in nats. It begins at log 2. With
+`sft_weight` so much of the right answers' negative log-likelihood (nats a token) is added, which keeps them from
+becoming unlikely along with the wrong ones (Pang et al. 2024, "Iterative Reasoning Preference Optimization").
 
 Import it after the base is loaded.
 """
@@ -118,6 +120,7 @@ def _arguments(job: TrainingJob, model: Any, store: CheckpointStore, pairs: int)
     arguments = DPOConfig(
         **common_arguments(recipe, model, store.folder),
         beta=recipe.beta,
+        **({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, recipe.sft_weight]} if recipe.sft_weight else {}),
         per_device_train_batch_size=pairs,
         gradient_accumulation_steps=job.step_size // pairs,
         max_length=None,  # none is too long, and TRL would cut without a count
