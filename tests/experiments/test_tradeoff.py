@@ -103,6 +103,11 @@ def test_an_adapter_is_trained_once_and_scaled_for_another_point(finished):
     assert half["training"] == lora["training"] and half["mmlu"]["strength"] == 0.5 and "strength" not in lora["mmlu"]
 
 
+def test_a_point_that_answers_spider_otherwise_is_not_asked_mmlu_again(finished):
+    asked = {run: read_json(folder_of(finished) / run / "run.json")["timings"]["mmlu"]["model"] for run in RUNS}
+    assert asked == {run: run for run in RUNS} | {"held@1": "lora@1"}
+
+
 def test_a_point_draws_samples_held_to_a_grammar_and_every_way_to_choose_is_measured(finished):
     found, files = answers_of(finished)["held@1"]
     choice, lines = (

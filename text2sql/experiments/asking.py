@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from text2sql.core.dependencies import Key
-from text2sql.core.files import read_jsonl, user_cache
+from text2sql.core.files import read_json, read_jsonl, user_cache, write_json
 from text2sql.core.journal import HALVED, Journal
 from text2sql.core.params import Params
 from text2sql.core.timing import Stopwatch
@@ -40,7 +40,8 @@ TASKS = ("spider", "samples", "mmlu", "chat")
 class Asking:
     """One run's questions, from the prepared benchmarks in `data`, and how long each task took, in `timings`.
 
-    `key`: all that the answers depend on. `work`: where journals and timings lie.
+    `key`: all that the answers depend on; `mmlu_key`: likewise, those to MMLU, which several runs may share. `work`:
+    where journals and timings lie.
     """
 
     run: Run
@@ -48,6 +49,7 @@ class Asking:
     data: Path
     work: Path
     key: Key
+    mmlu_key: Key
     timings: dict[str, Any] = field(default_factory=dict)
 
     def spider(self) -> tuple[list[dict], dict[str, Any]]:
@@ -101,7 +103,15 @@ class Asking:
         return scored.records(lines, chosen), metrics
 
     def mmlu(self) -> tuple[list[dict], dict[str, Any]]:
-        """Return the choices by log-likelihood, and the content of `metrics/mmlu/<model>.json`."""
+        """Return the choices by log-likelihood, and the content of `metrics/mmlu/<model>.json`.
+
+        Those of another run are taken where it has the same adapter and differs in how it answers Spider alone.
+        """
+        kept = self.work / "mmlu" / f"{self.mmlu_key.digest}.json"
+        if kept.is_file():
+            content = read_json(kept)
+            self.timings["mmlu"] = content["timing"]
+            return content["choices"], content["metrics"]
         mmlu = self.run.params.mmlu
         asked = read_questions(self.data / "mmlu", mmlu.subjects, mmlu.limit, mmlu.shots)
         task = _Task(self, "mmlu")
@@ -110,7 +120,9 @@ class Asking:
         )
         assert choices is not None
         task.time(len(choices.records), choices.prompt_tokens)
-        return choices.records, choices.metrics()
+        metrics = choices.metrics()
+        write_json(kept, {"choices": choices.records, "metrics": metrics, "timing": self.timings["mmlu"]})
+        return choices.records, metrics
 
     def chat(self) -> tuple[list[dict], dict[str, Any]]:
         """Return the answers in chat, and the content of `metrics/mmlu_chat/<model>.json`."""

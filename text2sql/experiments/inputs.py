@@ -129,6 +129,14 @@ def own_key(run: Run) -> Key:
     return Key({**training_key(run).parts, **Key.of(asked).parts})
 
 
+def mmlu_key(run: Run) -> Key:
+    """Return the key of what a run's choices on MMLU depend on, but for what all runs share."""
+    asked: dict[str, Any] = {"mmlu.rotations": run.rotations}
+    if run.trains:
+        asked |= {"model.strength": run.params.model.strength, "the training": dict(training_key(run).parts)}
+    return Key.of(asked)
+
+
 def _answered(run: Run) -> dict[str, Any]:
     """Return how answers to Spider are generated, as far as that is the run's own."""
     generation = run.params.generation

@@ -209,7 +209,7 @@ class _Runner:
         key = Key({**self._shared.parts, **own.parts})
         adapter, training = self._trainings.adapter(run)
         model = LanguageModel(run.params.model, adapter, template=run.params.prompt.template, load=self._load)
-        asking = Asking(run, model, self._data, self._work, key)
+        asking = Asking(run, model, self._data, self._work, key, key)
         predictions, spider = asking.spider()
         content = {
             "base": base_identity(run.params.model).known(),

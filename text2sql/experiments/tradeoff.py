@@ -12,7 +12,7 @@ from text2sql.core.errors import RunError, UserError
 from text2sql.experiments.asking import Asking
 from text2sql.experiments.claims import claim
 from text2sql.experiments.curve import write_curve
-from text2sql.experiments.inputs import own_key, prepared, prepared_held_out, shared_key
+from text2sql.experiments.inputs import mmlu_key, own_key, prepared, prepared_held_out, shared_key
 from text2sql.experiments.kept_runs import Answered, changed_since, keep_run, read_run
 from text2sql.experiments.points import Curve, Run
 from text2sql.experiments.trained import Trainings, free_memory
@@ -129,7 +129,8 @@ class _Runner:
         adapter, training = self._trainings.adapter(run) if run.trains else (None, None)
         model = LanguageModel(run.params.model, adapter, template=run.params.prompt.template, load=self._load)
         print(f"tradeoff: {run.name}: {model.description}", flush=True)
-        asking = Asking(run, model, self._data, self._work, key)
+        of_mmlu = Key({**self.shared.parts, **mmlu_key(run).parts})
+        asking = Asking(run, model, self._data, self._work, key, of_mmlu)
         predictions, spider = asking.spider()
         samples, choice = asking.samples(predictions) if run.sampled else (None, None)
         choices, mmlu = asking.mmlu()
