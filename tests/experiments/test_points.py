@@ -3,7 +3,7 @@
 import pytest
 
 from text2sql.core.errors import UserError
-from text2sql.experiments.inputs import own_key
+from text2sql.experiments.inputs import own_key, training_key
 from text2sql.experiments.points import HeldOut, read_points
 
 HEAD = "recipe: params.yaml\n"
@@ -151,6 +151,19 @@ BAD = {
         START + LORA + "  - {name: b, answers: {smaples: 8}}",
         "point b: answers.smaples: unknown key",
     ),
+    "places along no training": (
+        HEAD + "points:\n  - {name: base, base: true, along: 4}",
+        "point base: along: takes a point that trains an adapter of its own",
+    ),
+    "places along another's training": (
+        START + LORA + "  - {name: b, adapter: a, strength: 2, along: 4}",
+        "point b: along: takes a point that trains an adapter of its own",
+    ),
+    "no place": (START + "  - {name: a, along: 0}", "point a: along: got 0 (int), takes a whole number of at least 2"),
+    "places of a training without an adapter": (
+        START + "  - {name: a, params: {train.method: full}, along: 4}",
+        "point a: along: takes train.method: lora or dora, got full",
+    ),
     "an unknown subject": (
         HEAD + "params: {mmlu.subjects: {stem: [alchemy]}}\npoints:\n" + BASE,
         "mmlu.subjects: stem: 'alchemy' (str) is none of MMLU's",
@@ -192,6 +205,16 @@ def test_a_point_learns_from_the_first_seed_and_depends_on_its_training_and_on_h
     more = own_key(runs_of(tmp_path, text.replace("samples: 2", "samples: 3"))["b@3407"])
     other = own_key(runs_of(tmp_path, text.replace("1e-2", "2e-2"))["b@3407"])
     assert more.changed_from(kept) == ["answers"] and other.changed_from(kept) == ["train.from's training"]
+
+
+def test_a_point_that_is_asked_along_differs_from_one_that_is_not_in_that_alone(repository, tmp_path, monkeypatch):
+    monkeypatch.chdir(repository)
+    text = "  - {name: a, seeds: [5, 6], along: 4}\n" + HALF
+    found, without = runs_of(tmp_path, text), runs_of(tmp_path, text.replace(", along: 4", ""))
+    assert {name: own_key(found[name]).changed_from(own_key(without[name])) for name in found} == {
+        "base": [], "a@5": ["along"], "a@6": [], "half@5": []
+    }  # fmt: skip
+    assert "along" not in own_key(without["a@5"]).parts and training_key(found["a@5"]) == training_key(without["a@5"])
 
 
 @pytest.mark.parametrize("size", ["05", "15"])

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import time
 import pytest
 
 from testkit.project import Project
+from text2sql.core.digests import file_sha256
 from text2sql.core.files import read_json
 
 POINTS = """
@@ -17,7 +19,7 @@ recipe: params.yaml
 params: {train.checkpoint_minutes: 0.000001}
 points:
   - {name: base, base: true, also: [rotations, chat]}
-  - {name: lora, params: {train.lr: 1e-2}, seeds: [1, 2]}
+  - {name: lora, params: {train.lr: 1e-2, train.epochs: 2}, seeds: [1, 2], along: 4}
   - {name: half, adapter: lora, strength: 0.5, also: [rotations, chat]}
   - {name: held, adapter: lora, after: lora, params: {generation.grammar: true, generation.samples: 4}}
   - {name: whole, params: {train.method: full}}
@@ -89,7 +91,7 @@ def test_all_points_are_run_and_measured_against_the_base(finished):
             assert sum(run["letters"].values()) == pytest.approx(1, abs=1e-5)
             tasks = {"spider", "mmlu"} | ({"train"} if name != "base" else set())
             asked = {"base": {"chat"}, "half": {"chat"}, "held": {"samples"}}.get(name, set())
-            assert set(run["seconds"]) == tasks | asked
+            assert set(run["seconds"]) == tasks | asked | ({"along"} if "along" in run else set())
             assert all(value > 0 for value in run["peak_memory_gb"].values())
     assert points["base"]["runs"][0]["base_choices_kept"] == 1
     assert points["whole"]["runs"][0]["trained_parameters"] > points["lora"]["runs"][0]["trained_parameters"] > 0
@@ -124,7 +126,8 @@ def test_a_point_draws_samples_held_to_a_grammar_and_every_way_to_choose_is_meas
     assert choice["successes"] == sum(line["chosen"]["execution_accuracy"] for line in lines)
     assert found["own"]["generation.grammar"] != answers_of(finished)["lora@1"][0]["own"]["generation.grammar"]
     point = next(point for point in curve_of(finished)["points"] if point["name"] == "held")
-    assert point["changes"] == {"train.lr": 0.01, "generation.grammar": True, "generation.samples": 4}
+    trained, asked = {"train.lr": 0.01, "train.epochs": 2}, {"generation.grammar": True, "generation.samples": 4}
+    assert point["changes"] == trained | asked
     (run,) = point["runs"]
     assert run["choice"].items() <= choice.items() and run["choice"]["by_samples"] == choice["by_samples"]
     greedy = [
@@ -133,6 +136,41 @@ def test_a_point_draws_samples_held_to_a_grammar_and_every_way_to_choose_is_meas
     gained = run["against_greedy"]["execution_accuracy"]["difference_pts"]
     assert gained == pytest.approx(25 * (choice["successes"] - sum(greedy)))
     assert (folder_of(finished) / "samples.svg").read_text().count("<polyline") == 5
+
+
+def test_a_point_is_asked_along_its_training_and_the_last_place_is_the_point(finished):
+    points = {point["name"]: point for point in curve_of(finished)["points"]}
+    found = {(name, run["seed"]): run["along"] for name in points for run in points[name]["runs"] if "along" in run}
+    assert list(found) == [("lora", 1)]
+    places = found["lora", 1]
+    assert [(place["step"], place["of"], place["examples"]) for place in places] == [
+        (1, 4, 4), (2, 4, 8), (3, 4, 12), (4, 4, 16)
+    ]  # fmt: skip
+    asked = read_json(folder_of(finished) / "lora@1/run.json")["spider"]
+    figures = set(places[-1]) - {"step", "of", "examples", "adapter"}
+    assert {"successes", "official_execution_accuracy"} <= figures and all(
+        set(place) == set(places[0]) for place in places
+    )
+    assert {name: places[-1][name] for name in figures} == {name: asked[name] for name in figures}
+    models = finished.folder / ".tradeoff/points/models"
+    digests = {file_sha256(path) for path in models.glob("*/adapter_model.safetensors")}
+    assert places[-1]["adapter"] in digests
+    kept = {path.parent.name: file_sha256(path) for path in models.glob("*-at/*/adapter_model.safetensors")}
+    assert kept == {str(place["step"]): place["adapter"] for place in places[:-1]}
+    assert len({place["adapter"] for place in places}) == 4
+    assert [finished.said.count(f"tradeoff: lora@1: after step {step} of 4: ") for step in (1, 2, 3)] == [1, 1, 1]
+
+
+def test_accuracy_over_training_is_drawn_from_the_base_on(finished):
+    point = next(point for point in curve_of(finished)["points"] if point["name"] == "lora")
+    assert point["along_from"] == "base"
+    drawn = (folder_of(finished) / "along.svg").read_text()
+    (line,) = re.findall(r'<polyline[^>]* points="([^"]*)"', drawn)
+    assert [place.partition(",")[0] for place in line.split()] == ["0.0", "130.0", "260.0", "390.0", "520.0"]
+    assert "<title>points: official execution accuracy on Spider, dev over training</title>" in drawn
+    shown = (folder_of(finished) / "curve.md").read_text().partition("## Over training")[2]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines() if line.startswith("|")]
+    assert [row[:4] for row in rows[2:4]] == [["lora", "base", "0", "0"], ["", "", "4", "25"]] and len(rows) == 7
 
 
 def test_a_step_is_held_against_the_point_before_it(finished):
@@ -176,7 +214,7 @@ def test_the_points_that_are_asked_more_say_how_they_answer(finished):
         answers = [json.loads(line) for line in read_kept(finished, name, "chat.jsonl.gz")]
         assert (chat["total"], chat["drawn_from"]) == (3, 6) == (len(answers), 6)
         assert sum(chat[f"{kind}_answers"] for kind in ("letter", "sql", "other")) == 3
-    shown = (folder_of(finished) / "curve.md").read_text().partition("## How it answers")[2]
+    shown = (folder_of(finished) / "curve.md").read_text().partition("## How it answers")[2].partition("\n## ")[0]
     rows = [line.split("|")[1].strip() for line in shown.splitlines() if line.startswith("|")]
     assert rows[2:] == ["base", "half"]
     assert "3 questions, drawn at random from 6" in shown and "ran to 64 tokens: base " in shown
@@ -219,7 +257,7 @@ def test_a_training_that_fails_is_said_and_the_others_go_on(project, decay):
 
 
 def test_figure_and_table_show_every_point_and_are_made_again_from_the_json_alone(project):
-    made = {name: (folder_of(project) / name).read_text() for name in ("curve.svg", "curve.md")}
+    made = {name: (folder_of(project) / name).read_text() for name in ("curve.svg", "curve.md", "along.svg")}
     for point in ("base", "lora", "half", "held", "whole"):
         assert f">{point}</text>" in made["curve.svg"] and f"| {point} " in made["curve.md"]
     for run in folder_of(project).glob("*/"):

@@ -11,7 +11,7 @@ from text2sql.core.errors import UserError
 from text2sql.core.params import LoraParams
 from text2sql.data.spider import Example
 from text2sql.execution.executor import Limits
-from text2sql.model.adapters import save_adapter
+from text2sql.model.adapters import WEIGHTS, save_adapter
 from text2sql.model.chat_tokens import ChatTokens
 from text2sql.model.language_model import LanguageModel
 from text2sql.prompts.messages import bare_messages
@@ -19,6 +19,7 @@ from text2sql.scoring.judged import JudgedAnswer, JudgedQuestion
 from text2sql.training.fine_tune import train_adapter
 from text2sql.training.job import TrainingJob
 from text2sql.training.rewards import VerdictReward, asked_for_reward, train_by_reward
+from text2sql.training.snapshots import Snapshots
 
 QUESTIONS = ("How many dogs?", "Hi", "Count the dogs.", "And now?", "Dogs?")
 GOLD = "SELECT 3"
@@ -92,10 +93,11 @@ def start(micro_model, tmp_path_factory):
     return folder / "m1"
 
 
-def job_of(micro_model, start, **changes):
+def job_of(micro_model, start, snapshots=None, **changes):
     settings = {"objective": "grpo", "group": 8, "lora": LORA, "beta": 0.1, "lr": 2e-3, "warmup": 0, "epochs": 3}
     settings |= {"scheduler": "constant", "batch_size": 4}
-    return TrainingJob("m3", model_params(micro_model), recipe(**{**settings, **changes}), start=start)
+    settings = recipe(**{**settings, **changes})
+    return TrainingJob("m3", model_params(micro_model), settings, start=start, snapshots=snapshots)
 
 
 def trained(micro_model, start, database, gold=GOLD, **changes):
@@ -119,9 +121,11 @@ def likelihoods(model, tokenizer):
     return found
 
 
-def test_steps_on_a_cpu_make_right_answers_likelier(micro_model, start, database):
+def test_steps_on_a_cpu_make_right_answers_likelier(micro_model, start, database, tmp_path):
     before = LanguageModel(model_params(micro_model), start)
-    training = trained(micro_model, start, database)
+    training = trained(micro_model, start, database, snapshots=Snapshots(tmp_path, 3))
+    adapters = [folder / WEIGHTS for folder in (start, tmp_path / "1", tmp_path / "2")]
+    assert len({path.read_bytes() for path in adapters}) == 3 and len(list(tmp_path.iterdir())) == 2
     metrics = training.metrics
     assert metrics["steps"] == 3 and metrics["examples"] == 4 and metrics["examples_beyond_steps"] == 1
     assert metrics["reward_groups"] == 12 and metrics["reward_answers"] == 96

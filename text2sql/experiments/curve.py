@@ -77,8 +77,21 @@ def _point(point: Point, kept: dict[str, Any], folder: Path, base: Answers, curv
         "adapter": point.adapter,
         "changes": dict(point.changes),
         **({"after": point.after} if point.after else {}),
+        **({"along_from": _start(point, curve)} if point.along else {}),
         "runs": [_run(run, kept, folder, base, curve) for run in point.runs if run.name in kept],
     }
+
+
+def _start(point: Point, curve: Curve) -> str | None:
+    """Return the name of the point whose model `point` begins with, asked as `point` is; None where there is none."""
+    goes_on = point.params.train.objective in ("dpo", "grpo")
+    teacher = point.learns.teacher.point if goes_on and point.learns else None
+    for other in curve.points:
+        begins = other.name == teacher if teacher else not other.trains
+        grammar = other.params.generation.grammar == point.params.generation.grammar
+        if begins and grammar and other.params.prompt == point.params.prompt:
+            return other.name
+    return None
 
 
 def _kind(point: Point) -> str:
@@ -102,6 +115,7 @@ def _run(run: Run, all_kept: dict[str, Any], folder: Path, base: Answers, curve:
         "mmlu": _with_interval(kept["mmlu"], ACCURACY),
         **({"rotated": kept["mmlu"]["rotated"]} if "rotated" in kept["mmlu"] else {}),
         **({"chat": kept["chat"]} if "chat" in kept else {}),
+        **({"along": kept["along"]} if "along" in kept else {}),
         **({"choice": {name: kept["choice"][name] for name in CHOICE}} if "choice" in kept else {}),
         **({"against_greedy": choosing(answers, curve.params.compare)} if answers.chosen else {}),
         **against_base(run.name, answers, base, curve.params.compare),

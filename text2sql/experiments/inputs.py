@@ -125,7 +125,7 @@ def own_key(run: Run) -> Key:
         asked |= {"mmlu.chat": True, "mmlu.chat_limit": run.params.mmlu.chat_limit}
     if not run.trains:
         return Key.of(_prompt(run.params) | asked)
-    asked["model.strength"] = run.params.model.strength
+    asked |= {"model.strength": run.params.model.strength} | ({"along": run.along} if run.along else {})
     return Key({**training_key(run).parts, **Key.of(asked).parts})
 
 

@@ -11,6 +11,7 @@ points:
 `also: [rotations, chat]` asks a point's first seed MMLU in the other orders of its options and in chat (docs/mmlu.md).
 `answers: {samples: 8}`, with `train.objective: rejection` (dpo, grpo) and `train.from: lr-1e-3` in its params, has a
 point learn from so many answers of that one to each training question (docs/learning.md).
+`along: 4` asks a trained point's first seed Spider's questions at four places of its training (docs/tradeoff.md).
 A point's `params` may hold it to a grammar or draw samples: `generation.grammar`, `generation.samples` and the like.
 One with `after: rich` is a step from the point `rich`, and held against it too. One with `held_out: true` is run on
 held-out databases alone: a choice is made there, and dev is not asked.
@@ -63,6 +64,7 @@ class PointEntry(Section):
     answers: Annotated[TrainSamplesParams | None, Field(description="a mapping such as {samples: 8}")] = None
     seeds: Seeds | None = None
     also: list[Also] = []
+    along: Annotated[int | None, Field(ge=2, description="a whole number of at least 2")] = None
     held_out: bool = False
     after: Annotated[str | None, Field(description="another point's name")] = None
 
@@ -97,6 +99,7 @@ class Run:
     trained_as: str | None = None  # the name of the run that its adapter is trained for; None for the base
     also: tuple[Also, ...] = ()
     learns: "Learning | None" = None  # the answers that its adapter learns from, if any besides gold
+    along: int = 0  # at how many places of its training it is asked; 0 for none
 
     @property
     def trains(self) -> bool:
@@ -143,6 +146,7 @@ class Point:
     also: tuple[Also, ...] = ()
     after: str | None = None
     learns: Learning | None = None
+    along: int = 0
 
     @property
     def runs(self) -> tuple[Run, ...]:
@@ -153,9 +157,9 @@ class Point:
 
     def _run(self, seed: int) -> Run:
         params = changed(self.params, {"train.seed": seed}, self.name)
-        also = self.also if seed == self.seeds[0] else ()
+        also, along = (self.also, self.along) if seed == self.seeds[0] else ((), 0)
         trained_as = f"{self.adapter or self.name}@{seed}"
-        return Run(f"{self.name}@{seed}", self.name, seed, params, trained_as, also, self.learns)
+        return Run(f"{self.name}@{seed}", self.name, seed, params, trained_as, also, self.learns, along)
 
 
 @dataclass(frozen=True)
@@ -212,6 +216,8 @@ def read_points(path: Path, places: Mapping[str, str] | None = None, held_out: H
 def _point(
     entry: PointEntry, shared: Params, seeds: list[int] | None, before: Mapping[str, Point], place: str
 ) -> Point:
+    if entry.along and (entry.base or entry.adapter):
+        raise UserError(f"{place}: along: takes a point that trains an adapter of its own")
     if entry.base:
         if entry.adapter or entry.strength != 1 or entry.seeds or entry.answers:
             raise UserError(f"{place}: is the base alone, which has no adapter, strength, seeds or answers")
@@ -220,6 +226,8 @@ def _point(
     if entry.adapter is not None:
         return _scaled(entry, before, place)
     params = _changed(entry, shared, OF_A_POINT, place)
+    if entry.along and params.train.method == "full":
+        raise UserError(f"{place}: along: takes train.method: lora or dora, got full: no adapter is kept on the way")
     own = tuple(entry.seeds or seeds or [params.train.seed])
     if len(set(own)) < len(own):
         raise UserError(f"{place}: seeds: got {list(own)}, takes each once")
@@ -228,7 +236,16 @@ def _point(
     if entry.answers:
         drawn = entry.answers.model_dump(include=entry.answers.model_fields_set | {"samples"})
         changes = changes | {f"answers.{name}": value for name, value in drawn.items()}
-    return Point(entry.name, params, True, changes=changes, seeds=own, also=tuple(entry.also), learns=learns)
+    return Point(
+        entry.name,
+        params,
+        True,
+        changes=changes,
+        seeds=own,
+        also=tuple(entry.also),
+        learns=learns,
+        along=entry.along or 0,
+    )
 
 
 def _learning(entry: PointEntry, params: Params, before: Mapping[str, Point], place: str) -> Learning | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from text2sql.core.dependencies import Key
 from text2sql.core.errors import RunError, UserError
+from text2sql.experiments.along import ask_along
 from text2sql.experiments.asking import Asking
 from text2sql.experiments.claims import claim
 from text2sql.experiments.curve import write_curve
@@ -75,7 +76,8 @@ class _Runner:
             self._data = prepared(curve.params, self._work)
         self.shared = shared_key(curve.params, self._data)
         self._load = KeptBase()
-        self._trainings = Trainings(self._data, self._work, self.shared, self._load)
+        runs = [run for point in curve.points for run in point.runs]
+        self._trainings = Trainings(self._data, self._work, self.shared, self._load, runs)
 
     def refuse_others(self, runs: Sequence[Run]) -> None:
         """Raise UserError where a kept run comes from other data, code or params than it would now."""
@@ -127,6 +129,9 @@ class _Runner:
             return
         key = Key({**self.shared.parts, **own.parts})
         adapter, training = self._trainings.adapter(run) if run.trains else (None, None)
+        along = None
+        if run.along:
+            along = ask_along(run, self._trainings.along(run), self._data, self._work, key, self._load)
         model = LanguageModel(run.params.model, adapter, template=run.params.prompt.template, load=self._load)
         print(f"tradeoff: {run.name}: {model.description}", flush=True)
         of_mmlu = Key({**self.shared.parts, **mmlu_key(run).parts})
@@ -143,12 +148,15 @@ class _Runner:
             "mmlu": mmlu,
             **({"choice": choice} if choice else {}),
             **({"chat": chat} if chat else {}),
+            **({"along": along.with_end(spider)} if along else {}),
             "training": training and training["metrics"],
-            "timings": (training["timings"] if training else {}) | asking.timings,
+            "timings": (training["timings"] if training else {}) | (along.timings if along else {}) | asking.timings,
             "shared": dict(self.shared.parts),
             "own": dict(own.parts),
         }
         keep_run(folder, content, Answered(predictions, choices, answers, samples))
         asking.finished()
+        if along:
+            along.finished()
         del model, asking
         free_memory()

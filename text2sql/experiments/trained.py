@@ -1,6 +1,7 @@
 """Adapters that runs of a curve or a search train, each once, below their work folder."""
 
 import gc
+import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -30,14 +31,22 @@ from text2sql.training.folds import Fold
 from text2sql.training.job import TrainingJob
 from text2sql.training.judged_answers import lessons
 from text2sql.training.rewards import asked_for_reward, reward_for, train_by_reward
+from text2sql.training.snapshots import Snapshots, steps_along
 
 
 class Trainings:
-    """The adapters of runs that share the prepared benchmarks in `data`, the key `shared` and a base."""
+    """The adapters of runs that share the prepared benchmarks in `data`, the key `shared` and a base.
 
-    def __init__(self, data: Path, work: Path, shared: Key, load: KeptBase) -> None:
+    Those that one of `runs` is asked along are kept along, whichever run trains them.
+    """
+
+    def __init__(self, data: Path, work: Path, shared: Key, load: KeptBase, runs: Sequence[Run] = ()) -> None:
         self._data, self._work, self._shared, self._load = data, work, shared, load
         self._answers = TrainingAnswers(data, work, shared, load, self.adapter)
+        self._places: dict[Path, int] = {}
+        for run in (run for run in runs if run.along):
+            folder = self.folder(run)  # of several runs where all that differs is how they are asked
+            self._places[folder] = math.lcm(self._places.get(folder, 1), run.along)
 
     def folder(self, run: Run, fold: Fold | None = None) -> Path:
         """Return where the adapter of `run` lies, or will; with `fold`, the one that leaves out its databases."""
@@ -45,9 +54,17 @@ class Trainings:
         return self._work / "models" / key.digest
 
     def is_there(self, run: Run, fold: Fold | None = None) -> bool:
-        """Whether that adapter was trained."""
+        """Whether that adapter was trained, and kept along where that is wanted."""
         folder = self.folder(run, fold)
-        return folder.is_dir() and folder.with_suffix(".json").is_file()
+        if not (folder.is_dir() and folder.with_suffix(".json").is_file()):
+            return False
+        snapshots = self._snapshots(folder)
+        return snapshots is None or snapshots.are_there(read_json(folder.with_suffix(".json"))["metrics"]["steps"])
+
+    def _snapshots(self, folder: Path) -> Snapshots | None:
+        """Return where the adapter that lies in `folder` is kept along its training, None where it is not."""
+        places = self._places.get(folder)
+        return Snapshots(folder.with_name(f"{folder.name}-at"), places) if places else None
 
     def to_come(self, run: Run) -> list[Path]:
         """Return the folders of adapters that `run` takes and that are not there yet, that of its teacher last."""
@@ -69,6 +86,19 @@ class Trainings:
                 free_memory()
         return folder, read_json(folder.with_suffix(".json"))
 
+    def along(self, run: Run) -> "list[Place]":
+        """Return the places of its training where `run` is asked, the end last. Raises as `adapter` does."""
+        folder, training = self.adapter(run)
+        total, examples = training["metrics"]["steps"], training["metrics"]["examples"]
+        step_size, snapshots = run.params.train.batch_size * run.params.train.grad_accum, self._snapshots(folder)
+        assert snapshots is not None, "it is kept at the places of all runs"
+        found = []
+        for step in steps_along(total, run.along):
+            epochs, further = divmod(step, math.ceil(examples / step_size))
+            seen = epochs * examples + further * step_size
+            found.append(Place(step, total, seen, folder if step == total else snapshots.at(step)))
+        return found
+
     def _train(self, run: Run, folder: Path, fold: Fold | None) -> None:
         params, name = run.params, str(run.trained_as)
         if fold:
@@ -87,6 +117,7 @@ class Trainings:
             template=params.prompt.template,
             inputs=dict(self._shared.parts),
             start=taught.start,
+            snapshots=self._snapshots(folder),
         )
         measure_anew()
         train = taught.train or partial(train_adapter, checkpoints=self._work / "checkpoints", load=self._load)
@@ -146,6 +177,16 @@ def _takes_teacher(run: Run) -> bool:
     """Whether a run that learns from answers needs the very adapter: to go on from, or to answer."""
     assert run.learns
     return run.params.train.objective != "rejection" or run.learns.answers.folds == 1
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place of a training: after `step` of its `total` steps, when so many examples were seen; its adapter."""
+
+    step: int
+    total: int
+    examples: int
+    adapter: Path
 
 
 @dataclass(frozen=True)

@@ -170,10 +170,6 @@ def _check_landed(model: Any, file: Path, missing: Sequence[str], surplus: Seque
 
     with safe_open(file, framework="pt") as weights:
         in_file = list(weights.keys())
-        second = [name for name in in_file if "lora_B" in name or "lora_embedding_B" in name]
-        # DoRA's magnitudes change something whatever the matrices are.
-        alone = not any("lora_magnitude_vector" in name for name in in_file)
-        idle = bool(second) and alone and not any(weights.get_tensor(name).any() for name in second)
     # PEFT writes a layer that was trained whole twice where the vocabulary grew.
     surplus = [
         name
@@ -188,8 +184,20 @@ def _check_landed(model: Any, file: Path, missing: Sequence[str], surplus: Seque
             + f", {len(missing)} of the model's {places} places get none"
             + (f" ({missing[0]})" if missing else "")
         )
-    if idle:
+    if is_idle(file):
         raise ValueError("its second matrices are all zero: it changes nothing")
+
+
+def is_idle(file: Path) -> bool:
+    """Whether the weights in `file` are of a LoRA adapter that changes nothing, as a new one does."""
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as weights:
+        names = list(weights.keys())
+        second = [name for name in names if "lora_B" in name or "lora_embedding_B" in name]
+        # DoRA's magnitudes change something whatever the matrices are.
+        alone = not any("lora_magnitude_vector" in name for name in names)
+        return bool(second) and alone and not any(weights.get_tensor(name).any() for name in second)
 
 
 def scale_adapter(model: Any, adapter: Path, strength: float) -> None:
@@ -296,7 +304,13 @@ def save_adapter(model: Any, folder: str | Path, base: ModelParams, card: str) -
     nothing else. Equal weights give equal bytes. Raises RunError if the disk is full.
     """
     with disk_errors(folder, "adapter"), atomic_directory(folder) as temporary:
-        model.save_pretrained(temporary, state_dict=trained_on_cpu(model), save_embedding_layers=False)
+        # One that is only compared with, as in training on pairs, stays behind.
+        model.save_pretrained(
+            temporary,
+            state_dict=trained_on_cpu(model),
+            save_embedding_layers=False,
+            selected_adapters=["default"],
+        )
         config_file = temporary / CONFIG
         config = json.loads(config_file.read_text(encoding="utf-8"))
         # The base that was measured, by what anyone can look up, not by its path on this machine.

@@ -9,6 +9,7 @@ from typing import Any
 
 from text2sql.comparison.result import ACCURACY, CHAT, EXECUTION, OFFICIAL, ROTATED
 from text2sql.core.files import read_object, write_text
+from text2sql.report.along_figure import along_figure, along_of, asked_of
 from text2sql.report.curve_figure import figure, questions_of
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import (
@@ -27,7 +28,7 @@ from text2sql.report.samples_figure import samples_figure
 from text2sql.scoring.mmlu_chat import KINDS
 
 CURVES = RESULTS / "tradeoff"
-JSON, FIGURE, TABLE, SAMPLES = "curve.json", "curve.svg", "curve.md", "samples.svg"
+JSON, FIGURE, TABLE, SAMPLES, ALONG = "curve.json", "curve.svg", "curve.md", "samples.svg", "along.svg"
 FIELDS = {
     "name": str, "recipe": str, "base": dict, "questions": dict, "gate": dict, "points": list, "missing": list,
     "made_of": dict,
@@ -40,6 +41,8 @@ def draw(path: Path) -> Path:
     write_text(path.with_name(FIGURE), figure(curve))
     if (samples := samples_figure(curve)) is not None:
         write_text(path.with_name(SAMPLES), samples)
+    if (along := along_figure(curve)) is not None:
+        write_text(path.with_name(ALONG), along)
     write_text(path.with_name(TABLE), f"# Trade-off curve {curve['name']}\n\n{curve_table(curve)}\n")
     return path.parent
 
@@ -74,7 +77,32 @@ def curve_table(curve: Mapping[str, Any]) -> str:
     asked = [point for point in curve["points"] if {"rotated", "chat"} & set(point["runs"][0])]
     if asked:
         parts += ["## How it answers", table(ANSWERING, map(_answering, asked)), bullets(_answering_notes(asked))]
+    if along_of(curve):
+        parts += ["## Over training", table(ALONG_TRAINING, _along(curve)), bullets(_along_notes(curve))]
     return "\n\n".join(parts)
+
+
+ALONG_TRAINING = ["Point", "Begins As", "Examples", "Percent of Training", "Official"]
+
+
+def _along(curve: Mapping[str, Any]) -> list[list[str]]:
+    """Return a row a place of each point that was asked along its training, the start first where it is known."""
+    rows = []
+    for point, line in along_of(curve):
+        places = point["runs"][0]["along"]
+        seen = [0] * (len(line) - len(places)) + [place["examples"] for place in places]
+        names = [point["name"], point.get("along_from") or DASH]
+        for (share, accuracy), examples in zip(line, seen, strict=True):
+            rows.append([*names, count(examples), f"{share:.0f}", f"{accuracy:.1f}"])
+            names = ["", ""]
+    return rows
+
+
+def _along_notes(curve: Mapping[str, Any]) -> list[str]:
+    return [
+        f"Official execution accuracy in percent on {asked_of(curve)}, asked greedily of the adapter as it was after "
+        f"that share of its steps (first seeds): the lines of `{ALONG}`. The last is the point itself.",
+    ]
 
 
 ANSWERING = ["Point", "MMLU", "In All Orders", "Change", "Same in All", "In Chat", "Change", "Letter / SQL / Other"]
@@ -157,7 +185,7 @@ def drawing(seconds: Mapping[str, float]) -> float:
 
 def _minutes(seconds: Mapping[str, float]) -> str:
     """Return a run's minutes, task by task; those of its training with the answers that it learnt from."""
-    parts = {task: minutes(value, 1) for task, value in seconds.items() if task not in DRAWING}
+    parts = {task: minutes(value, 1) for task, value in seconds.items() if task not in (*DRAWING, "along")}
     if drawing(seconds):
         parts["train"] += f" + {minutes(drawing(seconds), 1)} drawing"
     return " + ".join(parts.values())

@@ -1,4 +1,4 @@
-"""Callbacks of the training: when to write a checkpoint and when to stop, and the progress bar."""
+"""Callbacks of the training: when to write a checkpoint and when to stop, what is kept on the way, the progress bar."""
 
 import contextlib
 import math
@@ -16,6 +16,8 @@ from transformers import TrainerCallback
 
 from text2sql.core.errors import RunError
 from text2sql.core.processes import Processes
+from text2sql.model.adapters import save_adapter
+from text2sql.training.job import TrainingJob
 from text2sql.training.order import EpochOrder
 
 
@@ -85,6 +87,22 @@ class Watch(TrainerCallback):
         shared = torch.tensor(values, device=PartialState().device)
         torch.distributed.all_reduce(shared, torch.distributed.ReduceOp.MAX)
         return shared.tolist()
+
+
+class KeepSnapshots(TrainerCallback):
+    """Keeps the adapter of `model` where `job.snapshots` says.
+
+    A checkpoint of the same step is written after it: a training that goes on from there has what came before.
+    """
+
+    def __init__(self, job: TrainingJob, model: Any) -> None:
+        self._job, self._model = job, model
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        kept, step = self._job.snapshots, state.global_step
+        if kept is not None and step in kept.before_the_end(state.max_steps):
+            card = f"# {self._job.name} after step {step} of {state.max_steps}\n\nKept to be asked on the way.\n"
+            save_adapter(self._model, kept.at(step), self._job.model, card)
 
 
 class Progress(TrainerCallback):

@@ -234,6 +234,8 @@ def _key(base: Any, examples: Sequence[TrainingExample], job: TrainingJob) -> Ke
         parts["the adapter to start from"] = digest_of_tree(job.start)
     if job.shards:  # an optimizer's state of another form
         parts["in shards"] = True
+    if job.snapshots is not None:  # of what was before the checkpoint, too
+        parts["kept along the way"] = job.snapshots.places
     parts |= {"training examples": data.hexdigest()} | weights_and_runtime(job.model, base, libraries)
     return Key.of(parts | dict(job.inputs) | (stage_dependencies(job.stage) if job.stage else {}))
 

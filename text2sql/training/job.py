@@ -12,6 +12,7 @@ from text2sql.core.params import ModelParams, TrainParams
 from text2sql.core.processes import Processes
 from text2sql.model.adapters import CONFIG
 from text2sql.training.examples import variants
+from text2sql.training.snapshots import Snapshots
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class TrainingJob:
 
     `stage` names its stage in dvc.yaml, if it is one: checkpoints then depend on the stage's inputs and code too.
     `template` holds the chat template's variables, `inputs` what else checkpoints depend on, {name: any JSON value}.
-    `start` is the folder of the adapter that training goes on from, None for a new one.
+    `start` is the folder of the adapter that training goes on from, None for a new one. `snapshots`: where the adapter
+    is kept along the way, if it is.
     """
 
     name: str
@@ -31,6 +33,7 @@ class TrainingJob:
     template: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
     start: Path | None = None
+    snapshots: Snapshots | None = None
 
     @property
     def step_size(self) -> int:

@@ -13,7 +13,7 @@ from transformers import PrinterCallback, Trainer
 from text2sql.core.timing import Stopwatch
 from text2sql.model.adapters import trained_on_cpu
 from text2sql.model.whole_model import load_weights, save_weights
-from text2sql.training.callbacks import Progress, Watch
+from text2sql.training.callbacks import KeepSnapshots, Progress, Watch
 from text2sql.training.checkpoints import CheckpointStore
 from text2sql.training.job import TrainingJob
 from text2sql.training.order import EpochOrder
@@ -37,6 +37,7 @@ class KeptTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         self.add_callback(self.watch)
         if self.job.processes.is_main:
+            self.add_callback(KeepSnapshots(self.job, self.model))
             self.add_callback(Progress(self.job.name))
 
     def gather(self) -> None:

@@ -14,7 +14,7 @@ from trl import GRPOConfig, GRPOTrainer
 from text2sql.model.adapters import adapter_in_float32
 from text2sql.prompts.chat import assistant_turn
 from text2sql.training.arguments import common_arguments, use_one_gpu
-from text2sql.training.callbacks import Progress
+from text2sql.training.callbacks import KeepSnapshots, Progress
 from text2sql.training.job import TrainingJob
 from text2sql.training.preferences import REFERENCE, use_plain_head
 from text2sql.training.rewards import VerdictReward
@@ -51,6 +51,7 @@ class RewardTrainer(GRPOTrainer):
             if f".{REFERENCE}." in name:
                 parameter.requires_grad_(False)
         self.remove_callback(PrinterCallback)
+        self.add_callback(KeepSnapshots(job, model))
         self.add_callback(Progress(job.name))
         adapter_in_float32(model)  # TRL casts it to bfloat16 if the base is in 4 bit
         if model.device.type != "cuda":
