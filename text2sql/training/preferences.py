@@ -120,7 +120,8 @@ def _arguments(job: TrainingJob, model: Any, store: CheckpointStore, pairs: int)
     arguments = DPOConfig(
         **common_arguments(recipe, model, store.folder),
         beta=recipe.beta,
-        **({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, recipe.sft_weight]} if recipe.sft_weight else {}),
+        loss_type=["sigmoid", "sft"] if recipe.sft_weight else ["sigmoid"],
+        loss_weights=[1.0, recipe.sft_weight] if recipe.sft_weight else None,
         per_device_train_batch_size=pairs,
         gradient_accumulation_steps=job.step_size // pairs,
         max_length=None,  # none is too long, and TRL would cut without a count
