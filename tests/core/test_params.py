@@ -143,7 +143,11 @@ def test_sets_that_are_none_are_refused(changed, value, message):
         ("when", "failed", "generation.when: got failed, which chooses among samples, and generation.samples is 1"),
         ("samples", "0", "generation.samples: got 0 (int), takes a whole number from 1 to 256"),
         ("samples", "8.5", "generation.samples: got 8.5 (float), takes a whole number from 1 to 256"),
-        ("choice", "best", "generation.choice: got 'best' (str), takes majority, first_executable, verifier, or null"),
+        (
+            "choice",
+            "best",
+            "generation.choice: got 'best' (str), takes majority, first_executable, verifier, weighted_majority",
+        ),
         ("temperature", "0", "generation.temperature: got 0 (int), takes a number above 0 and at most 10"),
         ("temperature", ".nan", "generation.temperature: got nan (float), takes a number above 0 and at most 10"),
         ("top_p", "1.5", "generation.top_p: got 1.5 (float), takes a number above 0 and at most 1"),
@@ -209,10 +213,11 @@ def test_a_verifier_that_is_none_is_one_line(with_verifier, replace, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_choice_by_a_verifier_that_is_not_there_is_refused(changed):
+@pytest.mark.parametrize("rule", ["verifier", "weighted_majority"])
+def test_a_choice_by_a_verifier_that_is_not_there_is_refused(changed, rule):
     path = changed("generation.samples", "8")
-    path.write_text(path.read_text().replace("  choice: null ", "  choice: verifier "))
-    with pytest.raises(UserError, match="verifier: names none, and generation.choice: verifier chooses by one"):
+    path.write_text(path.read_text().replace("  choice: null ", f"  choice: {rule} "))
+    with pytest.raises(UserError, match=f"verifier: names none, and generation.choice: {rule} chooses by one"):
         load_params(path)
 
 

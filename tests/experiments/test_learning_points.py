@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import shutil
 import signal
 import subprocess
 import time
@@ -31,21 +32,32 @@ points:
     params: {train.objective: grpo, train.from: tuned, train.lr: 1e-2, train.batch_size: 2, train.group: 4}
     answers: *answers
   - {name: half, adapter: pairs, strength: 0.5}
+  - name: judged
+    adapter: tuned
+    verifier: v1
+    params: &samples {generation.samples: 6, generation.temperature: 1.0}
+  - name: weighed
+    adapter: tuned
+    verifier: v1
+    params: {<<: *samples, generation.choice: weighted_majority}
+verifiers:
+  v1: {from: tuned, answers: *answers, params: {train.lr: 2e-2, train.epochs: 4, train.max_seq_len: 1024}}
 """
 # Each question stands there twice, with another gold of the same result: a model that knows both by heart answers with
-# right queries that are not the question's own gold, and with wrong ones.
+# right queries that are not the question's own gold, and with wrong ones. One is asked of all databases: some of its
+# answers run on the one that is held out.
 QUESTIONS = {
     "issue_tracker": [
         ("How many issues have been reported?", "SELECT count(*) FROM issues", "SELECT count(1) FROM issues"),
-        ("How many projects?", "SELECT count(*) FROM projects", "SELECT count(1) FROM projects"),
+        ("What is one and one?", "SELECT 1 + 1", "SELECT 2"),
     ],
     "farm_market": [
         ("Count the farmers.", "SELECT count(*) FROM farmers", "SELECT count(1) FROM farmers"),
-        ("Count the produce.", "SELECT count(*) FROM produce", "SELECT count(1) FROM produce"),
+        ("What is one and one?", "SELECT 1 + 1", "SELECT 2"),
     ],
     "cycling_league": [
         ("How many riders?", "SELECT count(*) FROM rider", "SELECT count(1) FROM rider"),
-        ("How many teams?", "SELECT count(*) FROM team", "SELECT count(1) FROM team"),
+        ("What is one and one?", "SELECT 1 + 1", "SELECT 2"),
     ],
 }
 SMALL = {
@@ -107,6 +119,11 @@ def drawn_of(project):
     return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()[1:]]
 
 
+def samples_of(project, run):
+    path = project.folder / RESULTS / run / "samples.jsonl.gz"
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
+
+
 def test_points_learn_from_one_drawing_which_a_kill_does_not_lose(finished):
     assert finished.killed.count(DRAWN) == 1 and DRAWN not in finished.said
     assert "train_pairs@3407: " in finished.said and "tradeoff: tuned@3407: kept" in finished.said
@@ -145,10 +162,60 @@ def test_no_held_out_question_is_among_those_drawn(finished):
     assert len(lines) == 8 and all(len(line["samples"]) == 6 for line in lines)
 
 
+def test_one_verifier_judges_the_samples_of_two_points(finished):
+    assert finished.said.count("train_verifier-v1: ") == 2  # from how many answers, and with how many parameters
+    judged, weighed = (run_of(finished, f"{name}@3407") for name in ("judged", "weighed"))
+    found = judged["choice"]["verifier"]
+    assert found["name"] == "v1" and found["training"] == weighed["choice"]["verifier"]["training"]
+    assert found["training"]["right_answers"] == found["training"]["wrong_answers"] > 0
+    assert found["training"]["from"] == "tuned@3407"
+    assert found["answers"] > 0 == found["unjudged"] and 0 <= found["accuracy"] <= 1
+    tasks = ["train", "spider", "samples", "mmlu", "verify", "verifier_train", "verifier_draw", "verifier_judge"]
+    assert list(judged["timings"]) == tasks and judged["timings"]["verify"]["examples"] == found["answers"]
+    assert judged["timings"]["verifier_train"] == weighed["timings"]["verifier_train"]
+    assert {"verifier", "verifier_where_greedy_fails", "weighted_majority"} <= set(judged["choice"]["by_samples"]["6"])
+    assert (judged["choice"]["choice"], weighed["choice"]["choice"]) == ("majority", "weighted_majority")
+    by_weight = judged["choice"]["by_samples"]["6"]["weighted_majority"]
+    assert all(weighed["choice"][name] == by_weight[name] for name in ("successes", "changed", "none_ran"))
+    (about,) = (
+        about for path in finished.folder.glob(f"{WORK}/models/*.json") if "databases" in (about := read_json(path))
+    )
+    asked = {line["db_id"] for line in samples_of(finished, "judged@3407")}
+    assert about["databases"] and not asked & set(about["databases"])
+
+
+def test_rules_are_tried_again_on_the_kept_samples_without_a_model(finished):
+    lines = samples_of(finished, "judged@3407")
+    odds = {(line["index"], sample["sql"].strip()): sample["log_odds"] for line in lines for sample in line["samples"]}
+    found = run_of(finished, "judged@3407")["choice"]
+    judged = [value for value in odds.values() if value is not None]
+    assert len(judged) == found["verifier"]["answers"] and all(value == round(value, 4) for value in judged)
+    kept = f"{RESULTS}/judged@3407"
+    files = ["--samples", f"{kept}/samples.jsonl.gz", "--predictions", f"{kept}/predictions.jsonl.gz"]
+    # The held-out split, as the points were asked it.
+    command = ["python", "-m", "text2sql", "choose", *files, "--spider", f"{WORK}/split", "--json", "figures.json"]
+    said = finished.run(*command, "--choice", "weighted_majority", "--out", "chosen.jsonl", **variables(finished))
+    assert "Wrote chosen.jsonl: weighted majority of 6." in said.stdout
+    assert read_json(finished.folder / "figures.json")["by_samples"] == found["by_samples"]
+
+
+@pytest.mark.slow
+def test_a_verifier_is_not_asked_about_databases_that_it_was_trained_on(finished, tmp_path):
+    other = finished.copy(tmp_path / "project")
+    asked = samples_of(finished, "judged@3407")[0]["db_id"]
+    (path,) = (path for path in other.folder.glob(f"{WORK}/models/*.json") if "databases" in read_json(path))
+    path.write_text(json.dumps(read_json(path) | {"databases": [asked]}))
+    shutil.rmtree(other.folder / RESULTS / "judged@3407")
+    done = other.run(*COMMAND, "--only", "judged", **variables(other), check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    why = f"verifier v1: was trained on 1 of the databases that it shall judge answers about: {asked}"
+    assert f"judged@3407: {why}" in done.stderr and not (other.folder / RESULTS / "judged@3407").exists()
+
+
 def test_tables_and_figure_show_what_was_drawn_and_learnt(finished):
     curve = read_json(finished.folder / RESULTS / "curve.json")
     kinds = {"base": "base", "tuned": "lora", "half": "strength"}
-    kinds |= dict.fromkeys(("more", "pairs", "earned"), "answers")
+    kinds |= dict.fromkeys(("more", "pairs", "earned"), "answers") | dict.fromkeys(("judged", "weighed"), "decoding")
     assert {point["name"]: point["kind"] for point in curve["points"]} == kinds
     shown = {
         line.split("|")[1].strip(): line
@@ -159,4 +226,9 @@ def test_tables_and_figure_show_what_was_drawn_and_learnt(finished):
     assert "train.from tuned" in shown["more"] and "answers.samples 6" in shown["more"]
     steps = {line.split("|")[1].strip(): line for line in steps_table(curve, None).splitlines() if line.startswith("|")}
     assert " s drawing, " in steps["more"] and "drawing" not in steps["tuned"]
+    assert "verifier v1" in shown["judged"] and "0 verifier " in shown["judged"]
+    assert "generation.choice weighted_majority" in shown["weighed"] and "verifier" not in shown["half"]
+    assert "majority weighted by a verifier" in steps["Point"]
+    assert "judged: v1 judged" in steps_table(curve, None)
+    assert ">majority weighted by a verifier</text>" in (finished.folder / RESULTS / "samples.svg").read_text()
     assert ">trained on answers</text>" in (finished.folder / RESULTS / "curve.svg").read_text()

@@ -11,6 +11,7 @@ BASE = "  - {name: base, base: true}\n"
 START = f"{HEAD}points:\n{BASE}"
 LORA = "  - {name: a, params: {train.lr: 1e-2}}\n"
 HALF = "  - {name: half, adapter: a, strength: 0.5}\n"
+JUDGED = "  - {name: b, adapter: a, verifier: v1, params: {generation.samples: 2}}\n"
 WHOLE = "  - {name: w, params: {train.method: full}}\n"
 BAD = {
     "no recipe": ("points: []", "recipe: missing"),
@@ -164,6 +165,69 @@ BAD = {
         START + "  - {name: a, params: {train.method: full}, along: 4}",
         "point a: along: takes train.method: lora or dora, got full",
     ),
+    "a verifier of no point": (
+        START + LORA + "verifiers: {v1: {from: aa}}",
+        "verifiers.v1: from: got 'aa' (did you mean a?), takes a trained point: a",
+    ),
+    "a verifier of the base": (
+        START + "verifiers: {v1: {from: base}}",
+        "verifiers.v1: from: got 'base', takes a trained point: there is none",
+    ),
+    "a verifier of nobody": (START + "verifiers: {v1: {answers: {samples: 2}}}", "verifiers.v1.from: missing"),
+    "an unknown key of a verifier": (
+        START + LORA + "verifiers: {v1: {from: a, lr: 1}}",
+        "verifiers.v1.lr: unknown key; the keys here are from, answers, params",
+    ),
+    "an unknown param of a verifier": (
+        START + LORA + "verifiers: {v1: {from: a, params: {train.rate: 1}}}",
+        "verifiers.v1: train.rate: unknown key",
+    ),
+    "a verifier that changes what is shared": (
+        START + LORA + "verifiers: {v1: {from: a, params: {generation.samples: 2}}}",
+        "verifiers.v1: generation.samples: a verifier may change train.…, prompt.… alone",
+    ),
+    "a verifier's teacher among its params": (
+        START + LORA + "verifiers: {v1: {from: a, params: {train.from: a}}}",
+        "verifiers.v1: train.from: takes its place under from",
+    ),
+    "a verifier of another objective": (
+        START + LORA + "verifiers: {v1: {from: a, params: {train.objective: dpo}}}",
+        "verifiers.v1: train.objective: got dpo, takes sft",
+    ),
+    "a verifier that is augmented": (
+        START + LORA + "verifiers: {v1: {from: a, params: {train.augment: table_order}}}",
+        "verifiers.v1: train.augment: got table_order, takes none",
+    ),
+    "folds of what a verifier's teacher learnt from": (
+        START + LORA + "  - {name: b, params: {train.objective: rejection, train.from: a}, answers: {}}\n"
+        "verifiers: {v1: {from: b, answers: {folds: 2}}}",
+        "verifiers.v1: answers.folds: got 2, takes 1: b learns from answers itself",
+    ),
+    "a verifier that is not there": (
+        START + LORA + JUDGED.replace("v1", "v2") + "verifiers: {v1: {from: a}}",
+        "point b: verifier: got 'v2' (did you mean v1?), takes one of `verifiers`: v1",
+    ),
+    "a verifier without samples": (
+        START + LORA + "  - {name: b, adapter: a, strength: 2, verifier: v1}\nverifiers: {v1: {from: a}}",
+        "point b: verifier: takes generation.samples of 2 or more, for v1 to judge",
+    ),
+    "a choice by a verifier without one": (
+        START + "  - {name: a, params: {generation.samples: 2, generation.choice: weighted_majority}}",
+        "point a: generation.choice: weighted_majority: takes a verifier as well",
+    ),
+    "a choice without samples": (
+        START + "  - {name: a, params: {generation.choice: first_executable}}",
+        "point a: generation.choice: got first_executable, which chooses among samples",
+    ),
+    "a verifier that learns from what is not run here": (
+        START + LORA + "  - {name: c, held_out: true, params: {train.lr: 1}}\n" + JUDGED + "verifiers: {v1: {from: c}}",
+        "point b: verifier: v1 learns from a point with held_out: true, which is not asked dev",
+    ),
+    "a point that another verifier of the same kind judges": (
+        START + LORA + JUDGED + JUDGED.replace("name: b", "name: c").replace("v1", "v2")
+        + "verifiers: {v1: {from: a}, v2: {from: a, params: {train.optim: adamw_torch}}}",
+        "point c: repeats b: nothing that it changes differs",
+    ),
     "an unknown subject": (
         HEAD + "params: {mmlu.subjects: {stem: [alchemy]}}\npoints:\n" + BASE,
         "mmlu.subjects: stem: 'alchemy' (str) is none of MMLU's",
@@ -215,6 +279,31 @@ def test_a_point_that_is_asked_along_differs_from_one_that_is_not_in_that_alone(
         "base": [], "a@5": ["along"], "a@6": [], "half@5": []
     }  # fmt: skip
     assert "along" not in own_key(without["a@5"]).parts and training_key(found["a@5"]) == training_key(without["a@5"])
+
+
+def test_a_run_depends_on_its_verifier_and_on_a_choice_that_is_not_the_default(repository, tmp_path, monkeypatch):
+    monkeypatch.chdir(repository)
+    text = """
+  - {name: a, params: {train.lr: 1e-2, generation.samples: 2}}
+  - {name: b, adapter: a, verifier: v1, params: {generation.samples: 4}}
+  - {name: c, adapter: a, verifier: v1, params: {generation.samples: 4, generation.choice: weighted_majority}}
+  - {name: d, adapter: a, params: {generation.samples: 4, generation.choice: first_executable}}
+verifiers: {v1: {from: a, answers: {samples: 2}, params: {train.max_seq_len: 900}}}
+"""
+    found = runs_of(tmp_path, text)
+    verifier = found["b@3407"].verifier
+    assert verifier == found["c@3407"].verifier and verifier.learns.teacher == found["a@3407"]
+    recipe = verifier.params.train
+    assert (recipe.max_seq_len, recipe.lr, recipe.objective) == (900, 2e-4, "sft")
+    assert [found[f"{name}@3407"].rule for name in "abcd"] == [
+        "majority", "majority", "weighted_majority", "first_executable"
+    ]  # fmt: skip
+    plain, judged, chosen, other = (dict(own_key(found[f"{name}@3407"]).parts) for name in "abcd")
+    assert not {"generation.choice", "the verifier's training"} & set(plain)
+    assert set(judged) - set(plain) == {"the verifier's training"}
+    assert set(chosen) - set(judged) == {"generation.choice"} == set(other) - set(plain)
+    changed = own_key(runs_of(tmp_path, text.replace("900", "800"))["b@3407"])
+    assert changed.changed_from(own_key(found["b@3407"])) == ["the verifier's training"]
 
 
 @pytest.mark.parametrize("size", ["05", "15"])

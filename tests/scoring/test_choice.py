@@ -113,6 +113,26 @@ def test_where_the_verifier_judged_nothing_that_runs_the_greedy_answer_stands(pi
     assert picked((ALL, -1, 9.0), greedy=FAILS, rule="verifier", when="failed").sql == ALL
 
 
+def test_the_result_with_the_most_probability_wins_and_of_its_answers_the_likeliest_right(picked):
+    right, even, doubted = 3.0, 0.0, -3.0  # 0.95, 0.5, 0.05
+    found = picked((ALL, -1, right), (OLD, -1, even), (OLD_TOO, -9, 0.1), (OLD, -1, even), rule="weighted_majority")
+    assert (found.sample, found.agreeing) == (2, 3)
+    # Three that it doubts have less weight than one that it trusts; drawn more often, more.
+    assert picked((OLD, -1, doubted), (OLD, -1, doubted), (ALL, -1, even), rule="weighted_majority").sql == ALL
+    assert picked((ALL, -1, even), *[(OLD, -1, -2.0)] * 5, rule="weighted_majority").sql == OLD  # 5 of 0.12
+    # What fails or was not judged has no vote.
+    found = picked((FAILS, -1, 9.0), (ALL, -1, None), (ALL, -1, None), (OLD, -1, -900.0), rule="weighted_majority")
+    assert found.sql == OLD
+    assert picked((ALL, -5, even), (OLD, -2, even), rule="weighted_majority").sample == 1  # the likelier of a tie
+
+
+def test_a_result_without_rows_has_the_weight_that_majority_gives_it(picked):
+    assert picked((EMPTY, -1, 9.0), (EMPTY, -1, 9.0), (OLD, -1, -9.0), rule="weighted_majority").sql == OLD
+    assert picked((EMPTY, -1, -9.0), (OLD, -1, None), rule="weighted_majority").sql == EMPTY
+    assert picked((OLD, -1, None), (FAILS, -1, 9.0), greedy=ALL, rule="weighted_majority").sql == ALL
+    assert picked((OLD, -1, 9.0), greedy=ALL, rule="weighted_majority", when="failed").sql == ALL
+
+
 def test_a_greedy_answer_that_runs_stands_where_only_failed_ones_are_chosen_anew(picked):
     assert picked(ALL, ALL, greedy=OLD, when="failed").sql == OLD
     assert picked(OLD, ALL, ALL, greedy=FAILS, when="failed").sample == 1
@@ -184,6 +204,7 @@ def test_how_well_a_verifier_tells_right_from_wrong_is_counted(database):
     by = scored.by_samples()["6"]
     assert by["verifier"]["official_successes"] == by["oracle"]["official_successes"] == 2
     assert by["verifier_where_greedy_fails"] == by["verifier"]
+    assert by["weighted_majority"]["official_successes"] == 2
     without = [Question(one.index, one.db_id, one.greedy, (Answer(ALL, -1.0),)) for one in questions]
     assert (
         "verifier"

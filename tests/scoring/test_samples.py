@@ -88,6 +88,19 @@ def test_a_verifiers_log_odds_stand_beside_the_samples(write, tmp_path):
     assert [answer.log_odds for answer in read_questions(samples, GREEDY, EXAMPLES)[0].samples] == [None] * 4
 
 
+def test_log_odds_among_the_samples_count_where_no_others_are_given(write, tmp_path):
+    of_one = line(0, "A", "B")
+    for sample, value in zip(of_one["samples"], (2.5, None), strict=True):
+        sample["log_odds"] = value
+    samples, beside = write(of_one), tmp_path / "log_odds.jsonl"
+    assert [answer.log_odds for answer in read_questions(samples, GREEDY, EXAMPLES)[0].samples] == [2.5, None]
+    beside.write_text(json.dumps(odds(0, A=None, B=-1.0)) + "\n")
+    assert [answer.log_odds for answer in read_questions(samples, GREEDY, EXAMPLES, beside)[0].samples] == [None, -1.0]
+    of_one["samples"][0]["log_odds"] = float("nan")
+    with pytest.raises(UserError, match="line 1: wanted an object with index, db_id and samples"):
+        read_questions(write(of_one), GREEDY, EXAMPLES)
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [

@@ -154,7 +154,7 @@ def test_text2sql_choose_reads_its_log_odds_without_a_model(project):
     assert lines(project, "chosen.jsonl") == lines(project, "data/chosen/m1.jsonl")
     refused = project.run(*command, "--choice", "verifier", check=False)
     assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 1
-    assert "--choice: verifier chooses by its log-odds; wanted --log-odds as well" in refused.stderr
+    assert "--choice: verifier chooses by a verifier's log-odds; wanted --log-odds as well" in refused.stderr
     assert "verifier" not in project.run(*command).stdout
 
 

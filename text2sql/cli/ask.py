@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from text2sql.core.errors import ArgumentParser, UserError, did_you_mean
-from text2sql.core.params import GenerationParams, Params, changed, load_params
+from text2sql.core.params import BY_VERIFIER, GenerationParams, Params, changed, load_params
 from text2sql.data.in_use import readable
 from text2sql.data.schema import schema_from_sqlite
 from text2sql.execution.executor import Executor, Limits, Result
@@ -90,8 +90,9 @@ def answerer(params: Params, database: Path, adapter: Path | None, other_base: b
     Raises UserError for a database or an adapter that is not there or not one, and, unless `other_base`, for an
     adapter that was trained on another base.
     """
-    if params.generation.rule == "verifier":
-        raise UserError("generation.choice: verifier: ask loads no verifier; takes majority or first_executable")
+    rule = params.generation.rule
+    if rule in BY_VERIFIER:
+        raise UserError(f"generation.choice: {rule}: ask loads no verifier; takes majority or first_executable")
     if database.is_dir():
         raise UserError(f"--db: {database}: is a folder, wanted an SQLite file")
     if not database.is_file():

@@ -3,7 +3,8 @@
     text2sql choose --samples FILE --predictions FILE --spider PATH [--n 8 --choice majority --out FILE]
 
 FILE are data/samples/<model>.jsonl and data/predictions/<model>.jsonl of a run, or a result set's, compressed by gzip
-or not; --log-odds takes data/log_odds/<model>.jsonl, where a verifier judged the samples. PATH is a folder or zip in
+or not; --log-odds takes data/log_odds/<model>.jsonl, where a verifier judged the samples; the samples of a point of a
+trade-off curve have them beside them. PATH is a folder or zip in
 Spider's layout, or own data. Prints a table; --out writes the answers that one rule chooses, as `text2sql score` reads
 them. Needs no model. docs/choice.md has the rules.
 """
@@ -19,12 +20,12 @@ from tabulate import tabulate
 from text2sql.core.arguments import share
 from text2sql.core.errors import ArgumentParser, UserError
 from text2sql.core.files import user_cache, write_json, write_jsonl
-from text2sql.core.params import ChoiceRule, ChoiceTime
+from text2sql.core.params import BY_VERIFIER, ChoiceRule, ChoiceTime
 from text2sql.data.layouts import SPIDER
 from text2sql.data.sources import open_source
 from text2sql.execution.executor import Limits
 from text2sql.report.numbers import percent, words
-from text2sql.scoring.choice import run_answers
+from text2sql.scoring.choice import Question, run_answers
 from text2sql.scoring.chosen import Scored, score_answers
 from text2sql.scoring.golds import FailingGold
 from text2sql.scoring.predictions import read_predictions
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
         greedy = read_predictions(options.predictions, examples)
         questions = read_questions(options.samples, greedy, examples, options.log_odds)
         number = options.n or max(len(question.samples) for question in questions)
-        _check(options, number, [len(question.samples) for question in questions])
+        _check(options, number, questions)
         scored = score_answers(
             examples,
             questions,
@@ -71,15 +72,16 @@ def main(arguments: Sequence[str]) -> None:
         print(f"\nWrote {options.out}: {words(options.choice)} of {number}.")
 
 
-def _check(options: argparse.Namespace, number: int, numbers: Sequence[int]) -> None:
+def _check(options: argparse.Namespace, number: int, questions: Sequence[Question]) -> None:
     """Raise UserError where the samples do not have what the options ask for."""
+    numbers = [len(question.samples) for question in questions]
     most, sampled = max(numbers), sum(map(bool, numbers))
     if most == 0:
         raise UserError(f"{options.samples}: holds no samples; they are drawn with generation.samples of 2 or more")
     if number > most:
         raise UserError(f"--n: got {number}, takes at most {most}: so many samples a question has {options.samples}")
-    if options.choice == "verifier" and not options.log_odds:
-        raise UserError("--choice: verifier chooses by its log-odds; wanted --log-odds as well")
+    if options.choice in BY_VERIFIER and not any(one.log_odds is not None for q in questions for one in q.samples):
+        raise UserError(f"--choice: {options.choice} chooses by a verifier's log-odds; wanted --log-odds as well")
     if options.out and options.choice != "first_executable" and options.when == "always" and sampled < len(numbers):
         raise UserError(
             f"--when: got always, and {options.samples} has samples of {sampled} of {len(numbers)} questions alone: "

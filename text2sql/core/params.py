@@ -299,12 +299,13 @@ def verifier_problem(verifier: Mapping[str, Any], others: Mapping[str, Any]) -> 
         if entry.augment not in (None, "none"):
             return f"{name}.augment: got {entry.augment}, takes none"
     generation = others.get("generation")
-    if generation is not None and generation.choice == "verifier" and not verifier:
-        return "names none, and generation.choice: verifier chooses by one; takes {v1: {from: m1}}"
+    if generation is not None and generation.choice in BY_VERIFIER and not verifier:
+        return f"names none, and generation.choice: {generation.choice} chooses by one; takes {{v1: {{from: m1}}}}"
     return None
 
 
-ChoiceRule = Literal["majority", "first_executable", "verifier"]
+ChoiceRule = Literal["majority", "first_executable", "verifier", "weighted_majority"]
+BY_VERIFIER: tuple[ChoiceRule, ...] = ("verifier", "weighted_majority")  # which need one
 ChoiceTime = Literal["always", "failed"]
 
 
@@ -320,7 +321,10 @@ class GenerationParams(Section):
     seed: Seed = 0
     choice: Annotated[
         ChoiceRule | None,
-        Field(description="majority, first_executable, verifier, or null for majority where there are samples"),
+        Field(
+            description="majority, first_executable, verifier, weighted_majority, or null for majority where there are "
+            "samples"
+        ),
     ] = None
     when: ChoiceTime = "always"
 

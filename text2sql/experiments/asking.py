@@ -21,19 +21,21 @@ from text2sql.evaluation.mmlu import answer_questions
 from text2sql.evaluation.mmlu_chat import DRAW_SEED, ask_in_chat
 from text2sql.evaluation.sampling import sample_answers
 from text2sql.evaluation.spider import Predictor, SpiderPrompt, predict
+from text2sql.evaluation.verifier import judge, judgings
 from text2sql.execution.executor import Limits
-from text2sql.experiments.points import Run
+from text2sql.experiments.points import Run, Verifier
 from text2sql.model.language_model import LanguageModel
 from text2sql.model.run_key import as_measured
 from text2sql.prompts.messages import load_few_shot
 from text2sql.prompts.rich import in_folders
+from text2sql.prompts.verifier import VerifierPrompt
 from text2sql.scoring.choice import run_answers
 from text2sql.scoring.chosen import score_answers
 from text2sql.scoring.golds import Gold
 from text2sql.scoring.samples import questions_of
 from text2sql.scoring.verdicts import Verdict, score_examples, summarise
 
-TASKS = ("spider", "samples", "mmlu", "chat")
+TASKS = ("spider", "samples", "mmlu", "chat", "verify")
 
 
 @dataclass
@@ -72,20 +74,45 @@ class Asking:
         halved = sum(HALVED in prediction for prediction in predictions)
         return list(map(_judged, predictions, verdicts)), summarise(verdicts, golds, halved)
 
-    def samples(self, predictions: Sequence[dict]) -> tuple[list[dict], dict[str, Any]]:
-        """Return samples with their verdicts and the choice, and the content of `metrics/spider_choice/<model>.json`.
-
-        `predictions`: the greedy answers.
-        """
-        params, records = self.run.params, self._records()
+    def samples(self) -> list[dict]:
+        """Return samples of Spider's questions, as `sample_answers` does."""
+        params = self.run.params
         task = _Task(self, "samples")
         generation = params.generation.model_copy(update={"when": "always"})
         predictor = Predictor(self.model, prompt_of(params, self.data), generation.max_new_tokens, generation.grammar)
-        lines = sample_answers(predictor, records, generation, task.journaled)
+        lines = sample_answers(predictor, self._records(), generation, task.journaled)
         assert lines is not None
         task.time(len(lines), sum(sample["new_tokens"] for line in lines for sample in line["samples"]))
-        examples = [Example.from_record(record) for record in records]
-        questions = questions_of(lines, [prediction["sql"].strip() for prediction in predictions], examples)
+        return lines
+
+    def verify(self, lines: Sequence[dict], verifier: Verifier) -> list[dict]:
+        """Return what `verifier`, whose model is `model` by now, says of the samples in `lines`, as `judge` does."""
+        params = self.run.params
+        task = _Task(self, "verify")
+        texts = {line["index"]: [sample["sql"].strip() for sample in line["samples"]] for line in lines}
+        limits = Limits(**params.execution.model_dump())
+        records = self._records()
+        asked = judgings(records, texts, verifier_prompt(verifier, self.data), self._database_of, limits)
+        judged = judge(self.model, asked, records, params.generation.batch_size, task.journaled)
+        assert judged is not None
+        task.time(len(asked), None)
+        unjudged = sum(one["log_odds"] is None for line in judged for one in line["judged"])
+        left_out = f" ({unjudged} whose prompts do not fit left out)" if unjudged else ""
+        print(f"verify, {self.run.name}: {len(asked)} answers judged{left_out}", flush=True)
+        return judged
+
+    def chosen(
+        self, lines: Sequence[dict], predictions: Sequence[dict], judged: Sequence[dict] | None = None
+    ) -> tuple[list[dict], dict[str, Any]]:
+        """Return samples with their verdicts and the choice, and the content of `metrics/spider_choice/<model>.json`.
+
+        `predictions`: the greedy answers. `judged`: what a verifier says of the samples, None where there is none.
+        """
+        params = self.run.params
+        generation = params.generation.model_copy(update={"when": "always", "choice": self.run.rule})
+        examples = [Example.from_record(record) for record in self._records()]
+        greedy = [prediction["sql"].strip() for prediction in predictions]
+        questions = questions_of(lines, greedy, examples, judged)
         limits = Limits(**params.execution.model_dump())
         golds: list[Gold] = []
         scored = score_answers(
@@ -99,7 +126,8 @@ class Asking:
             on_golds=golds.extend,
         )
         chosen = scored.chosen(generation.samples, generation.rule, generation.when)
-        metrics = scored.metrics(chosen, generation, golds, sum(HALVED in line for line in lines))
+        halved = {line["index"] for line in [*lines, *(judged or ())] if HALVED in line}
+        metrics = scored.metrics(chosen, generation, golds, len(halved))
         return scored.records(lines, chosen), metrics
 
     def mmlu(self) -> tuple[list[dict], dict[str, Any]]:
@@ -163,7 +191,7 @@ class _Task:
         self._begun = bool(journal.records())
         self.journaled = JournaledRun(journal, f"{name}, {asking.run.name}")
 
-    def time(self, count: int, tokens: int) -> None:
+    def time(self, count: int, tokens: int | None) -> None:
         """Keep how long it took; where some of its answers were there already, the timing says so."""
         asking, name = self._asking, self._name
         loaded = as_measured(asking.run.params.model, asking.model.model) | ({"went_on": True} if self._begun else {})
@@ -177,6 +205,13 @@ def prompt_of(params: Params, data: Path) -> SpiderPrompt:
     few_shot = load_few_shot(shown.few_shot_file, shown.few_shot)
     schemas = read_schemas(data / "spider/schemas.json", shown.descriptions)
     return SpiderPrompt.of(shown, schemas, few_shot, in_folders(data / "databases"))
+
+
+def verifier_prompt(verifier: Verifier, data: Path) -> VerifierPrompt:
+    """Return what a verifier is shown of the databases below the prepared folder `data`."""
+    shown = verifier.params.prompt
+    schemas = read_schemas(data / "spider/schemas.json", shown.descriptions)
+    return VerifierPrompt.of(shown, schemas, in_folders(data / "databases"))
 
 
 def database_below(data: Path, db_id: str) -> Path:

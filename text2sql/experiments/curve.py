@@ -15,7 +15,7 @@ from text2sql.experiments.points import Curve, Point, Run
 from text2sql.report.curve import JSON, draw
 
 # Of a run's `metrics/spider_choice`, what the curve shows.
-CHOICE = ("samples", "temperature", "top_p", EXECUTION, OFFICIAL, "by_samples")
+CHOICE = ("samples", "temperature", "top_p", EXECUTION, OFFICIAL, "by_samples", "verifier")
 _NAMES = {CHAT: ACCURACY}  # in the metrics, where a measure has another name there
 
 
@@ -116,7 +116,7 @@ def _run(run: Run, all_kept: dict[str, Any], folder: Path, base: Answers, curve:
         **({"rotated": kept["mmlu"]["rotated"]} if "rotated" in kept["mmlu"] else {}),
         **({"chat": kept["chat"]} if "chat" in kept else {}),
         **({"along": kept["along"]} if "along" in kept else {}),
-        **({"choice": {name: kept["choice"][name] for name in CHOICE}} if "choice" in kept else {}),
+        **({"choice": _choice(kept["choice"])} if "choice" in kept else {}),
         **({"against_greedy": choosing(answers, curve.params.compare)} if answers.chosen else {}),
         **against_base(run.name, answers, base, curve.params.compare),
         **_against_step(run, answers, all_kept, folder, curve),
@@ -127,6 +127,10 @@ def _run(run: Run, all_kept: dict[str, Any], folder: Path, base: Answers, curve:
             task: timing["peak_gpu_memory_gb"] or timing["peak_memory_gb"] for task, timing in kept["timings"].items()
         },
     }
+
+
+def _choice(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {name: metrics[name] for name in CHOICE if name in metrics}
 
 
 def _against_step(run: Run, answers: Answers, kept: dict[str, Any], folder: Path, curve: Curve) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from text2sql.core.journal import keep_key
 from text2sql.core.params import Params, changed
 from text2sql.core.timing import versions
 from text2sql.experiments.claims import claim
-from text2sql.experiments.points import HeldOut, Learning, Run
+from text2sql.experiments.points import HeldOut, Learning, Run, Verifier
 from text2sql.model.loading import as_loaded
 from text2sql.model.run_key import GRAMMAR_LIBRARY, weights_and_runtime
 from text2sql.preparation.holdout import hold_out
@@ -23,7 +23,7 @@ from text2sql.training.folds import Fold
 # The stages of dvc.yaml whose work a point repeats: the pipeline says which code that is.
 STAGES = (
     "prepare", "train_m1", "predict_spider", "eval_spider", "sample_spider", "choose_spider", "eval_mmlu",
-    "eval_mmlu_chat", "sample_train", "learn",
+    "eval_mmlu_chat", "sample_train", "learn", "train_verifier", "judge_spider",
 )  # fmt: skip
 SAMPLING = {"samples", "temperature", "top_p", "seed"}  # of `generation`: a point's own, where it draws samples
 # Of `generation`: whether a grammar holds answers is a point's own, and all ways to choose among samples are measured.
@@ -143,6 +143,10 @@ def _answered(run: Run) -> dict[str, Any]:
     found = _grammar(run.params)
     if run.sampled:
         found |= _flat("generation", generation.model_dump(include=SAMPLING))
+    if run.rule != "majority":  # what the runs have that were kept before there was another
+        found["generation.choice"] = run.rule
+    if run.verifier:
+        found["the verifier's training"] = dict(training_key(run.verifier).parts)
     return found
 
 
@@ -161,6 +165,8 @@ def training_key(run: Run, fold: Fold | None = None) -> Key:
     parts = _prompt(run.params) | _flat("train", recipe)
     if fold:
         parts |= {"fold": [fold.number, fold.count]}
+    if isinstance(run, Verifier):
+        parts["verifies"] = True
     if run.learns:
         teacher = dict(training_key(run.learns.teacher).parts)
         parts |= {"train.from's training": teacher, "answers": dict(answers_key(run.learns).parts)}

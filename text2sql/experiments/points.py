@@ -12,12 +12,14 @@ points:
 `answers: {samples: 8}`, with `train.objective: rejection` (dpo, grpo) and `train.from: lr-1e-3` in its params, has a
 point learn from so many answers of that one to each training question (docs/learning.md).
 `along: 4` asks a trained point's first seed Spider's questions at four places of its training (docs/tradeoff.md).
+`verifiers: {v1: {from: lr-1e-3, answers: {samples: 8}}}`, beside `points`, has a verifier learn from such answers; a
+point with `verifier: v1` has its samples judged by it (docs/verifier.md).
 A point's `params` may hold it to a grammar or draw samples: `generation.grammar`, `generation.samples` and the like.
 One with `after: rich` is a step from the point `rich`, and held against it too. One with `held_out: true` is run on
 held-out databases alone: a choice is made there, and dev is not asked.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +29,8 @@ from pydantic import Field
 from text2sql.core.errors import UserError, did_you_mean
 from text2sql.core.files import read_yaml
 from text2sql.core.params import (
+    BY_VERIFIER,
+    ChoiceRule,
     Params,
     Section,
     Seed,
@@ -47,9 +51,10 @@ Seeds = Annotated[list[Seed], Field(min_length=1, description="a list of whole n
 Also = Literal["rotations", "chat"]
 # What a point may change. All else is shared: points that differ in it could not be drawn together.
 OF_TRAINING = ("train.", "prompt.")
-OF_AN_ADAPTER = tuple(f"generation.{name}" for name in ("grammar", "samples", "temperature", "top_p", "seed"))
+OF_AN_ADAPTER = tuple(f"generation.{name}" for name in ("grammar", "samples", "temperature", "top_p", "seed", "choice"))
 OF_A_POINT = (*OF_TRAINING, *OF_AN_ADAPTER)
 OF_THE_BASE = ("prompt.", *OF_AN_ADAPTER)
+CHOICE = "generation.choice"
 LEARNING = "rejection, dpo or grpo"  # what `train.objective` may be of a point that learns from answers
 
 
@@ -62,11 +67,20 @@ class PointEntry(Section):
     adapter: Annotated[str | None, Field(description="another point's name")] = None
     strength: Strength = 1
     answers: Annotated[TrainSamplesParams | None, Field(description="a mapping such as {samples: 8}")] = None
+    verifier: Annotated[str | None, Field(description="the name of one of `verifiers`")] = None
     seeds: Seeds | None = None
     also: list[Also] = []
     along: Annotated[int | None, Field(ge=2, description="a whole number of at least 2")] = None
     held_out: bool = False
     after: Annotated[str | None, Field(description="another point's name")] = None
+
+
+class VerifierEntry(Section):
+    """A verifier, as the file has it: the point whose answers it learns from, how they are drawn, and its recipe."""
+
+    from_: Annotated[str, Field(alias="from", description="a trained point's name")]
+    answers: TrainSamplesParams = TrainSamplesParams()
+    params: Changes = {}
 
 
 class HeldOut(Section):
@@ -82,6 +96,10 @@ class CurveFile(Section):
     recipe: Text
     params: Changes = {}
     seeds: Seeds | None = None
+    verifiers: Annotated[
+        dict[Name, VerifierEntry],
+        Field(description="a mapping of verifiers, such as {v1: {from: a, answers: {samples: 8}}}"),
+    ] = {}
     points: Annotated[list[Any], Field(min_length=1, description="a list of points, the base alone first")]
 
 
@@ -100,6 +118,8 @@ class Run:
     also: tuple[Also, ...] = ()
     learns: "Learning | None" = None  # the answers that its adapter learns from, if any besides gold
     along: int = 0  # at how many places of its training it is asked; 0 for none
+    verifier: "Verifier | None" = None  # who judges its samples
+    choice: ChoiceRule | None = None  # by its verifier, None where `params` say which
 
     @property
     def trains(self) -> bool:
@@ -120,6 +140,16 @@ class Run:
     def sampled(self) -> bool:
         """Whether samples are drawn, to choose among."""
         return self.params.generation.samples > 1
+
+    @property
+    def rule(self) -> ChoiceRule:
+        """By which rule an answer is chosen among its samples."""
+        return self.choice or self.params.generation.rule
+
+
+@dataclass(frozen=True)
+class Verifier(Run):
+    """The training of a verifier, which is evaluated with the runs whose samples it judges, and not by itself."""
 
 
 @dataclass(frozen=True)
@@ -147,19 +177,23 @@ class Point:
     after: str | None = None
     learns: Learning | None = None
     along: int = 0
+    verifier: Verifier | None = None
+    choice: ChoiceRule | None = None
 
     @property
     def runs(self) -> tuple[Run, ...]:
         """Its runs, the first seed's first; the base has one."""
         if not self.trains:
-            return (Run(self.name, self.name, None, self.params, also=self.also),)
+            plain = Run(self.name, self.name, None, self.params, also=self.also)
+            return (replace(plain, verifier=self.verifier, choice=self.choice),)
         return tuple(self._run(seed) for seed in self.seeds)
 
     def _run(self, seed: int) -> Run:
         params = changed(self.params, {"train.seed": seed}, self.name)
         also, along = (self.also, self.along) if seed == self.seeds[0] else ((), 0)
         trained_as = f"{self.adapter or self.name}@{seed}"
-        return Run(f"{self.name}@{seed}", self.name, seed, params, trained_as, also, self.learns, along)
+        run = Run(f"{self.name}@{seed}", self.name, seed, params, trained_as, also, self.learns, along)
+        return replace(run, verifier=self.verifier, choice=self.choice)
 
 
 @dataclass(frozen=True)
@@ -182,7 +216,7 @@ def read_points(path: Path, places: Mapping[str, str] | None = None, held_out: H
 
     On databases `held_out` of the training split the curve has a name of its own.
     Raises UserError for a file that is not right: a param that is unknown or not a point's to change, a point that
-    repeats another, an adapter or answers of no point.
+    repeats another, an adapter or answers of no point, a verifier that is not there.
     """
     value = checked(CurveFile, read_yaml(path), path)
     recipe = find_recipe(value.recipe)
@@ -192,7 +226,13 @@ def read_points(path: Path, places: Mapping[str, str] | None = None, held_out: H
         check_base(params.model)
     except UserError as error:
         raise UserError(f"{path}: params: {error}") from None
+    if params.generation.rule in BY_VERIFIER:
+        raise UserError(
+            f"{path}: params: {CHOICE}: {params.generation.rule}: takes its place with points, and a verifier"
+        )
     points: dict[str, Point] = {}
+    entries: dict[str, PointEntry] = {}
+    left_out = set()
     for number, entry in enumerate(value.points, start=1):
         if not isinstance(entry, dict):
             raise UserError(f"{path}: point {number}: got {entry!r:.40}, takes a mapping of name, params and the like")
@@ -206,11 +246,76 @@ def read_points(path: Path, places: Mapping[str, str] | None = None, held_out: H
                     f"{place}: after: got {found.after!r}{did_you_mean(found.after, points)}, takes a point before it: "
                     f"{', '.join(points) or 'there is none'}"
                 )
-            point = _point(found, params, value.seeds, points, place)
+            point = _point(_without_choice(found, place), params, value.seeds, points, place)
             points[found.name] = replace(point, after=found.after)
+            entries[found.name] = found
+        else:
+            left_out.add(found.name)
+    verifiers = _verifiers(value, params, points, left_out, path)
+    for name, found in entries.items():
+        if found.verifier is not None:
+            points[name] = _judged(points[name], found, verifiers, f"{path}: point {name}")
     _check_together(path, tuple(points.values()))
     name = f"{path.stem}-held-out" if held_out else path.stem
     return Curve(name, path, value.recipe, params, tuple(points.values()), held_out)
+
+
+def _without_choice(entry: PointEntry, place: str) -> PointEntry:
+    """Return an entry without a choice by its verifier, which params take only beside a verifier of their own."""
+    rule = entry.params.get(CHOICE)
+    if rule not in BY_VERIFIER:
+        return entry
+    if entry.verifier is None:
+        raise UserError(f"{place}: {CHOICE}: {rule}: takes a verifier as well, such as verifier: v1")
+    params = {key: value for key, value in entry.params.items() if key != CHOICE}
+    return entry.model_copy(update={"params": params})
+
+
+def _verifiers(
+    value: CurveFile, shared: Params, points: Mapping[str, Point], left_out: Collection[str], path: Path
+) -> dict[str, Verifier | None]:
+    """Return the verifiers of a file; None for one that learns from a point that is `left_out` of the curve."""
+    return {
+        name: None if entry.from_ in left_out else _verifier(name, entry, shared, points, f"{path}: verifiers.{name}")
+        for name, entry in value.verifiers.items()
+    }
+
+
+def _judged(point: Point, entry: PointEntry, verifiers: Mapping[str, Verifier | None], place: str) -> Point:
+    """Return `point` with the verifier that its `entry` names."""
+    name = entry.verifier or ""
+    if name not in verifiers:
+        takes = f"one of `verifiers`: {', '.join(verifiers) or 'there is none'}"
+        raise UserError(f"{place}: verifier: got {name!r}{did_you_mean(name, verifiers)}, takes {takes}")
+    verifier = verifiers[name]
+    if verifier is None:
+        raise UserError(f"{place}: verifier: {name} learns from a point with held_out: true, which is not asked dev")
+    if not point.runs[0].sampled:
+        raise UserError(f"{place}: verifier: takes generation.samples of 2 or more, for {name} to judge")
+    choice = {key: value for key, value in entry.params.items() if key == CHOICE and value in BY_VERIFIER}
+    changes = {**point.changes, **choice, "verifier": name}
+    return replace(point, verifier=verifier, choice=choice.get(CHOICE), changes=changes)
+
+
+def _verifier(name: str, entry: VerifierEntry, shared: Params, points: Mapping[str, Point], place: str) -> Verifier:
+    """Return the training of a verifier. Raises UserError for answers of no point, and params that are not its own."""
+    of = points.get(entry.from_)
+    if of is None or not of.trains or of.adapter is not None:
+        raise UserError(f"{place}: from: got {entry.from_!r}{_takes_trained(entry.from_, points, '')}")
+    for key in entry.params:
+        if not key.startswith(OF_TRAINING):
+            raise UserError(
+                f"{place}: {key}: a verifier may change {', '.join(f'{part}…' for part in OF_TRAINING)} alone"
+            )
+        if key == "train.from":
+            raise UserError(f"{place}: train.from: takes its place under from")
+    own = {"train.objective": "sft", "train.augment": "none", "train.from": entry.from_}
+    params = changed(shared, own | entry.params, place)
+    for key, got in (("objective", params.train.objective), ("augment", params.train.augment)):
+        if got != own[f"train.{key}"]:
+            raise UserError(f"{place}: train.{key}: got {got}, takes {own[f'train.{key}']}: it is trained on verdicts")
+    learns = _learning_from(of, entry.answers, place)
+    return Verifier(name, name, params.train.seed, params, f"verifier-{name}", learns=learns)
 
 
 def _point(
@@ -263,12 +368,16 @@ def _learning(entry: PointEntry, params: Params, before: Mapping[str, Point], pl
         raise UserError(f"{place}: train.from: got {named or 'none'}{_takes_trained(named, before)}")
     if objective != "rejection":
         _check_goes_on(params, of, place)
-    if entry.answers.folds > 1 and of.learns:
+    return _learning_from(of, entry.answers, place)
+
+
+def _learning_from(of: Point, answers: TrainSamplesParams, place: str) -> Learning:
+    if answers.folds > 1 and of.learns:
         raise UserError(
-            f"{place}: answers.folds: got {entry.answers.folds}, takes 1: {of.name} learns from answers itself, to "
-            "questions of all folds"
+            f"{place}: answers.folds: got {answers.folds}, takes 1: {of.name} learns from answers itself, to questions "
+            "of all folds"
         )
-    return Learning(of.runs[0], entry.answers)
+    return Learning(of.runs[0], answers)
 
 
 def _check_goes_on(params: Params, of: Point, place: str) -> None:
@@ -288,13 +397,10 @@ def _check_goes_on(params: Params, of: Point, place: str) -> None:
             raise UserError(f"{place}: {key}: got {got}, takes {takes}: {why}")
 
 
-def _takes_trained(name: str | None, before: Mapping[str, Point]) -> str:
+def _takes_trained(name: str | None, before: Mapping[str, Point], where: str = " that stands before it") -> str:
     """Return the rest of a line about a name that is no trained point's."""
     trained = [name for name, point in before.items() if point.trains and point.adapter is None]
-    return (
-        f"{did_you_mean(name or '', trained)}, takes a trained point that stands before it: "
-        f"{', '.join(trained) or 'there is none'}"
-    )
+    return f"{did_you_mean(name or '', trained)}, takes a trained point{where}: {', '.join(trained) or 'there is none'}"
 
 
 def _changed(entry: PointEntry, shared: Params, sections: tuple[str, ...], place: str) -> Params:
@@ -346,10 +452,14 @@ def _check_together(path: Path, points: tuple[Point, ...]) -> None:
 
 
 def _effects(point: Point) -> Iterator[str]:
-    for run in point.runs:
-        params = run.params
-        recipe = params.train.model_dump_json(exclude={"checkpoint_minutes"}) if run.trains else "base"
-        strength = params.model.strength if run.trains else 1
-        generation = params.generation.model_dump_json()
-        learns = run.learns.answers.model_dump_json() if run.learns else ""
-        yield f"{recipe} {learns} {params.prompt.model_dump_json()} {strength:g} {generation}"
+    return map(_effect, point.runs)
+
+
+def _effect(run: Run) -> str:
+    params = run.params
+    recipe = params.train.model_dump_json(exclude={"checkpoint_minutes"}) if run.trains else "base"
+    strength = params.model.strength if run.trains else 1
+    generation = params.generation.model_dump_json()
+    learns = run.learns.answers.model_dump_json() if run.learns else ""
+    judged = f" {run.rule} {_effect(run.verifier)}" if run.verifier else ""
+    return f"{recipe} {learns} {params.prompt.model_dump_json()} {strength:g} {generation}{judged}"

@@ -6,16 +6,20 @@ leaves unfinished lies below `.tradeoff/`: checkpoints, adapters and answers, al
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from text2sql.core.dependencies import Key
 from text2sql.core.errors import RunError, UserError
+from text2sql.core.files import read_jsonl
+from text2sql.data.spider import RECORD
+from text2sql.evaluation.verifier import check_other_databases
 from text2sql.experiments.along import ask_along
 from text2sql.experiments.asking import Asking
 from text2sql.experiments.claims import claim
 from text2sql.experiments.curve import write_curve
 from text2sql.experiments.inputs import mmlu_key, own_key, prepared, prepared_held_out, shared_key
 from text2sql.experiments.kept_runs import Answered, changed_since, keep_run, read_run
-from text2sql.experiments.points import Curve, Run
+from text2sql.experiments.points import Curve, Run, Verifier
 from text2sql.experiments.trained import Trainings, free_memory
 from text2sql.model.base_identity import base_identity
 from text2sql.model.language_model import LanguageModel
@@ -117,8 +121,11 @@ class _Runner:
         return failed
 
     def _claimed(self, run: Run) -> list[str]:
-        """Return what a process has to itself while it is at `run`: the run, and trainings that it waits for."""
-        return [run.name, *(f"train-{folder.name}" for folder in self._trainings.to_come(run))]
+        """Return what a process has to itself while it is at `run`: the run, and trainings that it waits for.
+
+        In one order for all runs, so that no two processes wait for one another.
+        """
+        return [run.name, *sorted(f"train-{folder.name}" for folder in self._trainings.to_come(run))]
 
     def _finish(self, run: Run) -> None:
         """Train, answer and keep `run`, unless it is kept already."""
@@ -132,14 +139,18 @@ class _Runner:
         along = None
         if run.along:
             along = ask_along(run, self._trainings.along(run), self._data, self._work, key, self._load)
+        if run.verifier:
+            self._train(run.verifier)
         model = LanguageModel(run.params.model, adapter, template=run.params.prompt.template, load=self._load)
         print(f"tradeoff: {run.name}: {model.description}", flush=True)
         of_mmlu = Key({**self.shared.parts, **mmlu_key(run).parts})
         asking = Asking(run, model, self._data, self._work, key, of_mmlu)
         predictions, spider = asking.spider()
-        samples, choice = asking.samples(predictions) if run.sampled else (None, None)
+        drawn = asking.samples() if run.sampled else None
         choices, mmlu = asking.mmlu()
         answers, chat = asking.chat() if run.in_chat else (None, None)
+        del model
+        samples, choice = self._chosen(asking, drawn, predictions) if drawn else (None, None)
         content = {
             "point": run.point,
             "seed": run.seed,
@@ -158,5 +169,35 @@ class _Runner:
         asking.finished()
         if along:
             along.finished()
-        del model, asking
+        del asking
         free_memory()
+
+    def _train(self, verifier: Verifier) -> None:
+        """Train a verifier unless it is there. Raises RunError where it learnt from a database that is asked about."""
+        _, about = self._trainings.adapter(verifier)
+        asked = [record["db_id"] for record in read_jsonl(self._data / "spider/dev.jsonl", RECORD)]
+        try:
+            check_other_databases(verifier.name, about["databases"], asked)
+        except UserError as error:  # of the points that it would judge: the others go on
+            raise RunError(str(error)) from None
+
+    def _chosen(
+        self, asking: Asking, drawn: Sequence[dict], predictions: Sequence[dict]
+    ) -> tuple[list[dict], dict[str, Any]]:
+        """Return what `Asking.chosen` does, where the run has a verifier by what that says of the samples `drawn`.
+
+        In memory it takes the place of the model that drew them.
+        """
+        verifier = asking.run.verifier
+        if verifier is None:
+            return asking.chosen(drawn, predictions)
+        folder, training = self._trainings.adapter(verifier)
+        del asking.model
+        free_memory()
+        params = verifier.params.model.model_copy(update={"strength": 1})
+        asking.model = LanguageModel(params, folder, template=verifier.params.prompt.template, load=self._load)
+        print(f"tradeoff: {asking.run.name}: verifier {verifier.name}: {asking.model.description}", flush=True)
+        samples, choice = asking.chosen(drawn, predictions, asking.verify(drawn, verifier))
+        choice["verifier"] = {"name": verifier.name, **choice.get("verifier", {}), "training": training["metrics"]}
+        asking.timings |= {f"verifier_{task}": timing for task, timing in training["timings"].items()}
+        return samples, choice

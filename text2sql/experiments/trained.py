@@ -15,15 +15,16 @@ from text2sql.core.files import read_json, read_jsonl, write_json
 from text2sql.core.params import ModelEntry, Params
 from text2sql.data.schema import read_schemas
 from text2sql.experiments.answers import TrainingAnswers
-from text2sql.experiments.asking import database_below, measure_anew
+from text2sql.experiments.asking import database_below, measure_anew, verifier_prompt
 from text2sql.experiments.claims import claim
 from text2sql.experiments.inputs import training_key
-from text2sql.experiments.points import Run
+from text2sql.experiments.points import Run, Verifier
 from text2sql.model.loading import KeptBase
-from text2sql.model.model_card import model_card
+from text2sql.model.model_card import model_card, verifier_card
 from text2sql.model.run_key import as_measured
 from text2sql.prompts.messages import load_few_shot
 from text2sql.prompts.rich import in_folders, rich_schemas
+from text2sql.scoring.contrasts import contrasts
 from text2sql.scoring.judged import JudgedQuestion
 from text2sql.training.examples import training_pairs
 from text2sql.training.fine_tune import Training, train_adapter
@@ -32,6 +33,7 @@ from text2sql.training.job import TrainingJob
 from text2sql.training.judged_answers import lessons
 from text2sql.training.rewards import asked_for_reward, reward_for, train_by_reward
 from text2sql.training.snapshots import Snapshots, steps_along
+from text2sql.training.verifier import verifier_pairs
 
 
 class Trainings:
@@ -67,16 +69,22 @@ class Trainings:
         return Snapshots(folder.with_name(f"{folder.name}-at"), places) if places else None
 
     def to_come(self, run: Run) -> list[Path]:
-        """Return the folders of adapters that `run` takes and that are not there yet, that of its teacher last."""
-        if not run.trains or self.is_there(run):
-            return []
-        return [self.folder(run), *(self.to_come(run.learns.teacher) if run.learns and _takes_teacher(run) else ())]
+        """Return the folders of adapters that `run` takes and that are not there yet, each once.
+
+        First its own, then that of its teacher, then likewise of its verifier.
+        """
+        found = self.to_come(run.verifier) if run.verifier else []
+        if run.trains and not self.is_there(run):
+            teachers = self.to_come(run.learns.teacher) if run.learns and _takes_teacher(run) else []
+            found = [self.folder(run), *teachers, *found]
+        return list(dict.fromkeys(found))
 
     def adapter(self, run: Run, fold: Fold | None = None) -> tuple[Path, dict[str, Any]]:
         """Return the adapter of `run`, and its `metrics` and `timings`; other runs may have trained it before.
 
-        With `fold`, that of the same recipe without the fold's databases. Raises as `train_adapter` does, and RunError
-        where the answers that it learns from have nothing to teach.
+        With `fold`, that of the same recipe without the fold's databases. A verifier's has the `databases` that it was
+        trained on, too. Raises as `train_adapter` does, and RunError where the answers that it learns from have nothing
+        to teach.
         """
         folder = self.folder(run, fold)
         # A run's own is claimed by whoever is at the run; that of a fold is wanted by several.
@@ -103,13 +111,7 @@ class Trainings:
         params, name = run.params, str(run.trained_as)
         if fold:
             name += f"-without-{fold.name}"
-        taught = self._taught(run, fold)
-        few_shot = load_few_shot(params.prompt.few_shot_file, params.prompt.few_shot)
-        schemas = read_schemas(self._data / "spider/schemas.json", params.prompt.descriptions)
-        rich = rich_schemas(params.prompt, in_folders(self._data / "databases"))
-        pairs = training_pairs(taught.conversations, schemas, params.prompt, few_shot, rich, params.train)
-        for line in rich.lines() if rich else ():
-            print(f"train_{name}: {line}", flush=True)
+        taught = self._contrasted(run) if isinstance(run, Verifier) else self._taught(run, fold)
         job = TrainingJob(
             name,
             params.model,
@@ -121,14 +123,16 @@ class Trainings:
         )
         measure_anew()
         train = taught.train or partial(train_adapter, checkpoints=self._work / "checkpoints", load=self._load)
-        training = train(job, pairs)
+        training = train(job, taught.pairs)
         assert training is not None  # one process trains
         metrics = training.metrics | taught.counts
         loaded = as_measured(params.model, training.model)
         path = self._work / "timings" / f"{name}-train.json"
         timing = training.stopwatch.write(path, "train", name, metrics["examples"], metrics["tokens"], loaded)
-        training.save(folder, _card(params, metrics))
-        write_json(folder.with_suffix(".json"), {"metrics": metrics, "timings": {"train": timing} | taught.timings})
+        card = verifier_card(params, params.train, metrics) if isinstance(run, Verifier) else _card(params, metrics)
+        training.save(folder, card)
+        about = {"metrics": metrics, "timings": {"train": timing} | taught.timings, **taught.about}
+        write_json(folder.with_suffix(".json"), about)
         training.checkpoints.remove()
 
     def _taught(self, run: Run, fold: Fold | None) -> "_Taught":
@@ -139,7 +143,7 @@ class Trainings:
         conversations = read_jsonl(self._data / "spider/qa_sharegpt.jsonl")
         if run.learns is None:
             left_out = fold.databases if fold else ()
-            return _Taught([one for one in conversations if one["db_id"] not in left_out])
+            return _Taught(self._pairs(run, [one for one in conversations if one["db_id"] not in left_out]))
         assert fold is None  # `points` refuses folds of what learns from answers
         teacher = self.adapter(run.learns.teacher)[0] if _takes_teacher(run) else None
         questions, about = self._answers.of(run.learns)
@@ -158,16 +162,49 @@ class Trainings:
             timings=about["timings"],
         )
 
+    def _pairs(self, run: Run, conversations: Sequence[dict]) -> list[tuple[list[dict], str]]:
+        """Return chat messages and the answer to learn for each of `conversations`."""
+        shown = run.params.prompt
+        few_shot = load_few_shot(shown.few_shot_file, shown.few_shot)
+        schemas = read_schemas(self._data / "spider/schemas.json", shown.descriptions)
+        rich = rich_schemas(shown, in_folders(self._data / "databases"))
+        pairs = training_pairs(conversations, schemas, shown, few_shot, rich, run.params.train)
+        for line in rich.lines() if rich else ():
+            print(f"train_{run.trained_as}: {line}", flush=True)
+        return pairs
+
+    def _contrasted(self, run: Verifier) -> "_Taught":
+        """Return what a verifier is trained on: right and wrong answers to the same questions."""
+        assert run.learns is not None
+        questions, about = self._answers.of(run.learns)
+        free_memory()
+        recipe, teacher = run.params.train, run.learns.teacher.trained_as
+        chosen = contrasts(questions, recipe.per_question)
+        if not chosen.picked:  # of the points that it would judge: the others go on
+            raise RunError(f"verifier {run.name}: none of {len(questions)} questions has right and wrong answers")
+        prompt = verifier_prompt(run, self._data)
+        pairs = verifier_pairs(chosen, prompt)
+        print(f"train_{run.trained_as}: {len(pairs)} answers of {teacher}, as many right as wrong", flush=True)
+        for line in prompt.rich.lines() if prompt.rich else ():
+            print(f"train_{run.trained_as}: {line}", flush=True)
+        return _Taught(
+            pairs,
+            counts={"from": teacher, "per_question": recipe.per_question, **chosen.counts, "drawn": about["drawn"]},
+            timings=about["timings"],
+            about={"databases": sorted({question.db_id for question, _ in chosen.picked})},
+        )
+
     def _by_answers(self, run: Run, conversations: Sequence[dict], questions: Sequence[JudgedQuestion]) -> "_Taught":
         """Return what `questions` teach, and how many; of grpo, those that it draws answers to as it goes on."""
         recipe = run.params.train
         if recipe.objective != "grpo":
             learnt = lessons(recipe, conversations, questions)
-            return _Taught([*learnt.conversations, *learnt.rejected], counts=dict(learnt.counts))
+            pairs = self._pairs(run, [*learnt.conversations, *learnt.rejected])
+            return _Taught(pairs, counts=dict(learnt.counts))
         asked, left_out = asked_for_reward(questions)
         reward = reward_for(asked, self._answers.examples(), run.params, recipe, partial(database_below, self._data))
         return _Taught(
-            [conversations[question.index] for question in asked],
+            self._pairs(run, [conversations[question.index] for question in asked]),
             counts=left_out,
             train=partial(train_by_reward, reward=reward, load=self._load),
         )
@@ -176,7 +213,7 @@ class Trainings:
 def _takes_teacher(run: Run) -> bool:
     """Whether a run that learns from answers needs the very adapter: to go on from, or to answer."""
     assert run.learns
-    return run.params.train.objective != "rejection" or run.learns.answers.folds == 1
+    return run.params.train.objective in ("dpo", "grpo") or run.learns.answers.folds == 1
 
 
 @dataclass(frozen=True)
@@ -193,13 +230,14 @@ class Place:
 class _Taught:
     """What is trained on, the adapter to go on from, and what metrics and timings say of it besides the training's.
 
-    `train` trains by rewards, None by examples.
+    `train` trains by rewards, None by examples. `about`: what else is kept beside the adapter.
     """
 
-    conversations: Sequence[dict]
+    pairs: Sequence[tuple[list[dict], str]]
     start: Path | None = None
     counts: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
     train: Callable[[TrainingJob, Sequence[tuple[list[dict], str]]], Training | None] | None = None
 
 

@@ -183,11 +183,26 @@ def drawing(seconds: Mapping[str, float]) -> float:
     return sum(seconds.get(task, 0) for task in DRAWING)
 
 
+def verifying(seconds: Mapping[str, float]) -> float:
+    """Return how long a run's verifier took to train, with the answers that it learnt from, and to judge."""
+    return sum(value for task, value in seconds.items() if _of_verifier(task))
+
+
+def _of_verifier(task: str) -> bool:
+    return task == "verify" or task.startswith("verifier_")
+
+
 def _minutes(seconds: Mapping[str, float]) -> str:
     """Return a run's minutes, task by task; those of its training with the answers that it learnt from."""
-    parts = {task: minutes(value, 1) for task, value in seconds.items() if task not in (*DRAWING, "along")}
+    parts = {
+        task: minutes(value, 1)
+        for task, value in seconds.items()
+        if task not in (*DRAWING, "along") and not _of_verifier(task)
+    }
     if drawing(seconds):
         parts["train"] += f" + {minutes(drawing(seconds), 1)} drawing"
+    if verifying(seconds):
+        parts["verify"] = f"{minutes(verifying(seconds), 1)} verifier"
     return " + ".join(parts.values())
 
 
@@ -234,6 +249,11 @@ def _notes(curve: Mapping[str, Any]) -> list[str]:
         lines.append(
             "Drawing: of answers to training questions, drawn and judged, from which a point learns, and of the models "
             "of folds that answer; several points may share them."
+        )
+    if any(verifying(run["seconds"]) for point in curve["points"] for run in point["runs"]):
+        lines.append(
+            "Verifier: its training, with the answers that it learnt from, which several points may share, and judging "
+            "the samples."
         )
     if curve["missing"]:
         lines.append(f"Not run yet: {', '.join(curve['missing'])}.")

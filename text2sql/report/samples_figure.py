@@ -1,6 +1,6 @@
 """The figure of a curve's choices among samples: accuracy against the number of samples, as SVG."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jinja2
@@ -17,6 +17,17 @@ WAYS = {  # of choosing, as `by_samples` has them
     "first_executable": "the first that runs, where greedy fails",
     "one_sample": "one sample, the mean",
 }
+BY_VERIFIER = {  # those of points whose samples a verifier judged
+    "verifier": "likeliest right, by a verifier",
+    "verifier_where_greedy_fails": "by a verifier, where greedy fails",
+    "weighted_majority": "majority weighted by a verifier",
+}
+
+
+def ways_in(choices: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the ways to choose, {way: its title}, the verifier's as far as one of `choices` has them."""
+    had = {way for choice in choices for ways in choice["by_samples"].values() for way in ways}
+    return {way: title for way, title in (WAYS | BY_VERIFIER).items() if way in WAYS or way in had}
 
 
 def samples_figure(curve: Mapping[str, Any]) -> str | None:
@@ -32,7 +43,8 @@ def samples_figure(curve: Mapping[str, Any]) -> str | None:
     run = point["runs"][0]
     by_samples, greedy = run["choice"]["by_samples"], 100 * run["spider"][OFFICIAL]
     numbers = list(by_samples)
-    lines = {way: [100 * by_samples[number][way][OFFICIAL] for number in numbers] for way in WAYS}
+    ways = ways_in([run["choice"]])
+    lines = {way: [100 * by_samples[number][way][OFFICIAL] for number in numbers] for way in ways}
     axis = Axis.over([greedy, *(value for line in lines.values() for value in line)])
 
     def up(value: float) -> float:
@@ -50,8 +62,9 @@ def samples_figure(curve: Mapping[str, Any]) -> str | None:
         greedy=up(greedy),
         lines=[
             (way, title, f"{lines[way][-1]:.1f}", list(zip(across, map(up, lines[way]), strict=True)))
-            for way, title in WAYS.items()
+            for way, title in ways.items()
         ],
+        further=[way for way in BY_VERIFIER if way in ways],
         width=WIDTH,
         height=HEIGHT,
     )

@@ -11,7 +11,7 @@ from text2sql.comparison.result import ACCURACY, OFFICIAL
 from text2sql.report.curve import CURVES, DRAWING, JSON, drawing, read_curve
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import count, gigabytes, in_percent, interval, p_equation, points
-from text2sql.report.samples_figure import WAYS
+from text2sql.report.samples_figure import ways_in
 
 STEPS = Path("docs/steps.md")
 HELD_OUT = "-held-out"  # ends the name of the curve on held-out databases
@@ -104,7 +104,11 @@ def _times(run: Mapping[str, Any], curve: Mapping[str, Any]) -> list[str]:
 
 def _ways(curves: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for curve in curves:
-        yield from (f"{_called(curve)}, {title}" for title in WAYS.values())
+        yield from (f"{_called(curve)}, {title}" for title in ways_in(_choices(curve)).values())
+
+
+def _choices(curve: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [run["choice"] for point in curve["points"] for run in point["runs"] if "choice" in run]
 
 
 def _chosen(names: Sequence[str], curves: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
@@ -114,15 +118,49 @@ def _chosen(names: Sequence[str], curves: Sequence[Mapping[str, Any]]) -> Iterat
         numbers = dict.fromkeys(number for choice in choices if choice for number in choice["by_samples"])
         for place, number in enumerate(numbers):
             row = [name if place == 0 else "", number]
-            for choice in choices:
+            for choice, curve in zip(choices, curves, strict=True):
                 ways = choice["by_samples"].get(number, {}) if choice else {}
-                row += [in_percent(ways[way][OFFICIAL]) if way in ways else DASH for way in WAYS]
+                row += [in_percent(ways[way][OFFICIAL]) if way in ways else DASH for way in ways_in(_choices(curve))]
             yield row
+
+
+def _verifier_notes(curves: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each point and curve whose samples a verifier judged."""
+    judged = [
+        (curve, point, point["runs"][0])
+        for curve in curves
+        for point in curve["points"]
+        if "verifier" in point["runs"][0].get("choice", {})
+    ]
+    return [
+        f"{_called(curve)}, {point['name']}: {run['choice']['verifier']['name']} judged "
+        f"{_judgements(run['choice']['verifier'])}; {_taught(run['choice']['verifier']['training'])}; training "
+        f"{run['seconds']['verifier_train']:.0f} s, {gigabytes(run['peak_memory_gb']['verifier_train'])} GB, judging "
+        f"{run['seconds']['verify']:.0f} s."
+        for curve, point, run in judged
+    ]
+
+
+def _judgements(found: Mapping[str, Any]) -> str:
+    if not found.get("answers"):
+        return "no answer, since none runs"
+    return (
+        f"{count(found['answers'] - found['unjudged'])} different answers that run, {in_percent(found['accuracy'])} % "
+        f"rightly, and of {count(found['pairs'])} pairs of a right and a wrong one ordered "
+        f"{in_percent(found['ordered'])} % rightly"
+    )
+
+
+def _taught(training: Mapping[str, Any]) -> str:
+    return (
+        f"it learnt from {count(training['right_answers'])} right and {count(training['wrong_answers'])} wrong answers "
+        f"of {training['from']} to {count(training['questions_used'])} questions"
+    )
 
 
 def _notes(curves: Sequence[Mapping[str, Any]]) -> list[str]:
     dev = curves[-1]
-    choice = next((run["choice"] for point in dev["points"] for run in point["runs"] if "choice" in run), None)
+    choice = next(iter(_choices(dev)), None)
     lines = [
         f"Base {dev['base']['name']}, {dev['dtype']} on {dev['device']}. "
         + "; ".join(f"{_called(curve)}: {count(curve['questions']['spider'])} questions" for curve in curves)
@@ -135,6 +173,7 @@ def _notes(curves: Sequence[Mapping[str, Any]]) -> list[str]:
             f"Chosen: the majority of {choice['samples']} samples at temperature {choice['temperature']:g} (top_p "
             f"{choice['top_p']:g}), unless the point says otherwise; Gain of Choosing: against its own greedy answers."
         )
+    lines += _verifier_notes(curves)
     lines.append(
         "Training; Answer and Samples, a question: seconds and peak memory of runs that shared a GPU with up to three "
         "others, start-up not counted."

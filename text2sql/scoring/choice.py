@@ -6,14 +6,19 @@
 - `first_executable`: the greedy answer where it runs, else the first sample that runs.
 - `verifier`: of the samples that run, the one of which a verifier finds it most likely that it is right (its log-odds);
   of those that it finds equally likely, the likeliest answer, then the first.
+- `weighted_majority`: of the samples that run, each votes for its result with the probability that a verifier gives it,
+  and the result with the largest sum is taken (Cobbe et al. 2021, arXiv 2110.14168; Li et al. 2023, arXiv 2206.02336);
+  of its answers, and of results with the same sum, the one that `verifier` would choose. A sample that was not judged
+  has no vote; a result without rows counts as with `majority`.
 
 `when` is `failed`: by any rule, the greedy answer stands where it runs. Where no sample runs, or none that runs was
 judged by the verifier, it stands anyway.
 """
 
 import hashlib
+import math
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -159,30 +164,67 @@ def by_rule(outcomes: Sequence[Outcome], samples: Sequence[Answer], rule: Choice
         return next((number for number, outcome in enumerate(outcomes) if outcome.runs), None)
     if rule == "verifier":
         return likeliest_right(outcomes, samples)
+    if rule == "weighted_majority":
+        return most_probable(outcomes, samples)
     return most_agreed(outcomes, [sample.log_likelihood for sample in samples])
 
 
 def likeliest_right(outcomes: Sequence[Outcome], samples: Sequence[Answer]) -> int | None:
     """Return the number of the sample with the highest log-odds of those that run, or None where none has any."""
-    odds = {
+    odds = _odds(outcomes, samples)
+    return max(odds, key=odds.__getitem__, default=None)
+
+
+def most_probable(outcomes: Sequence[Outcome], samples: Sequence[Answer]) -> int | None:
+    """Return the number of the sample with the highest log-odds of the result whose samples' probabilities of being
+    right have the largest sum, or None where none that runs has log-odds.
+    """
+    odds = _odds(outcomes, samples)
+    results = _by_result(outcomes, odds)
+    if not results:
+        return None
+
+    def votes(numbers: Sequence[int]) -> float:
+        return math.fsum(_probability(odds[number][0]) for number in numbers)  # exact: in any order
+
+    most = max(results, key=lambda numbers: (votes(numbers), max(odds[number] for number in numbers)))
+    return max(most, key=odds.__getitem__)
+
+
+def _odds(outcomes: Sequence[Outcome], samples: Sequence[Answer]) -> dict[int, tuple[float, float]]:
+    """Return log-odds and log-likelihood of each judged sample that runs, by its number."""
+    return {
         number: (sample.log_odds, sample.log_likelihood)
         for number, (outcome, sample) in enumerate(zip(outcomes, samples, strict=True))
         if outcome.runs and sample.log_odds is not None
     }
-    return max(odds, key=odds.__getitem__, default=None)
+
+
+def _probability(log_odds: float) -> float:
+    return math.exp(min(log_odds, 0)) / (1 + math.exp(-abs(log_odds)))
 
 
 def most_agreed(outcomes: Sequence[Outcome], log_likelihoods: Sequence[float]) -> int | None:
     """Return the number of the likeliest answer with the result that most have, or None where no answer runs."""
-    sharing: dict[bytes, list[int]] = defaultdict(list)
-    some_rows = any(outcome.runs and not outcome.empty for outcome in outcomes)
-    for number, outcome in enumerate(outcomes):
-        if outcome.rows is not None and not (some_rows and outcome.empty):
-            sharing[outcome.rows].append(number)
-    if not sharing:
+    results = _by_result(outcomes, range(len(outcomes)))
+    if not results:
         return None
-    most = max(sharing.values(), key=lambda numbers: (len(numbers), max(log_likelihoods[number] for number in numbers)))
+    most = max(results, key=lambda numbers: (len(numbers), max(log_likelihoods[number] for number in numbers)))
     return max(most, key=log_likelihoods.__getitem__)
+
+
+def _by_result(outcomes: Sequence[Outcome], voting: Collection[int]) -> list[list[int]]:
+    """Return the numbers of the `voting` answers that run, those with the same result together.
+
+    Those without rows are left out where one of them has some.
+    """
+    sharing: dict[bytes, list[int]] = defaultdict(list)
+    some_rows = any(outcomes[number].runs and not outcomes[number].empty for number in voting)
+    for number in voting:
+        rows = outcomes[number].rows
+        if rows is not None and not (some_rows and outcomes[number].empty):
+            sharing[rows].append(number)
+    return list(sharing.values())
 
 
 def _digest(rows: Rows) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from text2sql.core.params import ChoiceRule, ChoiceTime, GenerationParams
+from text2sql.core.params import BY_VERIFIER, ChoiceRule, ChoiceTime, GenerationParams
 from text2sql.data.spider import Example
 from text2sql.execution.executor import Limits
 from text2sql.scoring.choice import Chosen, Outcomes, Question, choose
@@ -22,6 +22,7 @@ WAYS: Mapping[str, tuple[ChoiceRule, ChoiceTime]] = {
     "first_executable": ("first_executable", "failed"),
     "verifier": ("verifier", "always"),
     "verifier_where_greedy_fails": ("verifier", "failed"),
+    "weighted_majority": ("weighted_majority", "always"),
 }
 
 
@@ -107,7 +108,7 @@ class Scored:
         ways = {
             name: way
             for name, way in WAYS.items()
-            if (complete or way[1] == "failed") and (self.judged or way[0] != "verifier")
+            if (complete or way[1] == "failed") and (self.judged or way[0] not in BY_VERIFIER)
         }
         return {
             str(number): {
@@ -138,15 +139,16 @@ class Scored:
     def records(self, lines: Sequence[Mapping], chosen: Sequence[Chosen]) -> list[dict]:
         """Return `lines` of a samples file with a verdict on each sample, and on the `chosen` answer of each question.
 
-        A model's text is left out where its SQL is all of it.
+        Where a verifier judged, each sample has its `log_odds`. A model's text is left out where its SQL is all of it.
         """
         by_index = {line["index"]: line for line in lines}
         found = []
         for question, one in zip(self.questions, chosen, strict=True):
             samples = [
                 {key: value for key, value in sample.items() if key != "raw" or value != sample["sql"]}
-                | self._judged(question.index, sample["sql"].strip())
-                for sample in by_index[question.index]["samples"]
+                | self._judged(question.index, answer.sql)
+                | ({"log_odds": answer.log_odds} if self.judged else {})
+                for sample, answer in zip(by_index[question.index]["samples"], question.samples, strict=True)
             ]
             found.append(
                 {

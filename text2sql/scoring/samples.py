@@ -23,19 +23,29 @@ def read_questions(
     """Return the questions of `examples` with their `greedy` answers and those in the file `samples`.
 
     The file has a line a question, in any order, compressed by gzip or not; a question without a line has no samples
-    (`when: failed` draws none where the greedy answer runs). So has `log_odds`, where it is given, a verifier's of
-    those samples. Raises UserError where a file cannot be read, a line belongs to no example, questions have different
-    numbers of samples, or a question's samples were not given to the verifier.
+    (`when: failed` draws none where the greedy answer runs). So has `log_odds`, a verifier's of those samples; where it
+    is not given, those that stand beside the samples count. Raises UserError where a file cannot be read, a line
+    belongs to no example, questions have different numbers of samples, or a question's samples were not given to the
+    verifier.
     """
     found = read_answers(samples, examples)
     if log_odds is not None:
-        found = _with_log_odds(found, log_odds, examples)
+        wanted = "judged, each with sql and log_odds, a finite number or null"
+        found = _with_log_odds(found, _by_index(log_odds, examples, _log_odds, wanted), log_odds)
     return _questions(found, greedy, examples)
 
 
-def questions_of(lines: Sequence[dict], greedy: Sequence[str], examples: Sequence[Example]) -> list[Question]:
-    """Return the questions of `examples` with their `greedy` answers and the samples of a file's `lines`."""
-    return _questions(_equal_numbers({line["index"]: _answers(line) for line in lines}, "samples"), greedy, examples)
+def questions_of(
+    lines: Sequence[dict], greedy: Sequence[str], examples: Sequence[Example], judged: Sequence[dict] | None = None
+) -> list[Question]:
+    """Return the questions of `examples` with their `greedy` answers and the samples of a file's `lines`.
+
+    `judged`: a verifier's lines about those samples, if there is one. Raises UserError as `read_questions` does.
+    """
+    found = _equal_numbers({line["index"]: _answers(line) for line in lines}, "samples")
+    if judged is not None:
+        found = _with_log_odds(found, {line["index"]: _log_odds(line) for line in judged}, "log-odds")
+    return _questions(found, greedy, examples)
 
 
 def _questions(
@@ -49,7 +59,7 @@ def _questions(
 
 def read_answers(samples: Path, examples: Sequence[Example]) -> dict[int, tuple[Answer, ...]]:
     """Return the samples in a file by the index of their question. Raises as `read_questions` does."""
-    wanted = "samples, at least one, each with sql and a finite log_likelihood"
+    wanted = "samples, at least one, each with sql and a finite log_likelihood, and where judged log_odds"
     found = _by_index(samples, examples, _answers, wanted)
     return _equal_numbers(found, samples)
 
@@ -67,12 +77,11 @@ def _equal_numbers(found: dict[int, tuple[Answer, ...]], place: object) -> dict[
 
 
 def _with_log_odds(
-    found: Mapping[int, tuple[Answer, ...]], path: Path, examples: Sequence[Example]
+    found: Mapping[int, tuple[Answer, ...]], judged: Mapping[int, Mapping[str, float | None]], place: object
 ) -> dict[int, tuple[Answer, ...]]:
-    judged = _by_index(path, examples, _log_odds, "judged, each with sql and log_odds, a finite number or null")
     missing = [index for index in found if index not in judged]
     if missing:
-        raise UserError(f"{path}: has no line of index {missing[0]}, which has samples; judge them with these samples")
+        raise UserError(f"{place}: has no line of index {missing[0]}, which has samples; judge them with these samples")
     return {
         index: tuple(replace(answer, log_odds=judged[index].get(answer.sql)) for answer in answers)
         for index, answers in found.items()
@@ -80,8 +89,12 @@ def _with_log_odds(
 
 
 def _answers(line: Mapping) -> tuple[Answer, ...]:
-    answers = tuple(Answer(one["sql"].strip(), float(one["log_likelihood"])) for one in line["samples"])
-    if not answers or not all(math.isfinite(answer.log_likelihood) for answer in answers):
+    answers = tuple(
+        Answer(one["sql"].strip(), float(one["log_likelihood"]), one.get("log_odds")) for one in line["samples"]
+    )
+    numbers = [answer.log_likelihood for answer in answers]
+    numbers += [answer.log_odds for answer in answers if answer.log_odds is not None]
+    if not answers or not all(map(math.isfinite, numbers)):
         raise ValueError
     return answers
 
