@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -11,10 +12,13 @@ import time
 
 import pytest
 
+from testkit.project import Project
+from text2sql.core.digests import digest_of_tree
 from text2sql.core.params import load_params
 from text2sql.data.spider import Example
 from text2sql.execution.executor import Limits
 from text2sql.scoring.judged import judged, read_judged, write_judged
+from text2sql.training.folds import folds_of
 
 M3, M4 = {"title": "Model 3", "recipe": "learn.m3"}, {"title": "Model 4", "recipe": "learn.m4"}
 SAMPLES = "data/samples/train/m1.jsonl.gz"
@@ -65,7 +69,7 @@ def test_params_alone_add_what_is_new_and_nothing_else_runs(finished_project, pr
 
 def test_its_answers_lie_with_their_verdicts(project):
     header, records = sampled(project)
-    chosen = {"samples": 6, "temperature": 1.0, "top_p": 0.95, "seed": 0, "limit": None}
+    chosen = {"samples": 6, "temperature": 1.0, "top_p": 0.95, "seed": 0, "limit": None, "folds": 1}
     assert header == {"model": "m1", "adapter": header["adapter"], **chosen}
     assert [record["index"] for record in records] == list(range(24))
     assert all(len(record["samples"]) == 6 for record in records)
@@ -133,18 +137,63 @@ def test_a_draw_that_was_killed_goes_on_to_the_same_bytes(project, tmp_path):
     command = [sys.executable, "-m", "stages.sample_train", "m1"]
     said = subprocess.DEVNULL
     killed = subprocess.Popen(command, cwd=other.folder, env=other.environment(), stdout=said, stderr=said)
-    while killed.poll() is None and not journaled(other):
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    kill_once(killed, lambda: journaled(other))
     assert 0 < journaled(other) < 24 and not (other.folder / SAMPLES).exists()
     other.run(*command)
     assert (other.folder / SAMPLES).read_bytes() == (project.folder / SAMPLES).read_bytes()
     assert not journaled(other)
 
 
-def journaled(project):
-    return sum(path.read_bytes().count(b"\n") for path in project.folder.glob(".journals/sample_train-m1-*.jsonl"))
+def kill_once(process, is_so):
+    """Kill the process as soon as it is so."""
+    while process.poll() is None and not is_so():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def journaled(project, of="m1"):
+    files = project.folder.glob(f".journals/sample_train-{of}-*.jsonl")
+    return sum(path.read_bytes().count(b"\n") for path in files)
+
+
+def kept_adapters(project):
+    return sorted(project.folder.glob(".checkpoints/m1_without_fold-*/adapter_model.safetensors"))
+
+
+def test_folds_are_answered_by_models_that_were_trained_without_them(project, tmp_path):
+    other = project.copy(tmp_path / "project")
+    drawn = {"samples": 2, "temperature": 1.0, "folds": 2}
+    # Few steps, and a question at a time.
+    other.set_params({"sample_train": {"m1": drawn}, "train": {"epochs": 2}, "generation": {"batch_size": 2}})
+    killed = other.copy(tmp_path / "killed")
+    said = other.run("python", "-m", "stages.sample_train", "m1").stdout
+    header, records = sampled(other)
+    metrics, timing = read(other, "metrics/samples/m1.json"), read(other, "data/timings/sample_train_m1.json")
+    assert header["folds"] == metrics["folds"] == 2 and metrics["answers"] == 48
+    # It is the model's own, whose answers these are taken for; `learn` goes on from it.
+    assert header["adapter"] == digest_of_tree(other.folder / "models/m1")
+    assert [record["index"] for record in records] == list(range(24))
+    folds = folds_of([record["db_id"] for record in records], 2)
+    sizes = [len(fold.of(records)) for fold in folds]
+    assert sum(sizes) == 24 and min(sizes) > 0
+    trained = re.findall(r"train_m1_without_fold-(.)-of-2: .* on (\d+) examples", said)
+    assert trained == [("1", str(sizes[1])), ("2", str(sizes[0]))]
+    asked = re.findall(r"sample_train m1, fold-(.)-of-2: .*; (\d+) questions", said)
+    assert asked == [("1", str(sizes[0])), ("2", str(sizes[1]))]
+    assert 0 < timing["training_seconds"] < timing["seconds"]
+    assert not list(other.folder.glob(".checkpoints/*")) and not list(other.folder.glob(".journals/*"))
+
+    command = [sys.executable, "-m", "stages.sample_train", "m1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=killed.folder, env=killed.environment(), **quiet)
+    kill_once(process, lambda: journaled(killed, "m1_fold-2-of-2"))
+    assert journaled(killed, "m1_fold-1-of-2") == sizes[0] > 0 < journaled(killed, "m1_fold-2-of-2") < sizes[1]
+    one, two = kept_adapters(killed)
+    assert one.read_bytes() != two.read_bytes()
+    assert "train_m1" not in killed.run(*command).stdout
+    assert (killed.folder / SAMPLES).read_bytes() == (other.folder / SAMPLES).read_bytes()
+    assert not kept_adapters(killed)
 
 
 def test_another_seed_draws_others(project, tmp_path):
@@ -208,6 +257,11 @@ def answered(sql):
         ("train m3", lambda folder: None, "train.objective: dpo: takes an entry of `learn`"),
         ("sample_train base", lambda folder: None, "'base'"),
         ("sample_train m1", lambda folder: shutil.rmtree(folder / "models/m1"), "models/m1: no such folder"),
+        (
+            "sample_train m1",
+            lambda folder: Project(folder).set_params({"sample_train": {"m1": {"folds": 20}}}),
+            "sample_train.m1.folds: got 20, takes at most 3: so many databases are trained on",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(project, tmp_path, stage, change, says):
