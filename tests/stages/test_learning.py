@@ -161,39 +161,54 @@ def kept_adapters(project):
     return sorted(project.folder.glob(".checkpoints/m1_without_fold-*/adapter_model.safetensors"))
 
 
+def in_folds(project, folder, count):
+    """Return a copy of the project whose `sample_train` has so many folds: few steps, a question at a time."""
+    other = project.copy(folder)
+    other.set_params({"sample_train": {"m1": {"samples": 2, "temperature": 1.0, "folds": count}}})
+    other.set_params({"train": {"epochs": 1}, "generation": {"max_new_tokens": 4, "batch_size": 2}})
+    return other
+
+
 def test_folds_are_answered_by_models_that_were_trained_without_them(project, tmp_path):
-    other = project.copy(tmp_path / "project")
-    drawn = {"samples": 2, "temperature": 1.0, "folds": 2}
-    # Few steps, and a question at a time.
-    other.set_params({"sample_train": {"m1": drawn}, "train": {"epochs": 2}, "generation": {"batch_size": 2}})
-    killed = other.copy(tmp_path / "killed")
+    other = in_folds(project, tmp_path / "project", 3)
     said = other.run("python", "-m", "stages.sample_train", "m1").stdout
+    assert re.findall(r"train_m1_without_(fold-.-of-3): .* on (\d+) examples", said) == [
+        (f"fold-{number}-of-3", "16") for number in (1, 2, 3)
+    ]
+    assert re.findall(r"sample_train m1, (fold-.-of-3): .*; (\d+) questions", said) == [
+        (f"fold-{number}-of-3", "8") for number in (1, 2, 3)
+    ]
     header, records = sampled(other)
-    metrics, timing = read(other, "metrics/samples/m1.json"), read(other, "data/timings/sample_train_m1.json")
-    assert header["folds"] == metrics["folds"] == 2 and metrics["answers"] == 48
-    # It is the model's own, whose answers these are taken for; `learn` goes on from it.
-    assert header["adapter"] == digest_of_tree(other.folder / "models/m1")
     assert [record["index"] for record in records] == list(range(24))
-    folds = folds_of([record["db_id"] for record in records], 2)
-    sizes = [len(fold.of(records)) for fold in folds]
-    assert sum(sizes) == 24 and min(sizes) > 0
-    trained = re.findall(r"train_m1_without_fold-(.)-of-2: .* on (\d+) examples", said)
-    assert trained == [("1", str(sizes[1])), ("2", str(sizes[0]))]
-    asked = re.findall(r"sample_train m1, fold-(.)-of-2: .*; (\d+) questions", said)
-    assert asked == [("1", str(sizes[0])), ("2", str(sizes[1]))]
+    # It is the model's own, whose answers these are taken for; `learn` may go on from it.
+    assert header["folds"] == 3 and header["adapter"] == digest_of_tree(other.folder / "models/m1")
+    metrics, timing = read(other, "metrics/samples/m1.json"), read(other, "data/timings/sample_train_m1.json")
+    assert metrics["folds"] == 3 and metrics["answers"] == 48
     assert 0 < timing["training_seconds"] < timing["seconds"]
     assert not list(other.folder.glob(".checkpoints/*")) and not list(other.folder.glob(".journals/*"))
 
+
+@pytest.mark.slow
+def test_folds_that_were_killed_go_on_to_the_same_bytes(project, tmp_path):
+    whole, killed, trained = (in_folds(project, tmp_path / name, 2) for name in ("whole", "killed", "trained"))
+    whole.run("python", "-m", "stages.sample_train", "m1")
     command = [sys.executable, "-m", "stages.sample_train", "m1"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, cwd=killed.folder, env=killed.environment(), **quiet)
     kill_once(process, lambda: journaled(killed, "m1_fold-2-of-2"))
-    assert journaled(killed, "m1_fold-1-of-2") == sizes[0] > 0 < journaled(killed, "m1_fold-2-of-2") < sizes[1]
-    one, two = kept_adapters(killed)
-    assert one.read_bytes() != two.read_bytes()
+    assert journaled(killed, "m1_fold-1-of-2") == 12 and journaled(killed, "m1_fold-2-of-2") > 0
+    first, second = (path.read_bytes() for path in kept_adapters(killed))
     assert "train_m1" not in killed.run(*command).stdout
-    assert (killed.folder / SAMPLES).read_bytes() == (other.folder / SAMPLES).read_bytes()
+    assert (killed.folder / SAMPLES).read_bytes() == (whole.folder / SAMPLES).read_bytes()
     assert not kept_adapters(killed)
+
+    # What answers the first fold is what Model 1 would be without its databases.
+    path = trained.folder / "data/prepared/spider/qa_sharegpt.jsonl"
+    conversations = [json.loads(line) for line in path.read_text().splitlines()]
+    fold, _ = folds_of([one["db_id"] for one in conversations], 2)
+    replaced(path, "".join(json.dumps(one) + "\n" for one in fold.without(conversations)))
+    trained.run("python", "-m", "stages.train", "m1")
+    assert (trained.folder / "models/m1/adapter_model.safetensors").read_bytes() == first != second
 
 
 def test_another_seed_draws_others(project, tmp_path):
@@ -260,7 +275,7 @@ def answered(sql):
         (
             "sample_train m1",
             lambda folder: Project(folder).set_params({"sample_train": {"m1": {"folds": 20}}}),
-            "sample_train.m1.folds: got 20, takes at most 3: so many databases are trained on",
+            "sample_train.m1.folds: got 20, takes at most 10: so many databases are trained on",
         ),
     ],
 )
