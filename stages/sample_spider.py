@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         return
     write_jsonl(SAMPLES / f"{name}.jsonl", drawn.samples)
     stopwatch.write(timing, "sample_spider", name, len(drawn.samples), drawn.tokens, drawn.loaded)
-    drawn.journal.remove()
+    drawn.remove_journals()
 
 
 def asked(name: str, params: Params) -> list[dict]:

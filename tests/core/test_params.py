@@ -503,6 +503,12 @@ def test_the_command_validates_the_files_it_is_given(repository, changed):
         ({"objective": "dpo", "from": "m1"}, {"m9": {}}, "sample_train: got 'm9' (str), takes tuned models"),
         ({"objective": "dpo", "from": "m1"}, {"base": {}}, "sample_train: got 'base' (str), takes tuned models"),
         ({"objective": "dpo", "from": "m1"}, {"m1": {"samples": 0}}, "sample_train.m1.samples: got 0 (int), takes"),
+        (
+            {"objective": "dpo", "from": "m1"},
+            {"m1": {"folds": 2}, "m3": {"folds": 2}},
+            "sample_train: m3.folds: got 2, takes 1: m3 learns from answers itself, to questions of all folds",
+        ),
+        ({"objective": "dpo", "from": "m1"}, {"m1": {"folds": 0}}, "sample_train.m1.folds: got 0 (int), takes a whole"),
     ],
 )
 def test_a_model_that_cannot_learn_is_named(good_params, entry, sampled, says):

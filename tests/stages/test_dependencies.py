@@ -78,6 +78,10 @@ def test_templates_are_resolved_as_dvc_resolves_them(stages):
     assert {"hub", "data/prepared/databases"} <= set(stages["prepare_also@turned"].deps)
     assert {"data/also/syn", "models/m2"} <= set(stages["predict_also@syn-m2"].deps)
     assert "models/m1" in stages["sample_train@m1"].deps and "sample_train.m1" in stages["sample_train@m1"].params
+    # With folds it trains, on gold and by the recipe.
+    assert "data/prepared/spider/qa_sharegpt.jsonl" in stages["sample_train@m1"].deps
+    of_recipe = {param for param in stages["train_m1"].params if param.startswith(("train.", "prompt.", "models."))}
+    assert of_recipe <= set(stages["sample_train@m1"].params)
     assert {"data/samples/train/m1.jsonl.gz", "models/m1"} <= set(stages["learn@m3"].deps)
     assert "models/base" in stages["predict_spider@base"].deps
     assert "data.also.syn" in stages["eval_also@syn-base"].params

@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import re
 import shutil
 import signal
 import subprocess
@@ -11,10 +12,13 @@ import time
 
 import pytest
 
+from testkit.project import Project
+from text2sql.core.digests import digest_of_tree
 from text2sql.core.params import load_params
 from text2sql.data.spider import Example
 from text2sql.execution.executor import Limits
 from text2sql.scoring.judged import judged, read_judged, write_judged
+from text2sql.training.folds import folds_of
 
 M3, M4 = {"title": "Model 3", "recipe": "learn.m3"}, {"title": "Model 4", "recipe": "learn.m4"}
 SAMPLES = "data/samples/train/m1.jsonl.gz"
@@ -65,7 +69,7 @@ def test_params_alone_add_what_is_new_and_nothing_else_runs(finished_project, pr
 
 def test_its_answers_lie_with_their_verdicts(project):
     header, records = sampled(project)
-    chosen = {"samples": 6, "temperature": 1.0, "top_p": 0.95, "seed": 0, "limit": None}
+    chosen = {"samples": 6, "temperature": 1.0, "top_p": 0.95, "seed": 0, "limit": None, "folds": 1}
     assert header == {"model": "m1", "adapter": header["adapter"], **chosen}
     assert [record["index"] for record in records] == list(range(24))
     assert all(len(record["samples"]) == 6 for record in records)
@@ -133,18 +137,78 @@ def test_a_draw_that_was_killed_goes_on_to_the_same_bytes(project, tmp_path):
     command = [sys.executable, "-m", "stages.sample_train", "m1"]
     said = subprocess.DEVNULL
     killed = subprocess.Popen(command, cwd=other.folder, env=other.environment(), stdout=said, stderr=said)
-    while killed.poll() is None and not journaled(other):
-        time.sleep(0.01)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    kill_once(killed, lambda: journaled(other))
     assert 0 < journaled(other) < 24 and not (other.folder / SAMPLES).exists()
     other.run(*command)
     assert (other.folder / SAMPLES).read_bytes() == (project.folder / SAMPLES).read_bytes()
     assert not journaled(other)
 
 
-def journaled(project):
-    return sum(path.read_bytes().count(b"\n") for path in project.folder.glob(".journals/sample_train-m1-*.jsonl"))
+def kill_once(process, is_so):
+    """Kill the process as soon as it is so."""
+    while process.poll() is None and not is_so():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def journaled(project, of="m1"):
+    files = project.folder.glob(f".journals/sample_train-{of}-*.jsonl")
+    return sum(path.read_bytes().count(b"\n") for path in files)
+
+
+def kept_adapters(project):
+    return sorted(project.folder.glob(".checkpoints/m1_without_fold-*/adapter_model.safetensors"))
+
+
+def in_folds(project, folder, count):
+    """Return a copy of the project whose `sample_train` has so many folds: few steps, a question at a time."""
+    other = project.copy(folder)
+    other.set_params({"sample_train": {"m1": {"samples": 2, "temperature": 1.0, "folds": count}}})
+    other.set_params({"train": {"epochs": 1}, "generation": {"max_new_tokens": 4, "batch_size": 2}})
+    return other
+
+
+def test_folds_are_answered_by_models_that_were_trained_without_them(project, tmp_path):
+    other = in_folds(project, tmp_path / "project", 3)
+    said = other.run("python", "-m", "stages.sample_train", "m1").stdout
+    assert re.findall(r"train_m1_without_(fold-.-of-3): .* on (\d+) examples", said) == [
+        (f"fold-{number}-of-3", "16") for number in (1, 2, 3)
+    ]
+    assert re.findall(r"sample_train m1, (fold-.-of-3): .*; (\d+) questions", said) == [
+        (f"fold-{number}-of-3", "8") for number in (1, 2, 3)
+    ]
+    header, records = sampled(other)
+    assert [record["index"] for record in records] == list(range(24))
+    # It is the model's own, whose answers these are taken for; `learn` may go on from it.
+    assert header["folds"] == 3 and header["adapter"] == digest_of_tree(other.folder / "models/m1")
+    metrics, timing = read(other, "metrics/samples/m1.json"), read(other, "data/timings/sample_train_m1.json")
+    assert metrics["folds"] == 3 and metrics["answers"] == 48
+    assert 0 < timing["training_seconds"] < timing["seconds"]
+    assert not list(other.folder.glob(".checkpoints/*")) and not list(other.folder.glob(".journals/*"))
+
+
+@pytest.mark.slow
+def test_folds_that_were_killed_go_on_to_the_same_bytes(project, tmp_path):
+    whole, killed, trained = (in_folds(project, tmp_path / name, 2) for name in ("whole", "killed", "trained"))
+    whole.run("python", "-m", "stages.sample_train", "m1")
+    command = [sys.executable, "-m", "stages.sample_train", "m1"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=killed.folder, env=killed.environment(), **quiet)
+    kill_once(process, lambda: journaled(killed, "m1_fold-2-of-2"))
+    assert journaled(killed, "m1_fold-1-of-2") == 12 and journaled(killed, "m1_fold-2-of-2") > 0
+    first, second = (path.read_bytes() for path in kept_adapters(killed))
+    assert "train_m1" not in killed.run(*command).stdout
+    assert (killed.folder / SAMPLES).read_bytes() == (whole.folder / SAMPLES).read_bytes()
+    assert not kept_adapters(killed)
+
+    # What answers the first fold is what Model 1 would be without its databases.
+    path = trained.folder / "data/prepared/spider/qa_sharegpt.jsonl"
+    conversations = [json.loads(line) for line in path.read_text().splitlines()]
+    fold, _ = folds_of([one["db_id"] for one in conversations], 2)
+    replaced(path, "".join(json.dumps(one) + "\n" for one in fold.without(conversations)))
+    trained.run("python", "-m", "stages.train", "m1")
+    assert (trained.folder / "models/m1/adapter_model.safetensors").read_bytes() == first != second
 
 
 def test_another_seed_draws_others(project, tmp_path):
@@ -208,6 +272,11 @@ def answered(sql):
         ("train m3", lambda folder: None, "train.objective: dpo: takes an entry of `learn`"),
         ("sample_train base", lambda folder: None, "'base'"),
         ("sample_train m1", lambda folder: shutil.rmtree(folder / "models/m1"), "models/m1: no such folder"),
+        (
+            "sample_train m1",
+            lambda folder: Project(folder).set_params({"sample_train": {"m1": {"folds": 20}}}),
+            "sample_train.m1.folds: got 20, takes at most 10: so many databases are trained on",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_one_line(project, tmp_path, stage, change, says):

@@ -503,9 +503,14 @@ class Params(Section):
     @classmethod
     def _samples_name_tuned_models(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         tuned = list(info.data.get("models", {}))[1:]
-        for name in value if tuned else ():
+        for name, entry in value.items() if tuned else ():
             if name not in tuned:
                 raise ValueError(f"got {shown(name)}, takes tuned models of `models`: {', '.join(tuned)}")
+            if entry.folds > 1 and (info.data["models"][name].recipe or "").startswith(LEARN):
+                raise ValueError(
+                    f"{name}.folds: got {entry.folds}, takes 1: {name} learns from answers itself, to questions of all "
+                    "folds"
+                )
         return value
 
     @field_validator("learn")

@@ -16,10 +16,13 @@ PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "datasets", "b
 
 
 class Stopwatch:
-    """Measures one stage from construction, plus the seconds of an interrupted run before."""
+    """Measures one stage from construction, plus the seconds of an interrupted run before.
 
-    def __init__(self, already: float = 0) -> None:
-        self._started = time.monotonic() - already
+    A stage that trained first, for so many seconds (`training`), took those too; its tokens/s are of what followed.
+    """
+
+    def __init__(self, already: float = 0, training: float | None = None) -> None:
+        self._started, self._training = time.monotonic() - already, training
 
     @property
     def seconds(self) -> float:
@@ -45,7 +48,8 @@ class Stopwatch:
             "model": model,
             "examples": examples,
             "tokens": tokens,
-            "seconds": round(seconds, 2),
+            "seconds": round(seconds + (self._training or 0), 2),
+            **({} if self._training is None else {"training_seconds": round(self._training, 2)}),
             "tokens_per_second": round(tokens / seconds, 1) if tokens is not None else None,
             "peak_memory_gb": round(_peak_memory_bytes() / 1e9, 3),
             "cpus": os.cpu_count(),

@@ -11,10 +11,10 @@ from text2sql.core.digests import file_sha256
 from text2sql.core.journal import Journal
 from text2sql.experiments.asking import Asking
 from text2sql.experiments.points import Run
-from text2sql.experiments.trained import Place, free_memory
+from text2sql.experiments.trained import Place
 from text2sql.model.adapters import WEIGHTS, is_idle
 from text2sql.model.language_model import LanguageModel
-from text2sql.model.loading import KeptBase
+from text2sql.model.loading import KeptBase, free_memory
 
 # Of the metrics on Spider, what is kept of a place.
 SHOWN = (

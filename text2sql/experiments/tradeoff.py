@@ -20,10 +20,10 @@ from text2sql.experiments.curve import write_curve
 from text2sql.experiments.inputs import mmlu_key, own_key, prepared, prepared_held_out, shared_key
 from text2sql.experiments.kept_runs import Answered, changed_since, keep_run, read_run
 from text2sql.experiments.points import Curve, Run, Verifier
-from text2sql.experiments.trained import Trainings, free_memory
+from text2sql.experiments.trained import Trainings
 from text2sql.model.base_identity import base_identity
 from text2sql.model.language_model import LanguageModel
-from text2sql.model.loading import KeptBase, check_hardware
+from text2sql.model.loading import KeptBase, check_hardware, free_memory
 from text2sql.report.curve import CURVES
 from text2sql.training.fine_tune import Interrupted
 from text2sql.training.reproducible import fix_workspace

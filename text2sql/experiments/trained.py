@@ -1,6 +1,5 @@
 """Adapters that runs of a curve or a search train, each once, below their work folder."""
 
-import gc
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -19,7 +18,7 @@ from text2sql.experiments.asking import database_below, measure_anew, verifier_p
 from text2sql.experiments.claims import claim
 from text2sql.experiments.inputs import training_key
 from text2sql.experiments.points import Run, Verifier
-from text2sql.model.loading import KeptBase
+from text2sql.model.loading import KeptBase, free_memory
 from text2sql.model.model_card import model_card, verifier_card
 from text2sql.model.run_key import as_measured
 from text2sql.prompts.messages import load_few_shot
@@ -247,12 +246,3 @@ def _card(params: Params, metrics: dict[str, Any]) -> str:
     if of := params.train.from_:  # a point, which `models` does not name
         params = params.model_copy(update={"models": {**params.models, of: ModelEntry(title=of)}})
     return model_card(name, params, metrics)
-
-
-def free_memory() -> None:
-    """Give back the memory of a model that is no longer named."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

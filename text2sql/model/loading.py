@@ -5,6 +5,7 @@ Weights load from safetensors only, and no code from the hub runs.
 
 import contextlib
 import copy
+import gc
 import importlib.util
 import os
 import sys
@@ -199,6 +200,15 @@ def as_loaded(model: ModelParams) -> Any:
 
     device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
     return SimpleNamespace(dtype=torch_dtype(model.dtype), device=device)
+
+
+def free_memory() -> None:
+    """Give back the memory of a model that is no longer named."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _load_with_transformers(source: str, model: ModelParams, on_cpu: bool) -> Any:

@@ -24,7 +24,12 @@ _OF_A_VERDICT = ("execution_accuracy", "official_execution_accuracy", "outcome",
 
 @dataclass(frozen=True)
 class Drawn:
-    """Whose answers a file holds: the model, a digest of its adapter; how they were drawn, to how many questions."""
+    """Whose answers a file holds: the model, a digest of its adapter; how they were drawn, to how many questions.
+
+    `folds`: how many parts of the databases there were, each asked of a model that the same recipe trained on the
+    others. `adapter` is the digest of the model's own adapter then too, which dpo goes on from: who learns from the
+    answers knows by it that they are not those of an older training.
+    """
 
     model: str
     adapter: str
@@ -33,6 +38,7 @@ class Drawn:
     top_p: float
     seed: int
     limit: int | None = None
+    folds: int = 1
 
 
 @dataclass(frozen=True)
