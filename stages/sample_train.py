@@ -20,7 +20,7 @@ from text2sql.core.paths import (
     TRAIN,
     TRAIN_SAMPLES,
     database_of,
-)  # fmt: skip
+)
 from text2sql.core.stage_arguments import entry_and_params
 from text2sql.core.startup import load_ahead
 from text2sql.core.timing import Stopwatch
