@@ -4,6 +4,7 @@ Each run trains (or takes an adapter that is there), answers Spider and MMLU, an
 leaves unfinished lies below `.tradeoff/`: checkpoints, adapters and answers, all of which the next call goes on from.
 """
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from text2sql.training.fine_tune import Interrupted
 from text2sql.training.reproducible import fix_workspace
 
 WORK = Path(".tradeoff")
+POLL_S = 0.5  # between two looks at what other processes are at
 
 
 def run_curve(curve: Curve, only: Sequence[str] = (), replace: bool = False) -> Path:
@@ -97,6 +99,7 @@ class _Runner:
     def finish_all(self, runs: Sequence[Run]) -> dict[str, str]:
         """Finish `runs`, those first that no other process is at; return {run: why} of those whose training failed."""
         failed: dict[str, str] = {}
+        waiting = False
         while runs:
             busy = []
             for run in runs:
@@ -114,10 +117,11 @@ class _Runner:
                 with claim(self._work, "curve", wait=True):
                     write_curve(self._curve, self._folder, self.shared)
             if busy == runs:
-                print(f"tradeoff: {busy[0].name}: another process is at it; waiting", flush=True)
-                with claim(self._work, *self._claimed(busy[0]), wait=True):
-                    pass
-            runs = busy
+                # Not for the first of them alone: what a run waits for may be there before the other process ends it.
+                if not waiting:
+                    print(f"tradeoff: {busy[0].name}: another process is at it; waiting", flush=True)
+                time.sleep(POLL_S)
+            waiting, runs = busy == runs, busy
         return failed
 
     def _claimed(self, run: Run) -> list[str]:
