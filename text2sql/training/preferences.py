@@ -17,7 +17,7 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
-from text2sql.model.adapters import adapter_in_float32
+from text2sql.model.adapters import adapter_in_float32, without_needless_casts
 from text2sql.model.library_way import accepted
 from text2sql.training.arguments import common_arguments, use_one_gpu
 from text2sql.training.checkpoints import CheckpointStore
@@ -25,7 +25,7 @@ from text2sql.training.examples import IGNORED, TrainingExample
 from text2sql.training.job import TrainingJob
 from text2sql.training.kept_trainer import KeptTrainer
 from text2sql.training.order import EpochOrder
-from text2sql.training.parts import tokens_per_pass
+from text2sql.training.parts import cut, tokens_per_pass
 from text2sql.training.plan import PassPlan
 
 REFERENCE = "ref"  # the name of TRL's copy of the adapter that training starts from
@@ -44,8 +44,11 @@ class PairOrder(EpochOrder):
 class PreferenceTrainer(KeptTrainer, DPOTrainer):
     """DPOTrainer with our own order of pairs and checkpoints, for a model with the adapter to start from.
 
-    A step's pairs are cut into passes by what the machine holds, as `training.parts` does.
+    What the reference, that adapter, makes of all pairs is computed once, before training. A step's pairs are cut into
+    passes by what the machine holds, as `training.parts` does.
     """
+
+    data_collator: Any  # Trainer's annotation allows for what never is here
 
     def __init__(
         self,
@@ -57,36 +60,75 @@ class PreferenceTrainer(KeptTrainer, DPOTrainer):
     ) -> None:
         """`examples` are the right answers, and then the wrong ones in the same order, none too long."""
         rows = _rows(examples)
-        longest = [max(len(row["chosen_ids"]), len(row["rejected_ids"])) + len(row["prompt_ids"]) for row in rows]
         read = [sum(map(len, (2 * row["prompt_ids"], row["chosen_ids"], row["rejected_ids"]))) for row in rows]
         self.keep(job, store, PairOrder(read, job.step_size, job.recipe.seed))
         self.plan = PassPlan(tokens_per_pass(model, model.device))
-        pairs = pairs_per_pass(job.step_size, max(longest), self.plan.tokens_per_pass)
         super().__init__(
             model=model,
-            args=_arguments(job, model, store, pairs),
+            args=_arguments(job, model, store),
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
         )
-        for name, parameter in model.named_parameters():
-            if f".{REFERENCE}." in name:
-                parameter.requires_grad_(False)
         adapter_in_float32(model)  # TRL casts it to bfloat16 if the base is in 4 bit
         if model.device.type != "cuda":
             use_plain_head(model.get_base_model())
+        self._collate: Any = self.data_collator
+        self.data_collator = list
+        self.train_dataset = Dataset.from_list(self._with_reference(rows))
+        self.precompute_ref_logps = True
+        model.delete_adapter(REFERENCE)
         self.show()
 
+    def _with_reference(self, rows: Sequence[dict]) -> list[dict]:
+        """Return `rows` with the log-probability (nats) of either answer under the reference, as TRL names them."""
+        self.model.eval()
+        found: list[dict] = [{}] * len(rows)
+        longest_first = sorted(range(len(rows)), key=lambda place: -_tokens(rows[place]))
+        with without_needless_casts(self.model):
+            for some in self._cut([rows[place] for place in longest_first]):
+                places = longest_first[some.start : some.stop]
+                batch = self.padded([rows[place] for place in places])
+                pairs = zip(*(one.tolist() for one in self.compute_ref_log_probs(self.model, batch)), strict=True)
+                for place, (chosen, rejected) in zip(places, pairs, strict=True):
+                    found[place] = rows[place] | {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+        return found
+
+    def padded(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        """Return `rows` as TRL's loss takes them: on the model's device, the right answers first, then the wrong."""
+        return self._prepare_inputs(self._collate(rows))
+
+    def _cut(self, rows: Sequence[dict]) -> list[range]:
+        """Return the places of `rows`, the longest first, as passes: both answers of a pair are in the same."""
+        return cut([2 * _tokens(row) for row in rows], self.plan.tokens_per_pass, padded=True)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """Sum the gradients of a step, pass by pass; return its loss, the mean over its pairs, the rows `inputs`."""
+        model.train()
+        rows = sorted(inputs, key=_tokens, reverse=True)
+        losses = []
+        for some in self._cut(rows):
+            batch = self.padded(rows[some.start : some.stop])
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(model, batch) * (len(some) / len(rows))
+            self.accelerator.backward(loss)
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
+
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Train as Trainer does; the model then has the trained adapter alone."""
-        result = super().train(*args, **kwargs)
-        self.model.delete_adapter(REFERENCE)
-        return result
+        """Train as Trainer does, without needless casts."""
+        with without_needless_casts(self.model):
+            return super().train(*args, **kwargs)
 
     def go_on(self, kept: Mapping[str, Any]) -> None:
         """Nothing of the plan changes in a run, so that one that resumes has no more to take over."""
 
     def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
         return dataset  # token ids already, as evaluation reads them; TRL would drop long prompts without a count
+
+
+def _tokens(row: Mapping[str, Any]) -> int:
+    """Return the tokens of a pair's prompt with the longer of its answers."""
+    return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
 def _rows(examples: Sequence[TrainingExample]) -> list[dict[str, list[int]]]:
@@ -105,16 +147,7 @@ def _rows(examples: Sequence[TrainingExample]) -> list[dict[str, list[int]]]:
     return rows
 
 
-def pairs_per_pass(step_size: int, longest: int, tokens: int) -> int:
-    """Return how many pairs of a step one pass takes: the most that divide it and have up to `tokens` tokens, or one.
-
-    `longest`: the most tokens of an answer with its prompt.
-    """
-    fitting = max(1, tokens // (2 * longest))
-    return max(number for number in range(1, step_size + 1) if step_size % number == 0 and number <= fitting)
-
-
-def _arguments(job: TrainingJob, model: Any, store: CheckpointStore, pairs: int) -> DPOConfig:
+def _arguments(job: TrainingJob, model: Any, store: CheckpointStore) -> DPOConfig:
     recipe = job.recipe
     on_gpu = torch.cuda.is_available()
     arguments = DPOConfig(
@@ -122,8 +155,8 @@ def _arguments(job: TrainingJob, model: Any, store: CheckpointStore, pairs: int)
         beta=recipe.beta,
         loss_type=["sigmoid", "sft"] if recipe.sft_weight else ["sigmoid"],
         loss_weights=[1.0, recipe.sft_weight] if recipe.sft_weight else None,
-        per_device_train_batch_size=pairs,
-        gradient_accumulation_steps=job.step_size // pairs,
+        per_device_train_batch_size=job.step_size,  # `training_step` cuts it into passes
+        gradient_accumulation_steps=1,
         max_length=None,  # none is too long, and TRL would cut without a count
         logging_steps=1,
         router_aux_loss_coef=0.0,
