@@ -17,7 +17,7 @@ from text2sql.scoring.judged import Drawn, judged, write_judged
 
 MODELS = ("base", "m1", "m2")
 # As the micro model can learn it in a minute: a wrong answer returns nothing.
-VERIFIER = {"v1": {"from": "m1", "lr": 3e-3, "epochs": 12, "max_seq_len": 400}}
+VERIFIER = {"v1": {"from": "m1", "lr": 3e-3, "epochs": 24, "max_seq_len": 400}}
 
 
 def answers_to(query):
