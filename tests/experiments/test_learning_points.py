@@ -43,21 +43,21 @@ points:
 verifiers:
   v1: {from: tuned, answers: *answers, params: {train.lr: 2e-2, train.epochs: 4, train.max_seq_len: 1024}}
 """
-# Each question stands there twice, with another gold of the same result: a model that knows both by heart answers with
-# right queries that are not the question's own gold, and with wrong ones. One is asked of all databases: some of its
-# answers run on the one that is held out.
+# Each question stands there twice, with another gold: a model that knows both by heart answers the first with right
+# queries that are not the question's own gold, and the second with ones that run and are wrong, since its golds differ.
+# That one is asked of all databases: some of its answers run on the one that is held out.
 QUESTIONS = {
     "issue_tracker": [
         ("How many issues have been reported?", "SELECT count(*) FROM issues", "SELECT count(1) FROM issues"),
-        ("What is one and one?", "SELECT 1 + 1", "SELECT 2"),
+        ("What is one and one?", "SELECT 1 + 1", "SELECT 11"),
     ],
     "farm_market": [
         ("Count the farmers.", "SELECT count(*) FROM farmers", "SELECT count(1) FROM farmers"),
-        ("What is one and one?", "SELECT 1 + 1", "SELECT 2"),
+        ("What is one and one?", "SELECT 1 + 1", "SELECT 11"),
     ],
     "cycling_league": [
         ("How many riders?", "SELECT count(*) FROM rider", "SELECT count(1) FROM rider"),
-        ("What is one and one?", "SELECT 1 + 1", "SELECT 2"),
+        ("What is one and one?", "SELECT 1 + 1", "SELECT 11"),
     ],
 }
 SMALL = {

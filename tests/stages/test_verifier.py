@@ -21,8 +21,9 @@ VERIFIER = {"v1": {"from": "m1", "lr": 3e-3, "epochs": 12, "max_seq_len": 400}}
 
 
 def answers_to(query):
-    """Return two right answers, one that returns nothing, and one that fails."""
-    return [query, f"SELECT * FROM ({query.rstrip(';')}) WHERE 0", f"{query} ", "SELECT nothing FROM nowhere"]
+    """Return two right answers, each before one that returns nothing, and one that fails."""
+    empty = f"SELECT * FROM ({query.rstrip(';')}) WHERE 0"
+    return [query, empty, f"{query} ", f"{empty} AND 0", "SELECT nothing FROM nowhere"]
 
 
 def samples_of(queries):
@@ -34,7 +35,7 @@ def project(finished_project, tmp_path_factory):
     """The finished project with 4 samples a question, a verifier trained, and what it says of the samples of m1."""
     project = finished_project.copy(tmp_path_factory.mktemp("verifier") / "project")
     project.set_params({"generation": {"samples": 4, "choice": "verifier"}})
-    set_top(project, sample_train={"m1": {"samples": 4}}, verifier=VERIFIER)
+    set_top(project, sample_train={"m1": {"samples": 5}}, verifier=VERIFIER)
     write_train_samples(project)
     for model in MODELS:
         write_samples(project, model)
@@ -70,7 +71,7 @@ def write_train_samples(project, records=None):
 
 
 def drawn_from(project):
-    return Drawn("m1", digest_of_tree(project.folder / "models/m1"), 4, 0.8, 0.95, 0)
+    return Drawn("m1", digest_of_tree(project.folder / "models/m1"), 5, 0.8, 0.95, 0)
 
 
 def write_samples(project, model):
@@ -78,8 +79,8 @@ def write_samples(project, model):
     dev = read_jsonl(project.folder / "data/prepared/spider/dev.jsonl")
     lines = []
     for record in dev:
-        gold, empty, again, fails = answers_to(record["query"])
-        samples = samples_of([fails, f"{empty} AND 0", empty, gold])
+        gold, empty, _, also_empty, fails = answers_to(record["query"])
+        samples = samples_of([fails, also_empty, empty, gold])
         samples[2]["log_likelihood"] = -0.1
         lines.append({"index": record["index"], "db_id": record["db_id"], "samples": samples})
     path = project.folder / f"data/samples/{model}.jsonl"

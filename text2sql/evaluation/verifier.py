@@ -56,7 +56,7 @@ def judgings(
 
 
 def _shown_if_it_runs(result: Result) -> str | None:
-    return None if result.error is not None else shown_result(preview(result), None)
+    return None if result.error is not None else shown_result(preview(result))
 
 
 def check_other_databases(verifier: str, trained_on: Sequence[str], asked: Sequence[str]) -> None:

@@ -19,7 +19,6 @@ RIGHT, WRONG = "Yes", "No"
 INSTRUCTION = f"Does this SQLite query answer the question? {RIGHT} or {WRONG}?"
 ROWS = 3  # shown of a result
 CHARACTERS = 40  # of a cell or a column's name
-ERROR_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -67,13 +66,11 @@ class VerifierPrompt:
         return render_schema(schema, self.form, self.order)
 
 
-def shown_result(result: Mapping[str, Any] | None, error: str | None) -> str:
-    """Return what a verifier sees of a result, `columns`, `rows` and `row_count` as a verdict keeps it, or of an error.
+def shown_result(result: Mapping[str, Any]) -> str:
+    """Return what a verifier sees of a result: `columns`, `rows` and `row_count`, as a verdict keeps it.
 
     The first `ROWS` rows, a line each, cells cut to `CHARACTERS`.
     """
-    if result is None:
-        return f"Error: {_line(error or '', ERROR_CHARACTERS)}"
     count = result["row_count"]
     lines = [f"Result, {count:,} {'row' if count == 1 else 'rows'}:", result["columns"], *result["rows"][:ROWS]]
     return "\n".join(line if isinstance(line, str) else " | ".join(map(_cell, line)) for line in lines)

@@ -9,7 +9,8 @@ def verifier_pairs(chosen: Contrasts, prompt: VerifierPrompt) -> list[tuple[list
     pairs = []
     for question, answers in chosen.picked:
         for answer in answers:
-            shown = shown_result(answer.result, answer.error)
+            assert answer.result is not None, "contrasts are of answers that run"
+            shown = shown_result(answer.result)
             messages = prompt.messages(question.question, question.db_id, answer.sql, shown, question.evidence)
             pairs.append((messages, RIGHT if answer.right else WRONG))
     return pairs
