@@ -42,7 +42,8 @@ def train(name: str, params: Params) -> None:
     path = TRAIN_SAMPLES / f"{recipe.from_}.jsonl.gz"
     chosen = contrasts(read_judged(path, examples)[1], recipe.per_question)
     if not chosen.picked:
-        raise UserError(f"{path}: none of its {chosen.counts['questions']} questions has right and wrong answers that run")
+        count = chosen.counts["questions"]
+        raise UserError(f"{path}: none of its {count} questions has right and wrong answers that run")
     schemas = read_schemas(SCHEMAS, params.prompt.descriptions)
     prompt = VerifierPrompt.of(params.prompt, schemas, in_folders(DATABASES))
     stage = f"train_verifier@{name}"

@@ -247,7 +247,7 @@ def read_points(path: Path, places: Mapping[str, str] | None = None, held_out: H
                     f"{', '.join(points) or 'there is none'}"
                 )
             point = _point(_without_choice(found, place), params, value.seeds, points, place)
-            points[found.name] = replace(point, after=found.after)
+            points[found.name] = replace(point, after=found.after, along=point.along if held_out else 0)
             entries[found.name] = found
         else:
             left_out.add(found.name)

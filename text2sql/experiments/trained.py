@@ -180,7 +180,8 @@ class Trainings:
         recipe, teacher = run.params.train, run.learns.teacher.trained_as
         chosen = contrasts(questions, recipe.per_question)
         if not chosen.picked:  # of the points that it would judge: the others go on
-            raise RunError(f"verifier {run.name}: none of {len(questions)} questions has right and wrong answers that run")
+            count = len(questions)
+            raise RunError(f"verifier {run.name}: none of {count} questions has right and wrong answers that run")
         prompt = verifier_prompt(run, self._data)
         pairs = verifier_pairs(chosen, prompt)
         print(f"train_{run.trained_as}: {len(pairs)} answers of {teacher}, as many right as wrong", flush=True)
