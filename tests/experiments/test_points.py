@@ -247,10 +247,10 @@ def test_one_line_names_the_mistake(repository, tmp_path, monkeypatch, text, sai
     assert message.startswith((str(path), "recipe nope"))
 
 
-def runs_of(tmp_path, text):
+def runs_of(tmp_path, text, held_out=None):
     path = tmp_path / "points.yaml"
     path.write_text(START + text)
-    return {run.name: run for point in read_points(path).points for run in point.runs}
+    return {run.name: run for point in read_points(path, None, held_out).points for run in point.runs}
 
 
 def test_a_point_learns_from_the_first_seed_and_depends_on_its_training_and_on_how_answers_are_drawn(
@@ -271,13 +271,17 @@ def test_a_point_learns_from_the_first_seed_and_depends_on_its_training_and_on_h
     assert more.changed_from(kept) == ["answers"] and other.changed_from(kept) == ["train.from's training"]
 
 
-def test_a_point_that_is_asked_along_differs_from_one_that_is_not_in_that_alone(repository, tmp_path, monkeypatch):
+def test_a_point_that_is_asked_along_differs_from_one_that_is_not_in_that_alone_and_not_on_dev(
+    repository, tmp_path, monkeypatch
+):
     monkeypatch.chdir(repository)
     text = "  - {name: a, seeds: [5, 6], along: 4}\n" + HALF
-    found, without = runs_of(tmp_path, text), runs_of(tmp_path, text.replace(", along: 4", ""))
+    plain = text.replace(", along: 4", "")
+    found, without = runs_of(tmp_path, text, HeldOut()), runs_of(tmp_path, plain, HeldOut())
     assert {name: own_key(found[name]).changed_from(own_key(without[name])) for name in found} == {
         "base": [], "a@5": ["along"], "a@6": [], "half@5": []
     }  # fmt: skip
+    assert runs_of(tmp_path, text) == runs_of(tmp_path, plain)
     assert "along" not in own_key(without["a@5"]).parts and training_key(found["a@5"]) == training_key(without["a@5"])
 
 

@@ -29,6 +29,7 @@ RUNS = ["base", "half@1", "held@1", "lora@1", "lora@2", "whole@3407"]
 MEASURES = {"execution_accuracy", "official_execution_accuracy", "accuracy"}
 MORE = {"rotated_accuracy", "chat_accuracy"}  # of the points that are asked them
 PATIENCE_S = 240
+HELD_OUT = "points-held-out"
 
 
 def tradeoff(project, *arguments, check=True):
@@ -52,18 +53,28 @@ def finished(fresh, tmp_path_factory):
     return project
 
 
+@pytest.fixture(scope="module")
+def held_out(fresh, tmp_path_factory):
+    """A copy in which a trained point ran on held-out databases, killed as it trained, and what was printed then."""
+    project = fresh.copy(tmp_path_factory.mktemp("held-out-curve") / "project")
+    arguments = ("--held-out", "1", "--only", "lora")
+    kill_when(project, f".tradeoff/{HELD_OUT}/checkpoints/train_lora@1-*/step-*/manifest.json", *arguments)
+    project.said = tradeoff(project, "points.yaml", *arguments).stdout
+    return project
+
+
 @pytest.fixture
 def project(finished, tmp_path):
     copy = finished.copy(tmp_path / "project")
     return copy
 
 
-def folder_of(project):
-    return project.folder / "results/tradeoff/points"
+def folder_of(project, name="points"):
+    return project.folder / "results/tradeoff" / name
 
 
-def curve_of(project):
-    return read_json(folder_of(project) / "curve.json")
+def curve_of(project, name="points"):
+    return read_json(folder_of(project, name) / "curve.json")
 
 
 def answers_of(project):
@@ -91,7 +102,7 @@ def test_all_points_are_run_and_measured_against_the_base(finished):
             assert sum(run["letters"].values()) == pytest.approx(1, abs=1e-5)
             tasks = {"spider", "mmlu"} | ({"train"} if name != "base" else set())
             asked = {"base": {"chat"}, "half": {"chat"}, "held": {"samples"}}.get(name, set())
-            assert set(run["seconds"]) == tasks | asked | ({"along"} if "along" in run else set())
+            assert set(run["seconds"]) == tasks | asked  # and not along its training
             assert all(value > 0 for value in run["peak_memory_gb"].values())
     assert points["base"]["runs"][0]["base_choices_kept"] == 1
     assert points["whole"]["runs"][0]["trained_parameters"] > points["lora"]["runs"][0]["trained_parameters"] > 0
@@ -138,37 +149,37 @@ def test_a_point_draws_samples_held_to_a_grammar_and_every_way_to_choose_is_meas
     assert (folder_of(finished) / "samples.svg").read_text().count("<polyline") == 5
 
 
-def test_a_point_is_asked_along_its_training_and_the_last_place_is_the_point(finished):
-    points = {point["name"]: point for point in curve_of(finished)["points"]}
+def test_a_point_is_asked_along_its_training_and_the_last_place_is_the_point(held_out):
+    points = {point["name"]: point for point in curve_of(held_out, HELD_OUT)["points"]}
     found = {(name, run["seed"]): run["along"] for name in points for run in points[name]["runs"] if "along" in run}
     assert list(found) == [("lora", 1)]
     places = found["lora", 1]
     assert [(place["step"], place["of"], place["examples"]) for place in places] == [
         (1, 4, 4), (2, 4, 8), (3, 4, 12), (4, 4, 16)
     ]  # fmt: skip
-    asked = read_json(folder_of(finished) / "lora@1/run.json")["spider"]
+    asked = read_json(folder_of(held_out, HELD_OUT) / "lora@1/run.json")["spider"]
     figures = set(places[-1]) - {"step", "of", "examples", "adapter"}
     assert {"successes", "official_execution_accuracy"} <= figures and all(
         set(place) == set(places[0]) for place in places
     )
     assert {name: places[-1][name] for name in figures} == {name: asked[name] for name in figures}
-    models = finished.folder / ".tradeoff/points/models"
+    models = held_out.folder / f".tradeoff/{HELD_OUT}/models"
     digests = {file_sha256(path) for path in models.glob("*/adapter_model.safetensors")}
     assert places[-1]["adapter"] in digests
     kept = {path.parent.name: file_sha256(path) for path in models.glob("*-at/*/adapter_model.safetensors")}
     assert kept == {str(place["step"]): place["adapter"] for place in places[:-1]}
     assert len({place["adapter"] for place in places}) == 4
-    assert [finished.said.count(f"tradeoff: lora@1: after step {step} of 4: ") for step in (1, 2, 3)] == [1, 1, 1]
+    assert [held_out.said.count(f"tradeoff: lora@1: after step {step} of 4: ") for step in (1, 2, 3)] == [1, 1, 1]
 
 
-def test_accuracy_over_training_is_drawn_from_the_base_on(finished):
-    point = next(point for point in curve_of(finished)["points"] if point["name"] == "lora")
+def test_accuracy_over_training_is_drawn_from_the_base_on(held_out):
+    point = next(point for point in curve_of(held_out, HELD_OUT)["points"] if point["name"] == "lora")
     assert point["along_from"] == "base"
-    drawn = (folder_of(finished) / "along.svg").read_text()
+    drawn = (folder_of(held_out, HELD_OUT) / "along.svg").read_text()
     (line,) = re.findall(r'<polyline[^>]* points="([^"]*)"', drawn)
     assert [place.partition(",")[0] for place in line.split()] == ["0.0", "130.0", "260.0", "390.0", "520.0"]
-    assert "<title>points: official execution accuracy on Spider, dev over training</title>" in drawn
-    shown = (folder_of(finished) / "curve.md").read_text().partition("## Over training")[2]
+    assert "<title>points: official execution accuracy on Spider, held out over training</title>" in drawn
+    shown = (folder_of(held_out, HELD_OUT) / "curve.md").read_text().partition("## Over training")[2]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines() if line.startswith("|")]
     assert [row[:4] for row in rows[2:4]] == [["lora", "base", "0", "0"], ["", "", "4", "25"]] and len(rows) == 7
 
@@ -186,20 +197,15 @@ def test_a_step_is_held_against_the_point_before_it(finished):
     assert step["accuracy"]["difference_pts"] == 0  # MMLU is asked of the same adapter
 
 
-def test_on_held_out_databases_the_points_have_a_curve_of_their_own_and_dev_is_not_asked(fresh, tmp_path):
-    project = fresh.copy(tmp_path / "project")
-    tradeoff(project, "points.yaml", "--held-out", "1", "--only", "lora")
-    folder = project.folder / "results/tradeoff/points-held-out"
-    curve = read_json(folder / "curve.json")
+def test_on_held_out_databases_the_points_have_a_curve_of_their_own_and_dev_is_not_asked(held_out):
+    curve = curve_of(held_out, HELD_OUT)
     assert curve["held_out"] == {"databases": 1, "seed": 0} and curve["data"] == "Spider, held out"
-    train = read_json(project.folder / "data/sample/spider/train_spider.json")
-    lines = gzip.decompress(
-        (project.folder / "results/tradeoff/points-held-out/base/predictions.jsonl.gz").read_bytes()
-    )
+    train = read_json(held_out.folder / "data/sample/spider/train_spider.json")
+    lines = gzip.decompress((folder_of(held_out, HELD_OUT) / "base/predictions.jsonl.gz").read_bytes())
     asked = [json.loads(line) for line in lines.splitlines()]
     assert len({line["db_id"] for line in asked}) == 1
     assert {line["question"] for line in asked} <= {example["question"] for example in train}
-    assert not (project.folder / "results/tradeoff/points").exists()
+    assert not folder_of(held_out).exists()
 
 
 def test_the_points_that_are_asked_more_say_how_they_answer(finished):
@@ -257,7 +263,7 @@ def test_a_training_that_fails_is_said_and_the_others_go_on(project, decay):
 
 
 def test_figure_and_table_show_every_point_and_are_made_again_from_the_json_alone(project):
-    made = {name: (folder_of(project) / name).read_text() for name in ("curve.svg", "curve.md", "along.svg")}
+    made = {name: (folder_of(project) / name).read_text() for name in ("curve.svg", "curve.md", "samples.svg")}
     for point in ("base", "lora", "half", "held", "whole"):
         assert f">{point}</text>" in made["curve.svg"] and f"| {point} " in made["curve.md"]
     for run in folder_of(project).glob("*/"):
@@ -279,9 +285,9 @@ def test_what_is_kept_is_not_run_again(project):
     assert (folder_of(project) / "half@1/run.json").is_file()
 
 
-def kill_when(project, pattern):
+def kill_when(project, pattern, *arguments):
     """Run the points, and kill the process once a file of this pattern is there."""
-    command = ["python", "-m", "text2sql", "tradeoff", "points.yaml"]
+    command = ["python", "-m", "text2sql", "tradeoff", "points.yaml", *arguments]
     environment = project.environment(PYTHONPATH=str(project.folder), OMP_NUM_THREADS="1")
     process = subprocess.Popen(
         command, cwd=project.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

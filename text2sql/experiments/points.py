@@ -11,12 +11,13 @@ points:
 `also: [rotations, chat]` asks a point's first seed MMLU in the other orders of its options and in chat (docs/mmlu.md).
 `answers: {samples: 8}`, with `train.objective: rejection` (dpo, grpo) and `train.from: lr-1e-3` in its params, has a
 point learn from so many answers of that one to each training question (docs/learning.md).
-`along: 4` asks a trained point's first seed Spider's questions at four places of its training (docs/tradeoff.md).
+`along: 4`, on held-out databases, asks a trained point's first seed Spider's questions at four places of its training
+(docs/tradeoff.md).
 `verifiers: {v1: {from: lr-1e-3, answers: {samples: 8}}}`, beside `points`, has a verifier learn from such answers; a
 point with `verifier: v1` has its samples judged by it (docs/verifier.md).
 A point's `params` may hold it to a grammar or draw samples: `generation.grammar`, `generation.samples` and the like.
 One with `after: rich` is a step from the point `rich`, and held against it too. One with `held_out: true` is run on
-held-out databases alone: a choice is made there, and dev is not asked.
+held-out databases alone: a choice is made there, and dev is not asked. So is `along`.
 """
 
 from collections.abc import Collection, Iterator, Mapping
