@@ -178,7 +178,7 @@ def test_accuracy_over_training_is_drawn_from_the_base_on(held_out):
     drawn = (folder_of(held_out, HELD_OUT) / "along.svg").read_text()
     (line,) = re.findall(r'<polyline[^>]* points="([^"]*)"', drawn)
     assert [place.partition(",")[0] for place in line.split()] == ["0.0", "130.0", "260.0", "390.0", "520.0"]
-    assert "<title>points: official execution accuracy on Spider, held out over training</title>" in drawn
+    assert "<title>points-held-out: official execution accuracy on Spider, held out over training</title>" in drawn
     shown = (folder_of(held_out, HELD_OUT) / "curve.md").read_text().partition("## Over training")[2]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown.splitlines() if line.startswith("|")]
     assert [row[:4] for row in rows[2:4]] == [["lora", "base", "0", "0"], ["", "", "4", "25"]] and len(rows) == 7
