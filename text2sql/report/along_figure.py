@@ -31,11 +31,6 @@ def along_of(curve: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], list[tup
     return found
 
 
-def asked_of(curve: Mapping[str, Any]) -> str:
-    """Return what a curve's text-to-SQL questions are called, dev's as such."""
-    return questions_of(curve) if "held_out" in curve else f"{questions_of(curve)}, dev"
-
-
 def along_figure(curve: Mapping[str, Any]) -> str | None:
     """Return accuracy over training as one SVG file's text, or None where no point was asked along.
 
@@ -74,7 +69,7 @@ def along_figure(curve: Mapping[str, Any]) -> str | None:
     )
     return environment.get_template("along.svg.jinja").render(
         name=curve["name"],
-        questions=asked_of(curve),
+        questions=questions_of(curve),
         ticks=[(f"{tick:g}", up(tick)) for tick in axis.ticks],
         shares=[(share, round(WIDTH * share / 100, 1)) for share in (0, 25, 50, 75, 100)],
         lines=lines,

@@ -9,7 +9,7 @@ from typing import Any
 
 from text2sql.comparison.result import ACCURACY, CHAT, EXECUTION, OFFICIAL, ROTATED
 from text2sql.core.files import read_object, write_text
-from text2sql.report.along_figure import along_figure, along_of, asked_of
+from text2sql.report.along_figure import along_figure, along_of
 from text2sql.report.curve_figure import figure, questions_of
 from text2sql.report.markdown_text import DASH, bullets, table
 from text2sql.report.numbers import (
@@ -100,8 +100,8 @@ def _along(curve: Mapping[str, Any]) -> list[list[str]]:
 
 def _along_notes(curve: Mapping[str, Any]) -> list[str]:
     return [
-        f"Official execution accuracy in percent on {asked_of(curve)}, asked greedily of the adapter as it was after "
-        f"that share of its steps (first seeds): the lines of `{ALONG}`. The last is the point itself.",
+        f"Official execution accuracy in percent on {questions_of(curve)}, asked greedily of the adapter as it was "
+        f"after that share of its steps (first seeds): the lines of `{ALONG}`. The last is the point itself.",
     ]
 
 
