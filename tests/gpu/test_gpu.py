@@ -586,3 +586,21 @@ def test_lean_layers_and_fused_kernels_have_the_loss_of_pefts_own(work, trained)
     differences = [abs(a - b) / b for a, b in zip(recorded, work.result("pefts")["losses"], strict=True)]
     print(f"\nPEFT's own layers: loss curves differ by {sum(differences) / len(differences):.4%} a step")
     assert sum(differences) / len(differences) < 0.01
+
+
+def test_pairs_are_learnt_from_log_2_on(tmp_path):
+    """TRL's fused output layer is Triton's here; the first loss is log 2 but for bfloat16's rounding."""
+    from testkit.random_models import write_micro_model
+    from testkit.train_once import PAIRS, model_params, recipe
+    from text2sql.model.adapters import save_adapter
+    from text2sql.training.fine_tune import train_adapter
+    from text2sql.training.job import TrainingJob
+
+    wrong = [(messages, "SELECT nothing FROM nowhere") for messages, _ in PAIRS]
+    model = model_params(write_micro_model(tmp_path / "base"), dtype="bfloat16")
+    first = train_adapter(TrainingJob("m1", model, recipe()), PAIRS, tmp_path / "checkpoints")
+    save_adapter(first.model, tmp_path / "m1", model, "# card\n")
+    learns = recipe(**{"objective": "dpo", "from": "m1", "lr": 1e-3, "epochs": 3})
+    job = TrainingJob("m3", model, learns, start=tmp_path / "m1")
+    losses = [row["loss"] for row in train_adapter(job, [*PAIRS, *wrong], tmp_path / "checkpoints").loss_curve]
+    assert losses[0] == pytest.approx(math.log(2), abs=2e-2) and losses[-1] < losses[0] - 0.05
