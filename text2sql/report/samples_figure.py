@@ -1,6 +1,7 @@
 """The figure of a curve's choices among samples: accuracy against the number of samples, as SVG."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -10,6 +11,7 @@ from text2sql.report.charts import TEMPLATES, Axis
 from text2sql.report.curve_figure import questions_of
 
 WIDTH, HEIGHT = 520, 300  # of the plot's box, in pixels
+LABEL = 12  # the height of a label
 WAYS = {  # of choosing, as `by_samples` has them
     "oracle": "any of them (oracle)",
     "majority": "majority by result",
@@ -50,6 +52,7 @@ def samples_figure(curve: Mapping[str, Any]) -> str | None:
     def up(value: float) -> float:
         return round((1 - axis.at(value) / 100) * HEIGHT, 1)
 
+    ends = dict(zip(ways, _apart([up(lines[way][-1]) for way in ways]), strict=True))
     across = [round(WIDTH * place / max(len(numbers) - 1, 1), 1) for place in range(len(numbers))]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
@@ -61,10 +64,18 @@ def samples_figure(curve: Mapping[str, Any]) -> str | None:
         numbers=list(zip(numbers, across, strict=True)),
         greedy=up(greedy),
         lines=[
-            (way, title, f"{lines[way][-1]:.1f}", list(zip(across, map(up, lines[way]), strict=True)))
+            (way, title, f"{lines[way][-1]:.1f}", ends[way], list(zip(across, map(up, lines[way]), strict=True)))
             for way, title in ways.items()
         ],
         further=[way for way in BY_VERIFIER if way in ways],
         width=WIDTH,
         height=HEIGHT,
     )
+
+
+def _apart(places: Sequence[float]) -> list[float]:
+    """Return heights of labels at `places` (pixels), in their order from the top, moved down as far as they overlap."""
+    found, last = dict.fromkeys(range(len(places)), 0.0), -math.inf
+    for number in sorted(found, key=lambda number: places[number]):
+        last = found[number] = max(places[number], round(last + LABEL, 1))
+    return list(found.values())
