@@ -11,6 +11,7 @@ from text2sql.core.digests import file_sha256
 from text2sql.core.journal import Journal
 from text2sql.experiments.asking import Asking
 from text2sql.experiments.points import Run
+from text2sql.experiments.timings import as_one
 from text2sql.experiments.trained import Place
 from text2sql.model.adapters import WEIGHTS, is_idle
 from text2sql.model.language_model import LanguageModel
@@ -62,7 +63,7 @@ def ask_along(run: Run, places: Sequence[Place], data: Path, work: Path, key: Ke
         del model, asking
         free_memory()
     if timings:
-        along.timings["along"] = _together(run.name, timings)
+        along.timings["along"] = as_one(timings, stage="along", model=run.name)
     return along
 
 
@@ -73,23 +74,3 @@ def _known(place: Place) -> dict[str, Any]:
 
 def _shown(spider: Mapping[str, Any]) -> dict[str, Any]:
     return {name: spider[name] for name in SHOWN}
-
-
-def _together(name: str, timings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the timings of several places as one: their sums, and the greatest memory."""
-    seconds, tokens = (sum(timing[name] for timing in timings) for name in ("seconds", "tokens"))
-    peaks = {
-        name: max((timing[name] for timing in timings if timing[name] is not None), default=None)
-        for name in ("peak_memory_gb", "peak_gpu_memory_gb")
-    }
-    return {
-        **timings[-1],
-        **({"went_on": True} if any("went_on" in timing for timing in timings) else {}),
-        "stage": "along",
-        "model": name,
-        "examples": sum(timing["examples"] for timing in timings),
-        "tokens": tokens,
-        "seconds": round(seconds, 2),
-        "tokens_per_second": round(tokens / max(seconds, 0.01), 1),
-        **peaks,
-    }

@@ -20,6 +20,7 @@ from text2sql.experiments.asking import database_below, measure_anew, prompt_of
 from text2sql.experiments.claims import claim
 from text2sql.experiments.inputs import answers_key, training_key
 from text2sql.experiments.points import Learning, Run
+from text2sql.experiments.timings import as_one
 from text2sql.model.language_model import LanguageModel
 from text2sql.model.loading import KeptBase
 from text2sql.model.run_key import as_measured
@@ -27,7 +28,6 @@ from text2sql.scoring.judged import Drawn, JudgedQuestion, counts_of, judged, re
 from text2sql.training.folds import Fold, folds_of
 
 HOW = {"samples", "temperature", "top_p", "seed"}  # of the params, how answers are drawn
-SUMMED = ("examples", "tokens", "seconds")  # of timings of several folds; of peak memory the most counts
 
 
 class TrainingAnswers:
@@ -72,7 +72,11 @@ class TrainingAnswers:
         questions.sort(key=lambda question: question.index)
         drawn = {"model": str(learns.teacher.trained_as), **learns.answers.model_dump()} | counts_of(questions)
         drawn |= {"without_database": len(asked) - len(examples)}
-        return questions, {"drawn": drawn, "timings": _together([about for _, about in found.values()])}
+        timings = [about for _, about in found.values()]
+        return questions, {
+            "drawn": drawn,
+            "timings": {task: as_one([one[task] for one in timings]) for task in timings[0]},
+        }
 
     def _key(self, learns: Learning, fold: Fold | None) -> Key:
         training = {"the training": dict(training_key(learns.teacher, fold).parts)}
@@ -141,19 +145,3 @@ class TrainingAnswers:
     def examples(self) -> list[Example]:
         """Return the training split's examples."""
         return [Example.from_record(record) for record in read_jsonl(self._data / "spider/train.jsonl", RECORD)]
-
-
-def _together(timings: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the timings of all folds as of one: what they took one after another, and the most memory of any."""
-    found = {}
-    for task in timings[0]:
-        of_folds = [one[task] for one in timings]
-        found[task] = dict(of_folds[0])
-        for name in SUMMED:
-            values = [one[name] for one in of_folds]
-            found[task][name] = None if None in values else round(sum(values), 2)
-        if found[task]["tokens"]:
-            found[task]["tokens_per_second"] = round(found[task]["tokens"] / found[task]["seconds"], 1)
-        for name in ("peak_memory_gb", "peak_gpu_memory_gb"):
-            found[task][name] = max((one[name] for one in of_folds if one[name] is not None), default=None)
-    return found
