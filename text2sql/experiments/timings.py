@@ -5,7 +5,7 @@ from typing import Any
 
 
 def as_one(timings: Sequence[Mapping[str, Any]], **named: str) -> dict[str, Any]:
-    """Return `timings`, each as `Stopwatch.write` returns it, as one: what they took in turn, and the most memory of any.
+    """Return `timings`, each as `Stopwatch.write` returns it, as one: what they took in turn, the most memory of any.
 
     Where one went on from a run that was cut, so does the whole. `named`: its stage or model, if that is another.
     """
