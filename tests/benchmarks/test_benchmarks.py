@@ -165,6 +165,7 @@ def test_mmlu_says_that_the_harness_is_missing(micro_model, monkeypatch):
 
 
 @pytest.mark.long
+@pytest.mark.slow
 def test_training_has_the_losses_of_its_peer_and_of_the_build_before(micro_model, repository):
     so_far = []
     small = {"steps": 2, "batch_size": 2, "grad_accum": 2, "model": str(micro_model), "repeats": 1}

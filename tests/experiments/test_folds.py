@@ -61,6 +61,7 @@ def finished(repository, micro_model, tmp_path_factory):
     return project
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_each_database_is_answered_about_by_a_model_that_has_not_seen_it(finished):
     files = [gzip.decompress(path.read_bytes()) for path in finished.folder.glob(f"{WORK}/answers/*.jsonl.gz")]
@@ -74,6 +75,7 @@ def test_each_database_is_answered_about_by_a_model_that_has_not_seen_it(finishe
     assert sorted(metrics["examples"] for metrics in trained if "answers" not in metrics) == [4, 4, 8]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_points_learn_from_all_folds_which_are_drawn_once(finished):
     pairs, more = (read_json(finished.folder / RESULTS / f"{name}@3407/run.json") for name in ("pairs", "more"))

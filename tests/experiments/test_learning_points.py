@@ -199,6 +199,7 @@ def test_rules_are_tried_again_on_the_kept_samples_without_a_model(finished):
     assert read_json(finished.folder / "figures.json")["by_samples"] == found["by_samples"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_verifier_is_not_asked_about_databases_that_it_was_trained_on(finished, tmp_path):
     other = finished.copy(tmp_path / "project")

@@ -141,6 +141,8 @@ def test_finished_trials_are_not_run_again_and_more_go_on_from_them(project):
     assert f"search: trial {TRIALS}: " in said and "search: trial 0" not in said
 
 
+@pytest.mark.long
+@pytest.mark.slow
 def test_a_killed_search_goes_on_and_finds_the_same(fresh, finished, tmp_path):
     project = fresh.copy(tmp_path / "project")
     for pattern in (".search/small/checkpoints/*/step-*/manifest.json", "results/search/small/trial-*/run.json"):

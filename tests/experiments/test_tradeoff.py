@@ -149,6 +149,8 @@ def test_a_point_draws_samples_held_to_a_grammar_and_every_way_to_choose_is_meas
     assert (folder_of(finished) / "samples.svg").read_text().count("<polyline") == 5
 
 
+@pytest.mark.long
+@pytest.mark.slow
 def test_a_point_is_asked_along_its_training_and_the_last_place_is_the_point(held_out):
     points = {point["name"]: point for point in curve_of(held_out, HELD_OUT)["points"]}
     found = {(name, run["seed"]): run["along"] for name in points for run in points[name]["runs"] if "along" in run}
@@ -172,6 +174,8 @@ def test_a_point_is_asked_along_its_training_and_the_last_place_is_the_point(hel
     assert [held_out.said.count(f"tradeoff: lora@1: after step {step} of 4: ") for step in (1, 2, 3)] == [1, 1, 1]
 
 
+@pytest.mark.long
+@pytest.mark.slow
 def test_accuracy_over_training_is_drawn_from_the_base_on(held_out):
     point = next(point for point in curve_of(held_out, HELD_OUT)["points"] if point["name"] == "lora")
     assert point["along_from"] == "base"
@@ -197,6 +201,8 @@ def test_a_step_is_held_against_the_point_before_it(finished):
     assert step["accuracy"]["difference_pts"] == 0  # MMLU is asked of the same adapter
 
 
+@pytest.mark.long
+@pytest.mark.slow
 def test_on_held_out_databases_the_points_have_a_curve_of_their_own_and_dev_is_not_asked(held_out):
     curve = curve_of(held_out, HELD_OUT)
     assert curve["held_out"] == {"databases": 1, "seed": 0} and curve["data"] == "Spider, held out"

@@ -217,6 +217,7 @@ def cut(path):
 
 
 @pytest.mark.long
+@pytest.mark.slow
 def test_model_1_of_another_seed_goes_into_the_set(project, capsys):
     with pytest.raises(UserError, match=r"results/micro: no such set; export the whole run first"):
         results.export("micro", seed_run=True)

@@ -188,6 +188,7 @@ def test_folds_are_answered_by_models_that_were_trained_without_them(project, tm
     assert not list(other.folder.glob(".checkpoints/*")) and not list(other.folder.glob(".journals/*"))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_folds_that_were_killed_go_on_to_the_same_bytes(project, tmp_path):
     whole, killed, trained = (in_folds(project, tmp_path / name, 2) for name in ("whole", "killed", "trained"))

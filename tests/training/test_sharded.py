@@ -69,7 +69,8 @@ def assert_same(one: Run, several: Run) -> None:
     assert len({loss for loss in theirs}) > 1
 
 
-@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=slow)])
+@slow
+@pytest.mark.parametrize("method", ["lora", "full"])
 def test_shards_train_what_one_process_trains_and_go_on_after_a_kill(micro_model, tmp_path, method):
     """With so few tokens a pass that the two have unlike numbers of passes in a step."""
     work = {"base": str(micro_model), "tokens_a_pass": 48, "recipe": {"method": method, "checkpoint_minutes": 1e-6}}
