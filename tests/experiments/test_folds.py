@@ -77,6 +77,19 @@ def test_each_database_is_answered_about_by_a_model_that_has_not_seen_it(finishe
 
 @pytest.mark.long
 @pytest.mark.slow
+def test_a_fold_that_a_limit_leaves_unasked_is_not_trained(finished, tmp_path):
+    other = finished.copy(tmp_path / "project")
+    path = other.folder / "points.yaml"
+    path.write_text(path.read_text().replace("folds: 2}", "folds: 2, limit: 4}"))
+    command = [*COMMAND, "--only", "more", "--replace"]
+    said = other.run(*command, PYTHONPATH=str(other.folder), OMP_NUM_THREADS="1").stdout
+    run = read_json(other.folder / RESULTS / "more@3407/run.json")
+    assert run["timings"]["draw"]["examples"] == run["training"]["drawn"]["questions"] == 4
+    assert said.count("; 4 training questions") == 1 and "; 0 training questions" not in said
+
+
+@pytest.mark.long
+@pytest.mark.slow
 def test_points_learn_from_all_folds_which_are_drawn_once(finished):
     pairs, more = (read_json(finished.folder / RESULTS / f"{name}@3407/run.json") for name in ("pairs", "more"))
     for run in (pairs, more):

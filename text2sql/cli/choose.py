@@ -3,10 +3,9 @@
     text2sql choose --samples FILE --predictions FILE --spider PATH [--n 8 --choice majority --out FILE]
 
 FILE are data/samples/<model>.jsonl and data/predictions/<model>.jsonl of a run, or a result set's, compressed by gzip
-or not; --log-odds takes data/log_odds/<model>.jsonl, where a verifier judged the samples; the samples of a point of a
-trade-off curve have them beside them. PATH is a folder or zip in
-Spider's layout, or own data. Prints a table; --out writes the answers that one rule chooses, as `text2sql score` reads
-them. Needs no model. docs/choice.md has the rules.
+or not; --log-odds takes data/log_odds/<model>.jsonl, where a verifier judged the samples (a trade-off curve's samples
+hold their log-odds themselves). PATH is a folder or zip in Spider's layout, or own data. Prints a table; --out writes
+the answers that one rule chooses, as `text2sql score` reads them. Needs no model. docs/choice.md has the rules.
 """
 
 import argparse

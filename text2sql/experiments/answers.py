@@ -60,6 +60,7 @@ class TrainingAnswers:
         if not examples:
             raise UserError(f"answers: the database of none of the {len(asked)} training questions is there")
         folds = folds_of((example.db_id for example in self.examples()), learns.answers.folds)
+        folds = [fold for fold in folds if fold is None or fold.databases & there]  # `limit` may leave some unasked
         found: dict[Fold | None, tuple[Path, dict[str, Any]]] = {}
         for wait in (False, True):
             for fold in folds:

@@ -141,8 +141,7 @@ class Trainings:
             raise UserError(f"train.objective: {recipe.objective}: not among a search's trials, which have no answers")
         conversations = read_jsonl(self._data / "spider/qa_sharegpt.jsonl")
         if run.learns is None:
-            left_out = fold.databases if fold else ()
-            return _Taught(self._pairs(run, [one for one in conversations if one["db_id"] not in left_out]))
+            return _Taught(self._pairs(run, fold.without(conversations) if fold else conversations))
         assert fold is None  # `points` refuses folds of what learns from answers
         teacher = self.adapter(run.learns.teacher)[0] if _takes_teacher(run) else None
         questions, about = self._answers.of(run.learns)
