@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from testkit.project import Project
+from text2sql.core.dependencies import Key
 from text2sql.core.journal import Journal
 from text2sql.core.params import load_params
 from text2sql.model import run_key as keys
@@ -239,6 +240,24 @@ def test_a_checkpoint_of_another_key_is_not_used_and_the_difference_is_named(cha
     after.say_what_changed()
     assert after.latest() is None
     assert capsys.readouterr().out == "train_m1: starts over; changed since the run that was cut: train.lr\n"
+
+
+def test_work_under_way_whose_name_begins_alike_is_other_work(tmp_path, capsys):
+    """A fold's training and its answers, beside those of the whole: nothing was cut, and what it kept stays."""
+    fold, whole = Key.of({"databases": "some"}), Key.of({"databases": "all"})
+    name = "train_tuned@3407"
+    stores = [CheckpointStore(f"{name}-without-fold-1-of-2", fold, tmp_path), CheckpointStore(name, whole, tmp_path)]
+    for store in stores:
+        store.lock()
+        store.say_what_changed()
+    journals = [Journal(one, key, folder=tmp_path) for one, key in (("answers-fold-1", fold), ("answers", whole))]
+    journals[0].append([{"index": 0}])
+    Journal("answers", whole, folder=tmp_path)
+    assert capsys.readouterr().out == ""
+    stores[1].remove()
+    journals[1].remove()
+    assert (stores[0].folder / "key.json").is_file() and journals[0].records() == {0: {"index": 0}}
+    assert len(list(tmp_path.glob("answers-fold-1-*.key.json"))) == 1
 
 
 def test_a_killed_stage_that_goes_on_with_other_params_says_so(project):

@@ -35,7 +35,7 @@ class Journal:
         self._path = folder / f"{self._stem}-{process}.jsonl"
         self._key = key
         if process == 0 and not any(folder.glob(f"{self._stem}-*.jsonl")):
-            say_what_changed(name, key, folder.glob(f"{name}-*.key.json"))
+            say_what_changed(name, key, folder.glob(f"{of_any_key(name, key)}.key.json"))
 
     def records(self) -> dict[int, dict]:
         """Return the finished records of all processes by `index`. A line truncated by a kill is skipped."""
@@ -66,9 +66,14 @@ class Journal:
 
     def remove(self) -> None:
         """Delete the journal, once its records are in the output. Those of other keys stay, no longer spoken of."""
-        for pattern in (f"{self._stem}-*.jsonl", f"{self._name}-*.key.json"):
+        for pattern in (f"{self._stem}-*.jsonl", f"{of_any_key(self._name, self._key)}.key.json"):
             for path in self._folder.glob(pattern):
                 path.unlink(missing_ok=True)
+
+
+def of_any_key(name: str, key: Key) -> str:
+    """Return a pattern of file names: `name` with the digest of any key, and not of a longer name that begins so."""
+    return f"{name}-{'[0-9a-f]' * len(key.digest)}"
 
 
 def keep_key(path: Path, key: Key) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from text2sql.core.dependencies import Key
 from text2sql.core.errors import RunError
-from text2sql.core.journal import keep_key, say_what_changed
+from text2sql.core.journal import keep_key, of_any_key, say_what_changed
 
 CHECKPOINTS = Path(".checkpoints")
 KEPT = 2
@@ -71,7 +71,7 @@ class CheckpointStore:
     def say_what_changed(self) -> None:
         """Print one line where this training has no checkpoint, and one of the same name was cut: what differs."""
         if not self._folders():
-            say_what_changed(self._name, self._key, self._root.glob(f"{self._name}-*/{KEY}"))
+            say_what_changed(self._name, self._key, self._root.glob(f"{of_any_key(self._name, self._key)}/{KEY}"))
         keep_key(self.folder / KEY, self._key)
 
     def begin(self) -> Path:
@@ -117,7 +117,7 @@ class CheckpointStore:
         Those of other keys stay, and are not spoken of again.
         """
         shutil.rmtree(self.folder, ignore_errors=True)
-        for key in self._root.glob(f"{self._name}-*/{KEY}"):
+        for key in self._root.glob(f"{of_any_key(self._name, self._key)}/{KEY}"):
             key.unlink(missing_ok=True)
         self.unlock()
         with contextlib.suppress(OSError):

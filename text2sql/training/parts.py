@@ -84,12 +84,13 @@ class Collator:
     def __call__(self, rows: Sequence[dict]) -> dict[str, Any]:
         """Return a step's `parts`, the `labels` of all rows in one row, by which Trainer counts tokens, and `again`.
 
-        `again()` makes the parts anew, after `tokens_per_pass` changed.
+        `again(device)` makes the parts anew on that device, after `tokens_per_pass` changed.
         """
         return {
             "labels": torch.tensor([label for row in rows for label in row["labels"]])[None],
             "parts": self.parts(rows),
-            "again": lambda: self.parts(rows),
+            # Neither Trainer nor accelerate moves these.
+            "again": lambda device: [part.to(device) for part in self.parts(rows)],
         }
 
     def parts(self, rows: Sequence[dict]) -> list[Part]:

@@ -160,7 +160,7 @@ class AdapterTrainer(KeptTrainer, SFTTrainer):
                     raise
             # Outside the except block, where no traceback holds the tensors of the failed attempt.
             model.zero_grad(set_to_none=True)
-            parts = self._prepare_inputs({"parts": inputs["again"]()})["parts"]
+            parts = inputs["again"](self.args.device)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             failed = "one example" if examples == 1 else f"{examples} examples"
