@@ -175,8 +175,8 @@ def _notes(curves: Sequence[Mapping[str, Any]]) -> list[str]:
         )
     lines += _verifier_notes(curves)
     lines.append(
-        "Training; Answer and Samples, a question: seconds and peak memory of runs that shared a GPU with up to three "
-        "others, start-up not counted."
+        "Training; Answer and Samples, a question: seconds and peak memory of runs that shared a GPU with others, "
+        "start-up not counted."
     )
     if any(drawing(run["seconds"]) for curve in curves for point in curve["points"] for run in point["runs"]):
         lines.append("Drawing: of answers to training questions, drawn and judged, which several points may share.")
