@@ -32,6 +32,7 @@ def quick_imports(library: str) -> Iterator[None]:
         with kept_scans(), imported_later():
             yield
     finally:
+        gc.collect(0)  # else errors in cycles keep the frames that they went through, and all that those name
         gc.freeze()
         gc.enable()
 
