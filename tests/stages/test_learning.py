@@ -36,7 +36,7 @@ def project(finished_project, tmp_path_factory):
     """The finished project with a Model 3 that learns from pairs, run; its Model 1 knows the training split well."""
     project = finished_project.copy(tmp_path_factory.mktemp("learning") / "project")
     # As many tokens as its answers take, and as many epochs as give right and wrong ones.
-    project.set_params({"train": {"lr": 2e-2, "epochs": 60, "batch_size": 8}, "generation": {"max_new_tokens": 40}})
+    project.set_params({"train": {"lr": 2e-2, "epochs": 40, "batch_size": 8}, "generation": {"max_new_tokens": 40}})
     project.set_params(ENTRIES)
     project.run("dvc", "repro")
     return project
