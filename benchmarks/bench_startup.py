@@ -98,7 +98,7 @@ def prepare(folder: Path, base: Path, short: bool = False) -> Project:
     project = Project.create(REPOSITORY, folder, write_random_base(base, "micro"), changes)
     project.commit("the project")
     with warm_python() as project.python:
-        project.run(sys.executable, "-m", "dvc", "repro")
+        project.run("dvc", "repro")
     return Project(folder)  # the measured commands start without the warm server
 
 

@@ -109,21 +109,29 @@ def micro_model(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished_project(repository, micro_model, tmp_path_factory):
+def warm():
+    """The folder of a `python`, a `dvc` and a `text2sql` that have the libraries loaded: see `testkit.warm`."""
+    from testkit.warm import warm_python
+
+    with warm_python() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def finished_project(repository, micro_model, warm, tmp_path_factory):
     """A project of its own after `dvc repro` with the micro model, committed. Tests work on copies of it.
 
-    Three of its stages start as a user's do; the others have the libraries loaded, see `testkit.warm`.
+    Three of its stages start as a user's do; the others have the libraries loaded.
     """
     from testkit.project import Project
-    from testkit.warm import warm_python
 
     project = Project.create(repository, tmp_path_factory.mktemp("finished") / "project", micro_model)
     project.commit("the project")
     project.first_run = project.run("dvc", "repro", "predict_spider@m1").stdout
-    with warm_python() as project.python:
-        project.first_run += project.run("dvc", "repro").stdout
-        project.commit("its results")
-        yield project
+    project.python = warm
+    project.first_run += project.run("dvc", "repro").stdout
+    project.commit("its results")
+    return project
 
 
 @pytest.fixture(scope="session")

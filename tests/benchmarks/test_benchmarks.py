@@ -259,7 +259,8 @@ def test_numbers_of_gpus_that_do_not_divide_the_batch_are_refused(gpus):
 
 
 @pytest.mark.long
-def test_two_processes_are_timed_only_where_there_are_two(micro_model, monkeypatch):
+@pytest.mark.slow
+def test_two_processes_are_timed(micro_model):
     plan = {
         "model": model_params(str(micro_model), "none", "float32").model_dump(),
         "spider": str(SAMPLE_SPIDER), "mmlu": str(SAMPLE_MMLU), "questions": 8, "mmlu_questions": 8,
@@ -268,11 +269,13 @@ def test_two_processes_are_timed_only_where_there_are_two(micro_model, monkeypat
     found = several.launch(2, plan)
     assert set(found["tasks"]) == set(several.TASKS) and found["start_s"] > 0
     assert all(one["seconds"] > 0 for one in found["tasks"].values())
-    # A launcher that starts fewer than it was told to.
+
+
+def test_a_launcher_that_starts_fewer_processes_than_it_was_told_to_is_refused(monkeypatch):
     answer = subprocess.CompletedProcess([], 0, f'{several.MARK}{{"processes": 1}}\n', "")
     monkeypatch.setattr(several.subprocess, "run", lambda *arguments, **options: answer)
     with pytest.raises(RuntimeError, match="2 processes: there were 1"):
-        several.launch(2, plan)
+        several.launch(2, {})
 
 
 def test_start_up_runs_commands_of_a_project(tmp_path, monkeypatch):

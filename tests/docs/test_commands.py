@@ -60,9 +60,9 @@ def micro_project(finished_project, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
+def clone(warm, tmp_path_factory):
     """A copy of what git tracks here, or would, committed."""
-    project = Project(tmp_path_factory.mktemp("clone") / "repository")
+    project = Project(tmp_path_factory.mktemp("clone") / "repository", python=warm)
     listed = ("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     names = subprocess.run(listed, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split("\0")
     for name in filter(None, names):

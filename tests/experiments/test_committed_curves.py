@@ -1,5 +1,6 @@
 """The committed curves: every figure follows from the answers that are kept beside it."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -19,25 +20,25 @@ def test_the_figures_of_a_curve_follow_from_the_kept_answers(repository, monkeyp
     monkeypatch.chdir(repository)
     curve, folder = read_curve(path), path.parent
     bootstrap = load_params(find_recipe(curve["recipe"])).compare
-    base = read_answers(folder / "base")
+    answers = functools.cache(lambda name: read_answers(folder / name))
     found = {run.parent.name for run in folder.glob("*/run.json")}
     names = {run_name(point, run): run for point in curve["points"] for run in point["runs"]}
     assert set(names) == found
     for name, figures in names.items():
         kept = read_run(folder / name)
         assert (kept["spider"]["total"], kept["mmlu"]["total"]) == tuple(curve["questions"].values())
-        made = against_base(name, read_answers(folder / name), base, bootstrap)
+        made = against_base(name, answers(name), answers("base"), bootstrap)
         for measure, difference in made["against_base"].items():
             shown = dict(figures["against_base"][measure])
             shown.pop("p_holm", None)  # depends on all points
             assert shown == pytest.approx(difference, abs=0.1)  # numpy's versions draw a percentile a question apart
         if "step" in figures:
-            before = step(name, read_answers(folder / name), read_answers(folder / before_of(curve, name)), bootstrap)
+            before = step(name, answers(name), answers(before_of(curve, name)), bootstrap)
             for measure, difference in before.items():
                 assert figures["step"][measure] == pytest.approx(difference, abs=0.1)
         if "choice" in figures:
             assert figures["choice"]["by_samples"] == kept["choice"]["by_samples"]
-            gained = choosing(read_answers(folder / name), bootstrap)["official_execution_accuracy"]["difference_pts"]
+            gained = choosing(answers(name), bootstrap)["official_execution_accuracy"]["difference_pts"]
             of_choice = (
                 figures["choice"]["official_execution_accuracy"] - figures["spider"]["official_execution_accuracy"]
             )

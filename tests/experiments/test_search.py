@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -38,8 +39,8 @@ sys.exit(code)
 """
 
 
-def command(*arguments):
-    return ["python", "-m", "text2sql", "search", *arguments]
+def command(*arguments, python="python"):
+    return [python, "-m", "text2sql", "search", *arguments]
 
 
 def variables(project):
@@ -51,9 +52,10 @@ def search(project, *arguments, check=True):
 
 
 @pytest.fixture(scope="module")
-def fresh(repository, micro_model, tmp_path_factory):
+def fresh(repository, micro_model, warm, tmp_path_factory):
     """A project with a search that was not run yet."""
     project = Project.create(repository, tmp_path_factory.mktemp("search") / "project", micro_model, SMALL)
+    project.python = warm
     (project.folder / "small.yaml").write_text(SEARCH)
     return project
 
@@ -147,7 +149,7 @@ def test_a_killed_search_goes_on_and_finds_the_same(fresh, finished, tmp_path):
     project = fresh.copy(tmp_path / "project")
     for pattern in (".search/small/checkpoints/*/step-*/manifest.json", "results/search/small/trial-*/run.json"):
         process = subprocess.Popen(
-            command("small.yaml", "--trials", str(TRIALS)),
+            command("small.yaml", "--trials", str(TRIALS), python=sys.executable),
             cwd=project.folder,
             env=project.environment(**variables(project)),
             stdout=subprocess.DEVNULL,

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -38,9 +39,10 @@ def tradeoff(project, *arguments, check=True):
 
 
 @pytest.fixture(scope="module")
-def fresh(repository, micro_model, tmp_path_factory):
+def fresh(repository, micro_model, warm, tmp_path_factory):
     """A project with a points file that was not run yet."""
     project = Project.create(repository, tmp_path_factory.mktemp("curve") / "project", micro_model, SMALL)
+    project.python = warm
     (project.folder / "points.yaml").write_text(POINTS)
     return project
 
@@ -293,7 +295,7 @@ def test_what_is_kept_is_not_run_again(project):
 
 def kill_when(project, pattern, *arguments):
     """Run the points, and kill the process once a file of this pattern is there."""
-    command = ["python", "-m", "text2sql", "tradeoff", "points.yaml", *arguments]
+    command = [sys.executable, "-m", "text2sql", "tradeoff", "points.yaml", *arguments]
     environment = project.environment(PYTHONPATH=str(project.folder), OMP_NUM_THREADS="1")
     process = subprocess.Popen(
         command, cwd=project.folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -3,7 +3,7 @@
 import pytest
 
 from text2sql.model.base_files import cache
-from text2sql.model.bases import CARRIED, converted_folder
+from text2sql.model.bases import CARRIED, EMBEDDED_BASE, converted_folder
 
 NAMES = sorted(CARRIED)
 
@@ -27,6 +27,12 @@ def loaded(folder):
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(
+    "base",
+    # Small files of each way to quantise are looked at in test_gguf.py.
+    [name if name == EMBEDDED_BASE else pytest.param(name, marks=pytest.mark.slow) for name in NAMES],
+    indirect=True,
+)
 def test_every_weight_of_the_real_file_is_what_the_library_dequantises(base):
     import torch
     from gguf import GGUFReader, dequantize

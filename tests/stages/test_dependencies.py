@@ -1,6 +1,7 @@
 """dvc.yaml names all the code that each stage runs: a change in it reruns the stage, and begins kept work anew."""
 
 import ast
+import functools
 
 import grimp
 import pytest
@@ -41,15 +42,21 @@ def script_of(stage) -> str:
 
 def missing(stage, imports, repository) -> list[str]:
     """Return the files that the stage's script imports, anywhere in it, and that no dependency covers."""
+    files = imported_code(script_of(stage), imports, repository)
+    return [file for file in files if not any(file == dep or file.startswith(f"{dep}/") for dep in stage.deps)]
+
+
+@functools.cache
+def imported_code(script, imports, repository) -> list[str]:
+    """Return the files with code that a script imports, anywhere in it."""
     files = []
-    for module in imports.find_upstream_modules(script_of(stage)):
+    for module in imports.find_upstream_modules(script):
         path = module.replace(".", "/")
-        file = f"{path}.py" if (repository / f"{path}.py").is_file() else f"{path}/__init__.py"
-        if not any(file == dep or file.startswith(f"{dep}/") for dep in stage.deps) and holds_code(repository / file):
-            files.append(file)
-    return sorted(files)
+        files.append(f"{path}.py" if (repository / f"{path}.py").is_file() else f"{path}/__init__.py")
+    return sorted(file for file in files if holds_code(repository / file))
 
 
+@functools.cache
 def holds_code(path) -> bool:
     statements = ast.parse(path.read_text()).body
     return any(not isinstance(statement, ast.Expr) for statement in statements)

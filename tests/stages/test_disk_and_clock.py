@@ -53,7 +53,7 @@ def test_each_write_may_find_the_disk_full(copy, stage, write):
             check_failure(process)
             failures += 1
     assert failures or write not in ("os.fsync", "os.replace")
-    finish(stage, copy, expected)
+    assert remnants(copy) == []  # of the last, which had space on the disk
 
 
 @pytest.mark.parametrize(("stage", "size"), [("prepare", 10_000), ("train m1", 100_000), ("compare", 30_000)])

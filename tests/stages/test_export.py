@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 
 import pytest
 
@@ -31,10 +32,11 @@ def project(finished_project, tmp_path_factory):
 
 @pytest.fixture
 def here(project, tmp_path, monkeypatch):
-    """A copy of that project as the current folder, in whose commands the libraries are loaded already."""
+    """A copy of that project as the current folder, whose engines have the libraries loaded already."""
     copy = project.copy(tmp_path / "project")
     monkeypatch.chdir(copy.folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(copy.cache))
+    monkeypatch.setattr(sys, "executable", str(copy.python / "python"))
     return copy.folder
 
 

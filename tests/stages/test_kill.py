@@ -2,7 +2,7 @@
 
 Each stage runs in a process group of its own and is killed with SIGKILL, at moments spread over its life (seeded) and
 at each call by which an output comes to be; then it runs to its end, and what it leaves is compared with what an
-undisturbed run left. `TEXT2SQL_KILLS` sets the kills by time for each stage; the default makes 56 in all.
+undisturbed run left. `TEXT2SQL_KILLS` sets the kills by time for each stage; the default makes 55 in all.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from testkit.project import Project
 
 pytestmark = pytest.mark.long
 
-KILLS = int(os.environ.get("TEXT2SQL_KILLS", "7"))
+KILLS = int(os.environ.get("TEXT2SQL_KILLS", "5"))
 
 
 def finish(stage: str, folder: Path, expected: dict[str, str]) -> None:
@@ -78,7 +78,7 @@ def test_a_stage_killed_while_it_writes_its_outputs_ends_with_the_same_bytes(cop
             break
         assert code == -9, process.output.read_text()
     assert number > 1
-    finish(stage, copy, expected)
+    assert found == expected and remnants(copy) == []  # of the last, which met no such call
 
 
 def test_two_repros_at_once_end_with_one_result(repository, micro_model, tmp_path):

@@ -16,10 +16,10 @@ RICH = {
 
 
 @pytest.fixture(scope="module")
-def project(repository, micro_model, tmp_path_factory):
+def project(repository, micro_model, warm, tmp_path_factory):
     """A project of rich prompts in which a model was trained and asked, and what each stage printed."""
     project = Project.create(repository, tmp_path_factory.mktemp("rich") / "project", micro_model, RICH)
-    project.said = {}
+    project.python, project.said = warm, {}
     for stage in ("prepare", "prepare_also turned", "train m1", "predict_spider m1", "predict_also turned m1"):
         command = ["python", "-m", *f"stages.{stage}".split()]
         project.said[stage] = project.run(*command, PYTHONPATH=str(project.folder), OMP_NUM_THREADS="1").stdout

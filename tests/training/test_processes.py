@@ -142,7 +142,8 @@ def is_under_way(start: Start, task: str, victim: int) -> bool:
     ("task", "count", "victim", "goes_on"),
     [
         pytest.param("predict", 4, 2, 2, marks=slow),
-        ("mmlu", 2, 0, 4),
+        ("mmlu", 2, 0, 1),
+        pytest.param("mmlu", 2, 0, 4, marks=slow),
         pytest.param("train", 4, 3, 2, marks=slow),
     ],
 )
@@ -273,6 +274,7 @@ def test_other_libraries_on_the_second_node_are_one_line(micro_model, tmp_path):
 
 
 @torchrun
+@slow
 def test_unsloth_in_several_processes_is_one_line(micro_model, tmp_path):
     start = Start(micro_model, tmp_path, ["unsloth"], on_one_node(2)).wait()
     assert start.errors() == ["error: model.loader: unsloth trains in one process, and there are 2; takes transformers"]
