@@ -99,7 +99,11 @@ tradeoff: $(INSTALLED)
 		{ echo 'error: POINTS: is empty; wanted a points file, as in make tradeoff POINTS=tradeoff/qwen05.yaml' >&2; exit 2; }
 	text2sql tradeoff $(POINTS)
 
-# No part of `make install`: it is compiled, for minutes.
+# No part of `make install`: it is compiled, for minutes. Without AMX: GCC 12.2, Debian 12's, leaves out most of what its
+# tiles are set up with, so that a quantised model ends the process with signal 11 (findings/gcc-leaves-out-what-amx-tiles-are.sh).
+NO_AMX := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8)
+llama-cpp: export CFLAGS += $(NO_AMX)
+llama-cpp: export CXXFLAGS += $(NO_AMX)
 llama-cpp: $(INSTALLED)
 	$(call locked,requirements/llama-cpp.txt)
 
