@@ -127,6 +127,18 @@ def test_in_another_dtype_the_loss_by_export_stands_apart(here, capsys):
     assert {"raw", "scored_raw", "own_sql"} <= line.keys()
 
 
+def test_the_adapter_is_asked_once_for_all_exports(here, capsys):
+    export_verb.main(["m1", "--to", "merged", "--out", "exports/first"])
+    shutil.copytree(here / "exports/first", here / "exports/second")
+    _, said = verify(capsys, "exports/first", "--no-mmlu", "--questions", 4)
+    assert "asking the adapter itself, in bfloat16" in said
+    _, said = verify(capsys, "exports/second", "--no-mmlu", "--questions", 4)
+    assert "the adapter itself was asked before, in bfloat16" in said and "asking the adapter itself" not in said
+    assert proof(here, "second") == proof(here, "first")
+    _, said = verify(capsys, "exports/second", "--no-mmlu", "--questions", 5)
+    assert "asking the adapter itself, in bfloat16" in said
+
+
 def edited_export(here, name, file, change):
     """Copy an export, and change one of its files; return the copy."""
     copy = here / f"data/exports/{name}"

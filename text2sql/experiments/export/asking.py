@@ -1,12 +1,15 @@
 """The export asked by an engine, and the adapter asked itself: answers as texts, in the order of the questions."""
 
-import os
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from text2sql.core.files import read_object
+from text2sql.core.digests import digest_of, digest_of_tree
+from text2sql.core.errors import UserError
+from text2sql.core.files import read_object, user_cache, write_json
 from text2sql.evaluation.answering import opened_by
 from text2sql.experiments.export.engines import Asked as Said
 from text2sql.experiments.export.engines import Engine, ask, run_worker
@@ -14,8 +17,10 @@ from text2sql.experiments.export.evaluated import Asked, Evaluated, Machine
 from text2sql.experiments.export.write import GGUF, max_lora_rank
 from text2sql.model.adapters import CONFIG
 from text2sql.model.dtypes import torch_dtype
-from text2sql.model.loading import base_source
+from text2sql.model.loading import as_loaded, base_source
+from text2sql.model.run_key import weights_and_runtime
 
+CODE = Path(__file__).parents[2]  # all of text2sql/
 _ROOM = 256  # an engine's context is a multiple of this
 _OWN = [sys.executable, "-m", "text2sql.experiments.export.own_answers"]
 
@@ -46,6 +51,8 @@ def ask_engine(engine: Engine, case: Evaluated, base: str | None) -> EngineAnswe
 
 
 def _job(case: Evaluated, asked: Sequence[Asked], base: str | None) -> dict[str, Any]:
+    import torch
+
     on = case.model if base is None else case.model.model_copy(update={"base": base, "revision": None})
     record, prompt, mmlu = case.record, case.prompt, case.mmlu
     is_adapter = record.form == "adapter"
@@ -60,7 +67,7 @@ def _job(case: Evaluated, asked: Sequence[Asked], base: str | None) -> dict[str,
         "max_lora_rank": max_lora_rank(read_object(case.folder / CONFIG, {"r": int})["r"]) if is_adapter else 0,
         "dtype": str(torch_dtype(case.model.dtype)).removeprefix("torch.") if is_adapter else record.dtype,
         "context": -(-longest // _ROOM) * _ROOM,
-        "threads": os.cpu_count() or 1,
+        "threads": torch.get_num_threads(),  # OMP_NUM_THREADS holds for all engines
         "variables": dict(prompt.variables),
         "messages": [one.messages for one in asked],
         "expected": [one.ids for one in asked],
@@ -82,15 +89,29 @@ def _text(ids: list[int], one: Asked, case: Evaluated, ends: set[int]) -> str:
     return opened_by(tokenizer, one.ids) + tokenizer.decode(ids[:-1] if ids and ids[-1] in ends else ids)
 
 
-def ask_adapter(case: Evaluated, dtype: str | None) -> list[str]:
-    """Return the adapter's own answers by transformers on this machine, in `dtype`."""
+def ask_adapter(case: Evaluated, dtype: str | None, say: Callable[[str], object] = lambda text: None) -> list[str]:
+    """Return the adapter's own answers by transformers on this machine, in `dtype`; `say` is told whether it is asked.
+
+    They are kept in the user's cache: all exports of one model are held against the same.
+    """
+    model = case.model.model_copy(update={"dtype": dtype})
     job = {
-        "model": case.model.model_copy(update={"dtype": dtype}).model_dump(),
-        "adapter": str(case.adapter) if case.adapter else None,
+        "model": model.model_dump(),
         "variables": dict(case.tokens.template),
         "prompts": [one.ids for one in case.asked],
         "batch_size": case.params.generation.batch_size,
         "max_new_tokens": case.prompt.max_new_tokens,
     }
-    ids = {record["position"]: record["ids"] for record in run_worker(_OWN, job, "the adapter itself")}
-    return [_text(ids[position], one, case, {case.tokens.end_id}) for position, one in enumerate(case.asked)]
+    depends = [job, case.record.adapter, digest_of_tree(CODE), weights_and_runtime(model, as_loaded(model))]
+    kept = user_cache() / "own_answers" / f"{digest_of(depends)}.json"
+    try:
+        answers = read_object(kept, {"answers": list})["answers"]
+        say(f"the adapter itself was asked before, in {dtype}")
+    except UserError:
+        say(f"asking the adapter itself, in {dtype}: the scored answers are in {case.scored}")
+        found = run_worker(_OWN, {**job, "adapter": str(case.adapter) if case.adapter else None}, "the adapter itself")
+        ids = {record["position"]: record["ids"] for record in found}
+        answers = [ids[position] for position in range(len(case.asked))]
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
+            write_json(kept, {"answers": answers})
+    return [_text(ids, one, case, {case.tokens.end_id}) for ids, one in zip(answers, case.asked, strict=True)]

@@ -30,8 +30,7 @@ def verify(folder: Path, params: Params, options: Options, say: Callable[[str], 
     answers = ask_engine(engine, case, options.base)
     own = None
     if answers.used != case.scored:
-        say(f"asking the adapter itself, in {answers.used.dtype}: the scored answers are in {case.scored}")
-        own = ask_adapter(case, answers.used.dtype)
+        own = ask_adapter(case, answers.used.dtype, say)
     return proof_of(case, answers, own)
 
 
