@@ -100,7 +100,7 @@ tradeoff: $(INSTALLED)
 	text2sql tradeoff $(POINTS)
 
 # No part of `make install`: it is compiled, for minutes. Without AMX: GCC 12.2, Debian 12's, leaves out most of what its
-# tiles are set up with, so that a quantised model ends the process with signal 11 (findings/gcc-leaves-out-what-amx-tiles-are.sh).
+# tiles are set up with (GCC's bug 114098), so that a quantised model ends the process with signal 11.
 NO_AMX := $(if $(filter x86_64,$(shell uname -m)),-mno-amx-tile -mno-amx-int8)
 llama-cpp: export CFLAGS += $(NO_AMX)
 llama-cpp: export CXXFLAGS += $(NO_AMX)
