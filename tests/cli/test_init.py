@@ -104,7 +104,19 @@ def break_two(folder):
     path.write_bytes(path.read_bytes()[:5000])
 
 
+def test_of_several_queries_to_a_question_none_may_fail(project, monkeypatch, capsys):
+    first, *others = questions(DATABASES)
+    write_questions(project / "pets", [{**first, "query": [first["query"], "SELECT name FROM nowhere"]}, *others])
+    code, printed, _ = init(monkeypatch, capsys, "pets")
+    assert code == 0 and sum(": 1 fail, 0 return nothing" in line for line in printed) == 1
+    assert any("its gold query fails: no such table: nowhere" in line for line in printed)
+
+
 FAULTS = {
+    "questions of one split alone": (
+        lambda folder: (folder / "questions.jsonl").rename(folder / "dev.jsonl"),
+        ["no question is of the train split"],
+    ),
     "a question without text": (remove_text, ["found an empty text as 'question'"]),
     "two files": (
         lambda folder: shutil.copy(folder / "questions.jsonl", folder / "dev.jsonl"),
@@ -132,7 +144,11 @@ def test_spiders_layout_and_other_names_are_refused(repository, project, monkeyp
     assert "is in Spider's layout, and needs no recipe of its own" in said[0]
     _, _, said = init(monkeypatch, capsys, "pets", "--name", "../pets")
     assert said == ["error: --name: found '../pets', wanted letters, digits, '-', '_' and '.' alone"]
-    _, _, said = init(monkeypatch, capsys, "pets", "--holdout", "1.5")
+    (project / "pets").rename(project / "my pets")
+    _, _, said = init(monkeypatch, capsys, "my pets")
+    assert said[0].startswith("error: the folder's name (--name gives another): found 'my pets', wanted letters")
+    assert init(monkeypatch, capsys, "my pets", "--name", "pets")[0] == 0
+    _, _, said = init(monkeypatch, capsys, "my pets", "--name", "others", "--holdout", "1.5")
     assert "--holdout: found 1.5, wanted a share above 0 and below 1" in said[0]
 
 
@@ -147,6 +163,23 @@ def test_a_database_that_changes_meanwhile_is_named(project, monkeypatch, capsys
     monkeypatch.setattr(own_data.Executor, "run_each", change_and_run)
     code, _, said = init(monkeypatch, capsys, "pets")
     assert (code, said) == (2, ["error: pets/bakery.sqlite: changed while it was read; run it again"])
+    assert not (project / "recipes").exists()
+
+
+@pytest.mark.parametrize("now", ["", "half a li", "fewer", "more"])
+def test_questions_that_change_meanwhile_are_named_whatever_fails_of_it(project, monkeypatch, capsys, now):
+    records = questions(DATABASES)
+    look = own_data.Executor.run_each
+
+    def change_and_run(executor, queries):
+        write_questions(project / "pets", {"fewer": records[:9], "more": records * 2}.get(now, []))
+        with open("pets/questions.jsonl", "a") as file:
+            file.write(now if now == "half a li" else "")
+        return look(executor, queries)
+
+    monkeypatch.setattr(own_data.Executor, "run_each", change_and_run)
+    code, _, said = init(monkeypatch, capsys, "pets")
+    assert (code, said) == (2, ["error: pets/questions.jsonl: changed while it was read; run it again"])
     assert not (project / "recipes").exists()
 
 

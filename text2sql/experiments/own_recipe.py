@@ -17,10 +17,13 @@ CHARACTERS_A_TOKEN = 2
 STEP = 128  # of max_seq_len
 
 
-def recipe_file(name: str) -> Path:
-    """Return where the recipe `name` goes. Raises UserError where that is no plain name, or a file is there."""
+def recipe_file(name: str, source: str = "--name") -> Path:
+    """Return where the recipe `name` goes, which comes from `source`.
+
+    Raises UserError where that is no plain name, or a file is there.
+    """
     if not _NAME.fullmatch(name):
-        raise UserError(f"--name: found {name!r:.60}, wanted letters, digits, '-', '_' and '.' alone")
+        raise UserError(f"{source}: found {name!r:.60}, wanted letters, digits, '-', '_' and '.' alone")
     path = RECIPES / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: is there already; wanted another --name, or that file gone")
