@@ -248,7 +248,7 @@ class OwnSource(SpiderSource):
                 split = SPLITS[row.split] if row.split else None
                 first = claims.setdefault(split, (row.file, row.split))
                 if first != (row.file, row.split):
-                    raise UserError(_two_claims(row, split, first))
+                    raise UserError(self._two_claims(row, split, first))
                 if None in claims and len(claims) > 1:
                     raise UserError(f"{row.place}: {_some_claims(claims)}")
                 self._in_dev.append(split == "dev")
@@ -264,6 +264,13 @@ class OwnSource(SpiderSource):
             self._hold_out(databases)
         elif self.holdout is not None:
             raise UserError(f"data.holdout: got {self.holdout:g}, and the questions of {self.path} name their splits")
+
+    def _two_claims(self, row: Row, split: str | None, first: tuple[str, str | None]) -> str:
+        file, name = first
+        if file != row.file:
+            of = f"the {split} split" if split else "all questions"
+            return f"{self.path}: {file} and {row.file} both hold {of}; wanted one file"
+        return f"{row.place}: found split {row.split!r}, and {name!r} before, which mean the same; wanted one of them"
 
     def _hold_out(self, databases: "_Units") -> None:
         if self.holdout is None:
@@ -324,11 +331,3 @@ def _some_claims(claims: dict[str | None, tuple[str, str | None]]) -> str:
     named, name = next(claim for split, claim in claims.items() if split)
     unnamed, _ = claims[None]
     return f"some questions name a split ({named}: {name}) and others none ({unnamed}); wanted all or none"
-
-
-def _two_claims(row: Row, split: str | None, first: tuple[str, str | None]) -> str:
-    file, name = first
-    if file != row.file:
-        of = f"the {split} split" if split else "all questions"
-        return f"{file} and {row.file} both hold {of}; wanted one file"
-    return f"{row.place}: found split {row.split!r}, and {name!r} before, which mean the same; wanted one of them"
