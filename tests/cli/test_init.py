@@ -85,6 +85,23 @@ def test_failing_golds_of_dev_are_left_out_and_long_queries_have_room(project, m
     assert params.generation.max_new_tokens >= 4000 and params.train.max_seq_len >= 4000
 
 
+def test_a_recipe_says_nothing_of_the_data_that_params_were_of_before(project, monkeypatch, capsys):
+    records = [{**one, "split": "dev" if one["db_id"] == "bakery" else "train"} for one in questions(DATABASES)]
+    long = {**records[0], "query": f"SELECT {'1 + ' * 2000} 1", "hint": "Add."}
+    failing = {**next(one for one in records if one["split"] == "dev"), "query": "SELECT FROM"}
+    reasons = ("1 gold queries of dev fail", "1 questions have some", f"the longest query has {len(long['query']):,}")
+    write_questions(project / "pets", [*records, long, failing])
+    assert init(monkeypatch, capsys, "pets")[0] == 0
+    text = (project / "recipes/pets.yaml").read_text()
+    assert all(reason in text for reason in reasons)
+    shutil.copy(project / "recipes/pets.yaml", project / "params.yaml")
+    write_questions(project / "pets", records)
+    assert init(monkeypatch, capsys, "pets", "--name", "other")[0] == 0
+    text = (project / "recipes/other.yaml").read_text()
+    assert not any(reason in text for reason in reasons) and "0 gold queries of dev fail" in text
+    assert load_params(project / "recipes/other.yaml").prompt.evidence is False
+
+
 def test_a_file_that_is_there_stays(project, monkeypatch, capsys):
     (project / "recipes").mkdir()
     (project / "recipes/pets.yaml").write_text("mine\n")
