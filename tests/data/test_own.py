@@ -328,6 +328,22 @@ def test_questions_that_change_while_they_are_read_are_refused(folder):
             source.examples("dev")
 
 
+@pytest.mark.parametrize("locked", ["", "locked", "cars.db"])
+def test_what_may_not_be_read_is_named(folder, tmp_path, locked):
+    write_jsonl(folder / "questions.jsonl", QUESTIONS)
+    database(folder / "locked/trains.db")
+    (folder / "databases/cars/cars.sqlite3").rename(folder / "cars.db")
+    (folder / locked).chmod(0)
+    try:
+        if os.access(folder / locked, os.R_OK):
+            pytest.skip("needs a user who may not read everything")
+        with pytest.raises(UserError, match="not permitted to read this") as raised, open_source(folder, 0.3) as source:
+            source.extract_database("cars", tmp_path / "cars.sqlite")
+        assert str(raised.value).startswith(f"{folder / locked}: ")
+    finally:
+        (folder / locked).chmod(0o700)
+
+
 def content(folder):
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
 

@@ -132,11 +132,14 @@ class _Folder(Archive):
             raise UserError(f"{self.path}/{name}: not permitted to read this file") from None
 
     def _has(self, name: str) -> bool:
-        return (self.path / name).is_file()
+        return os.path.isfile(self.path / name)  # pathlib's raises where a folder may not be read
 
     def _list(self, name: str) -> list[str]:
         folder = self.path / name
-        return os.listdir(folder) if folder.is_dir() else []
+        try:
+            return os.listdir(folder) if os.path.isdir(folder) else []
+        except PermissionError:
+            raise UserError(f"{folder}: not permitted to read this folder") from None
 
 
 class _Zip(Archive):

@@ -275,8 +275,8 @@ class OwnSource(SpiderSource):
     def _hold_out(self, databases: "_Units") -> None:
         if self.holdout is None:
             raise NoSplit(
-                f"{self.path}: its questions name no split; wanted a column split (train, dev), a file a split, or of "
-                "data.spider a share to hold out, such as data.holdout: 0.2"
+                f"{self.path}: its questions name no split; wanted a column split (train, dev), a file a split, or, of "
+                "data.spider, a share to hold out (data.holdout, --holdout), such as 0.2"
             )
         units = databases
         if len(units.sizes) == 1:
