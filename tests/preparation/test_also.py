@@ -74,7 +74,7 @@ def test_own_data_that_are_held_out_have_the_same_dev_split_again(repository, tm
     own = own_folder(tmp_path / "pets")
     values = read_yaml(repository / "params.yaml")
     values["data"] |= {"spider": str(own), "holdout": 0.4, "mmlu": str(repository / "data/sample/mmlu")}
-    values["data"]["also"] = {"reversed": {"spider": str(own), "table_order": "reversed"}}
+    values["data"]["also"] = {"reversed": {"spider": f"{own}/", "table_order": "reversed"}}
     params, quiet = validate(values, "params.yaml"), lambda text: None
     prepare(params, tmp_path / "prepared", tmp_path / "prepared.json", say=quiet)
     out, databases = tmp_path / "reversed", tmp_path / "prepared/databases"

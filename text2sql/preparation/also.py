@@ -38,7 +38,7 @@ def prepare_also(
     params = params.model_copy(update={"data": params.data.model_copy(update={"failing_gold": rule})})
     path = spider_path(entry.spider, f"{key}.spider", Path(raw), say)
     # The same data have the same dev split, and the same databases, which `prepare` has extracted.
-    same = entry.spider == params.data.spider
+    same = Path(entry.spider) == Path(params.data.spider)
     with open_source(path, params.data.holdout if same else None) as source, atomic_directory(out) as folder:
         say(f"{name}, from {path}: reading questions")
         named = Counter(example.db_id for example in source.iter_examples("dev", params.data.dev_limit))
