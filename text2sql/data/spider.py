@@ -229,7 +229,7 @@ def text_of(value: Any, field: str, shown: str, empty: bool = False) -> str:
     if not isinstance(value, str) or not (empty or value.strip()):
         wanted = "a text" if empty else "a text that is not empty"
         raise UserError(f"{shown}: found {kind_of(value)} as {field!r}, wanted {wanted}")
-    if _SURROGATE.search(value):
+    if not value.isascii() and _SURROGATE.search(value):
         raise UserError(f"{shown}: {field!r} holds half of a surrogate pair, which is no character")
     return value
 
