@@ -85,6 +85,23 @@ def test_failing_golds_of_dev_are_left_out_and_long_queries_have_room(project, m
     assert params.generation.max_new_tokens >= 4000 and params.train.max_seq_len >= 4000
 
 
+def test_a_recipe_says_nothing_of_the_data_that_params_were_of_before(project, monkeypatch, capsys):
+    records = [{**one, "split": "dev" if one["db_id"] == "bakery" else "train"} for one in questions(DATABASES)]
+    long = {**records[0], "query": f"SELECT {'1 + ' * 2000} 1", "hint": "Add."}
+    failing = {**next(one for one in records if one["split"] == "dev"), "query": "SELECT FROM"}
+    reasons = ("1 gold queries of dev fail", "1 questions have some", f"the longest query has {len(long['query']):,}")
+    write_questions(project / "pets", [*records, long, failing])
+    assert init(monkeypatch, capsys, "pets")[0] == 0
+    text = (project / "recipes/pets.yaml").read_text()
+    assert all(reason in text for reason in reasons)
+    shutil.copy(project / "recipes/pets.yaml", project / "params.yaml")
+    write_questions(project / "pets", records)
+    assert init(monkeypatch, capsys, "pets", "--name", "other")[0] == 0
+    text = (project / "recipes/other.yaml").read_text()
+    assert not any(reason in text for reason in reasons) and "0 gold queries of dev fail" in text
+    assert load_params(project / "recipes/other.yaml").prompt.evidence is False
+
+
 def test_a_file_that_is_there_stays(project, monkeypatch, capsys):
     (project / "recipes").mkdir()
     (project / "recipes/pets.yaml").write_text("mine\n")
@@ -104,7 +121,19 @@ def break_two(folder):
     path.write_bytes(path.read_bytes()[:5000])
 
 
+def test_of_several_queries_to_a_question_none_may_fail(project, monkeypatch, capsys):
+    first, *others = questions(DATABASES)
+    write_questions(project / "pets", [{**first, "query": [first["query"], "SELECT name FROM nowhere"]}, *others])
+    code, printed, _ = init(monkeypatch, capsys, "pets")
+    assert code == 0 and sum(": 1 fail, 0 return nothing" in line for line in printed) == 1
+    assert any("its gold query fails: no such table: nowhere" in line for line in printed)
+
+
 FAULTS = {
+    "questions of one split alone": (
+        lambda folder: (folder / "questions.jsonl").rename(folder / "dev.jsonl"),
+        ["no question is of the train split"],
+    ),
     "a question without text": (remove_text, ["found an empty text as 'question'"]),
     "two files": (
         lambda folder: shutil.copy(folder / "questions.jsonl", folder / "dev.jsonl"),
@@ -132,7 +161,11 @@ def test_spiders_layout_and_other_names_are_refused(repository, project, monkeyp
     assert "is in Spider's layout, and needs no recipe of its own" in said[0]
     _, _, said = init(monkeypatch, capsys, "pets", "--name", "../pets")
     assert said == ["error: --name: found '../pets', wanted letters, digits, '-', '_' and '.' alone"]
-    _, _, said = init(monkeypatch, capsys, "pets", "--holdout", "1.5")
+    (project / "pets").rename(project / "my pets")
+    _, _, said = init(monkeypatch, capsys, "my pets")
+    assert said[0].startswith("error: the folder's name (--name gives another): found 'my pets', wanted letters")
+    assert init(monkeypatch, capsys, "my pets", "--name", "pets")[0] == 0
+    _, _, said = init(monkeypatch, capsys, "my pets", "--name", "others", "--holdout", "1.5")
     assert "--holdout: found 1.5, wanted a share above 0 and below 1" in said[0]
 
 
@@ -147,6 +180,23 @@ def test_a_database_that_changes_meanwhile_is_named(project, monkeypatch, capsys
     monkeypatch.setattr(own_data.Executor, "run_each", change_and_run)
     code, _, said = init(monkeypatch, capsys, "pets")
     assert (code, said) == (2, ["error: pets/bakery.sqlite: changed while it was read; run it again"])
+    assert not (project / "recipes").exists()
+
+
+@pytest.mark.parametrize("now", ["", "half a li", "fewer", "more"])
+def test_questions_that_change_meanwhile_are_named_whatever_fails_of_it(project, monkeypatch, capsys, now):
+    records = questions(DATABASES)
+    look = own_data.Executor.run_each
+
+    def change_and_run(executor, queries):
+        write_questions(project / "pets", {"fewer": records[:9], "more": records * 2}.get(now, []))
+        with open("pets/questions.jsonl", "a") as file:
+            file.write(now if now == "half a li" else "")
+        return look(executor, queries)
+
+    monkeypatch.setattr(own_data.Executor, "run_each", change_and_run)
+    code, _, said = init(monkeypatch, capsys, "pets")
+    assert (code, said) == (2, ["error: pets/questions.jsonl: changed while it was read; run it again"])
     assert not (project / "recipes").exists()
 
 

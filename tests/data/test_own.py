@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sqlite3
+import unicodedata
 import zipfile
 from collections import Counter
 
@@ -116,6 +117,75 @@ def test_a_file_a_split(folder):
     assert len(found["train"]) == 8
 
 
+def test_several_queries_may_answer_a_question(folder):
+    several = ["SELECT count(*) - 0 FROM t", "SELECT sum(1) FROM t"]
+    for ending in ("jsonl", "parquet"):
+        rows = [{**one, "query": several if number == 0 else [one["query"]]} for number, one in enumerate(QUESTIONS)]
+        WRITERS[ending](folder / f"questions.{ending}", rows)
+        found = split_examples(folder, 0.4)
+        (of_first,) = [one for split in found.values() for one in split if one.question == QUESTIONS[0]["question"]]
+        assert of_first.queries == tuple(several)
+        assert sum(len(one.queries) for split in found.values() for one in split) == len(QUESTIONS) + 1
+        (folder / f"questions.{ending}").unlink()
+    write_jsonl(folder / "questions.jsonl", [*QUESTIONS, QUESTIONS[0] | {"query": ["SELECT 1", 7]}])
+    assert "line 13: found a number as 'query', wanted a text that is not empty" in message(folder)
+
+
+def test_what_tools_leave_beside_the_questions_is_passed_over(folder):
+    expected = None
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(QUESTIONS).assign(evidence=None)
+    for write in (
+        lambda: write_jsonl(folder / "questions.jsonl", QUESTIONS),
+        lambda: frame.to_csv(folder / "questions.csv"),  # with its index, a column without a name
+        lambda: frame[frame.index >= 0].sort_values("db_id").to_parquet(folder / "questions.parquet"),
+        lambda: (folder / "questions.csv").write_text(  # a spreadsheet's: empty columns and rows at the end
+            "\ufeff" + "".join(f"{line},,\r\n" for line in frame.to_csv(index=False).splitlines()) + ",,,,,\r\n" * 2,
+            newline="",
+        ),
+    ):
+        write()
+        expected = expected or split_examples(folder, 0.4)
+        assert split_examples(folder, 0.4) == expected
+        for file in folder.glob("questions.*"):
+            file.unlink()
+
+
+def test_text_in_parquet_may_be_of_any_string_type(folder):
+    kinds = pyarrow.string(), pyarrow.large_string(), pyarrow.string_view(), pyarrow.dictionary("int32", "string")
+    table = pyarrow.Table.from_pylist(QUESTIONS)
+    for kind in kinds:
+        columns = {name: table[name].combine_chunks().cast(kind) for name in table.column_names}
+        pyarrow.parquet.write_table(pyarrow.table(columns), folder / "questions.parquet")
+        assert len(split_examples(folder, 0.4)["dev"]) == 4
+
+
+def test_a_macs_names_and_files_beside_others_are_no_other_databases(tmp_path):
+    database(tmp_path / "shop" / (unicodedata.normalize("NFD", "k\u00e4se") + ".sqlite"))
+    (tmp_path / "shop/._k\u00e4se.sqlite").write_bytes(b"\0\5\26\7")
+    (tmp_path / "shop/._questions.jsonl").write_bytes(b"\0\5\26\7")
+    rows = [{"question": f"How many, less {number}?", "query": f"SELECT {number}"} for number in range(9)]
+    for db_id in ({"db_id": "k\u00e4se"}, {"db_id": unicodedata.normalize("NFD", "k\u00e4se")}, {}):
+        write_jsonl(tmp_path / "shop/questions.jsonl", [{**row, **db_id} for row in rows])
+        assert {one.db_id for one in split_examples(tmp_path / "shop", 0.3)["dev"]} == {"k\u00e4se"}
+
+
+def test_questions_about_one_of_several_databases_are_divided(folder):
+    write_jsonl(folder / "questions.jsonl", QUESTIONS[:4])
+    found = split_examples(folder, 0.5)
+    assert len(found["train"]) == len(found["dev"]) == 2
+    write_jsonl(folder / "questions.jsonl", [one | {"query": "SELECT 1"} for one in QUESTIONS[:4]])
+    assert "data.holdout: all questions have one query, which cannot be divided" in message(folder)
+
+
+def test_one_split_alone_can_be_asked(folder):
+    write_jsonl(folder / "dev.jsonl", QUESTIONS)
+    with open_source(folder) as source:
+        assert len(source.examples("dev")) == len(QUESTIONS)
+        with pytest.raises(UserError, match="no question is of the train split"):
+            source.examples("train")
+
+
 def test_whole_databases_are_held_out_where_there_are_several(folder):
     write_jsonl(folder / "questions.jsonl", QUESTIONS)
     found = split_examples(folder, 0.4)
@@ -208,7 +278,7 @@ def test_a_share_of_spiders_layout_is_refused(repository):
 def test_two_files_that_claim_one_split_are_named(folder, one, other, said):
     for name in (one, other, *(["train.csv"] if one != "questions.csv" else [])):
         WRITERS[name.partition(".")[2]](folder / name, QUESTIONS)
-    assert said in message(folder, None)
+    assert message(folder, None).startswith(f"{folder}: {said}")
 
 
 def test_two_files_of_one_database_are_named(folder):
@@ -256,6 +326,22 @@ def test_questions_that_change_while_they_are_read_are_refused(folder):
             source.examples("train")
             write_jsonl(folder / "questions.jsonl", [*QUESTIONS, QUESTIONS[0]])
             source.examples("dev")
+
+
+@pytest.mark.parametrize("locked", ["", "locked", "cars.db"])
+def test_what_may_not_be_read_is_named(folder, tmp_path, locked):
+    write_jsonl(folder / "questions.jsonl", QUESTIONS)
+    database(folder / "locked/trains.db")
+    (folder / "databases/cars/cars.sqlite3").rename(folder / "cars.db")
+    (folder / locked).chmod(0)
+    try:
+        if os.access(folder / locked, os.R_OK):
+            pytest.skip("needs a user who may not read everything")
+        with pytest.raises(UserError, match="not permitted to read this") as raised, open_source(folder, 0.3) as source:
+            source.extract_database("cars", tmp_path / "cars.sqlite")
+        assert str(raised.value).startswith(f"{folder / locked}: ")
+    finally:
+        (folder / locked).chmod(0o700)
 
 
 def content(folder):

@@ -48,6 +48,14 @@ def test_a_carried_base_is_its_repository_file_and_sum_and_not_the_unquantised_m
     assert f"{row.quantisation} quantisation of {row.origin}. The unquantised {row.origin} is another model" in card
 
 
+def test_the_card_of_own_data_names_them_and_no_language(repository):
+    params = load_params(repository / "params.yaml")
+    assert "Trained on English questions" in model_card("m1", params, METRICS)
+    own = params.model_copy(update={"data": params.data.model_copy(update={"name": "Läden"})})
+    card = model_card("m1", own, METRICS)
+    assert "The train split of Läden, a data set of its own." in card and "English" not in card
+
+
 def test_the_digest_is_of_the_weights_alone_in_one_file_or_several(tmp_path):
     assert weights_sha256(tmp_path) is None
     (tmp_path / "model-00001-of-00002.safetensors").write_bytes(b"first")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from testkit.own_data import own_folder
 from testkit.raw_data import GOOD, SQL, spider_folder
 from text2sql.core.errors import UserError
 from text2sql.core.files import read_json, read_jsonl, read_yaml
@@ -67,6 +68,28 @@ def test_databases_of_its_own_come_first_and_failing_golds_are_the_sets_own_rule
 def test_the_same_data_in_another_order_needs_no_second_copy_of_its_databases(ask):
     counts, out = ask("reversed", table_order="reversed")
     assert counts["own_databases"] == 0 and {path.name for path in out.iterdir()} == {"dev.jsonl", "schemas.json"}
+
+
+def test_own_data_that_are_held_out_have_the_same_dev_split_again(repository, tmp_path):
+    own = own_folder(tmp_path / "pets")
+    values = read_yaml(repository / "params.yaml")
+    values["data"] |= {"spider": str(own), "holdout": 0.4, "mmlu": str(repository / "data/sample/mmlu")}
+    values["data"]["also"] = {"reversed": {"spider": f"{own}/", "table_order": "reversed"}}
+    params, quiet = validate(values, "params.yaml"), lambda text: None
+    prepare(params, tmp_path / "prepared", tmp_path / "prepared.json", say=quiet)
+    out, databases = tmp_path / "reversed", tmp_path / "prepared/databases"
+    counts = prepare_also(params, "reversed", databases, out, tmp_path / "reversed.json", say=quiet)
+    assert counts["own_databases"] == 0
+    assert (out / "dev.jsonl").read_text() == (tmp_path / "prepared/spider/dev.jsonl").read_text()
+    # Other own data may be a dev split alone; without a split, nothing says what to ask.
+    other = own_folder(tmp_path / "other")
+    values["data"]["also"] = {"other": {"spider": str(other)}}
+    params = validate(values, "params.yaml")
+    with pytest.raises(UserError, match=r"other: its questions name no split; wanted .* a file a split"):
+        prepare_also(params, "other", databases, out, tmp_path / "other.json", say=quiet)
+    (other / "questions.jsonl").rename(other / "test.jsonl")
+    counts = prepare_also(params, "other", databases, out, tmp_path / "other.json", say=quiet)
+    assert counts["dev"] == len(read_jsonl(out / "dev.jsonl")) > 0 and counts["own_databases"] == 3
 
 
 def test_what_is_not_there_is_named(ask, tmp_path):

@@ -310,6 +310,7 @@ def test_a_cell_looks_like_its_value_and_no_other(value, shown):
         (numbers.duration(1705.8), "28 min 26 s"),
         (numbers.duration(5025), "1 h 23 min"),
         (numbers.true_minus("from -2.00 to +3.00, Holm-adjusted"), "from −2.00 to +3.00, Holm-adjusted"),
+        (numbers.true_minus("(-2.00 points, 2026-01)"), "(−2.00 points, 2026-01)"),
         (numbers.words("not_sql"), "not SQL"),
     ],
 )
@@ -384,7 +385,10 @@ def test_a_great_many_examples_leave_some_out_and_say_so(made, comparison, monke
 
 def test_own_data_are_called_by_their_name():
     own = synthetic.results(models=ModelTable({"base": "Base", "m1": "Model 1", "m2": "Model 2"}, "pets <&>"))
+    own.spider_metrics["m1"]["causes"]["tie"] = 1
+    own.spider_metrics["m2"]["questions_in_halved_batches"] = 2
     page = report_page.page(own, params={"model": {"base": "micro"}, "data": {"spider": "pets", "mmlu": "mmlu"}})
+    assert "1 answer is wrong by a tie" in page and "2 questions asked in halved batches" in page
     assert "Spider" not in page.partition("<body>")[2].partition('<script type="application/json"')[0]
     assert "questions of pets &lt;&amp;&gt;’s dev split" in page and "predict pets" in page
 

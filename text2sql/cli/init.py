@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--holdout", metavar="SHARE", type=share, help="of questions without a split; default: 0.2")
     options = parser.parse_args(arguments)
     name = options.name if options.name is not None else options.folder.resolve().name.removesuffix(".zip")
-    path = recipe_file(name)
+    path = recipe_file(name, "--name" if options.name is not None else "the folder's name (--name gives another)")
     params = load_params(PARAMS)
     try:
         found = look(options.folder, params, options.holdout, lambda text: print(f"init: {text}", flush=True))

@@ -42,6 +42,7 @@ _ZIP_ERRORS = (
 )
 # What archivers add beside the data.
 _NOISE = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
+_MAC_TWIN = "._"  # begins the name of a file that macOS puts beside another one
 
 
 class Archive(ABC):
@@ -70,7 +71,7 @@ class Archive(ABC):
 
     def names(self, folder: str = "") -> list[str]:
         """Return the sorted names in `folder`, of files and folders alike; none where it is missing."""
-        return sorted(name for name in self._list((self.root + folder).rstrip("/")) if name not in _NOISE)
+        return sorted(name for name in self._list((self.root + folder).rstrip("/")) if not _is_noise(name))
 
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
@@ -131,11 +132,14 @@ class _Folder(Archive):
             raise UserError(f"{self.path}/{name}: not permitted to read this file") from None
 
     def _has(self, name: str) -> bool:
-        return (self.path / name).is_file()
+        return os.path.isfile(self.path / name)  # pathlib's raises where a folder may not be read
 
     def _list(self, name: str) -> list[str]:
         folder = self.path / name
-        return os.listdir(folder) if folder.is_dir() else []
+        try:
+            return os.listdir(folder) if os.path.isdir(folder) else []
+        except PermissionError:
+            raise UserError(f"{folder}: not permitted to read this folder") from None
 
 
 class _Zip(Archive):
@@ -219,6 +223,10 @@ def open_archive(path: str | Path) -> Iterator[Archive]:
         except _ZIP_ERRORS as error:
             raise UserError(f"{path}: neither a folder nor a readable zip file: {error}") from None
         yield archive
+
+
+def _is_noise(name: str) -> bool:
+    return name in _NOISE or name.startswith(_MAC_TWIN)
 
 
 def is_safe_name(name: str) -> bool:

@@ -1,9 +1,10 @@
 """A user's own data: a folder (or zip) with SQLite files and files of questions in, Spider's plain records out.
 
 Databases are the files `*.sqlite`, `*.sqlite3` and `*.db` below the folder, up to three folders deep; `db_id` is a
-file's name without its ending. Questions lie at the top: in `questions.*`, which may have a column `split`, or in a
+file's name without its ending, in Unicode's composed form, since some systems decompose what they were given.
+Questions lie at the top: in `questions.*`, which may have a column `split`, or in a
 file a split, such as `train.csv` and `dev.jsonl` (`question_files` says what they hold). Where no split is named, a
-share is held out for dev: by database where there are several, since questions about one database resemble each
+share is held out for dev: by database where they name several, since questions about one database resemble each
 other, else by question, with equal queries kept together. The draw depends on names and queries alone, so that it is
 the same on any machine, and that few questions change sides where some are added.
 
@@ -13,7 +14,7 @@ html` and `tradeoff` then take one path, and DVC has one dependency to hash.
 
 import hashlib
 import os
-import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,8 +24,7 @@ from text2sql.core.errors import UserError, did_you_mean
 from text2sql.data.archives import Archive, is_safe_name
 from text2sql.data.in_use import copy_with_changes, pending_changes
 from text2sql.data.question_files import ENDINGS, Record, iter_records
-from text2sql.data.schema import kind_of
-from text2sql.data.spider import Example, SpiderSource
+from text2sql.data.spider import Example, SpiderSource, queries_of, text_of
 
 WANTED = "questions.jsonl, questions.csv or questions.parquet"
 DATABASE_ENDINGS = ("sqlite", "sqlite3", "db")
@@ -32,7 +32,6 @@ DATABASE_ENDINGS = ("sqlite", "sqlite3", "db")
 SPLITS = {"train": "train", **dict.fromkeys(("dev", "validation", "valid", "val", "test"), "dev")}
 DEPTH = 3  # folders below the data's in which databases are looked for
 MOST_FAULTS = 20  # that are collected
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Faults(UserError):
@@ -56,7 +55,7 @@ class Row:
     file: str
     db_id: str
     question: str
-    query: str
+    queries: tuple[str, ...]
     evidence: str | None
     split: str | None
 
@@ -88,9 +87,11 @@ class OwnSource(SpiderSource):
         self._assign()
 
     def iter_examples(self, split: str, limit: int | None = None) -> Iterator[Example]:
-        """Yield a split's examples one by one, in the files' order. Raises UserError where the data have changed."""
-        if split not in ("train", "dev"):
-            raise UserError(f"{self.path}: own data, without a split {split!r}; wanted train or dev")
+        """Yield a split's examples one by one, in the files' order.
+
+        Raises UserError where there are none, or where the data have changed.
+        """
+        self.require_split(split)
         index = 0
         for number, row in enumerate(self._rows()):
             if limit is not None and index >= limit:
@@ -98,9 +99,17 @@ class OwnSource(SpiderSource):
             if number >= len(self._in_dev):
                 break
             if self._in_dev[number] == (split == "dev"):
-                yield Example(index, row.db_id, row.question, row.query, evidence=row.evidence)
+                query, *others = row.queries
+                yield Example(index, row.db_id, row.question, query, others=tuple(others), evidence=row.evidence)
                 index += 1
         self.require_unchanged()
+
+    def require_split(self, split: str) -> None:
+        """Raise UserError unless some question is of `split`."""
+        if split not in ("train", "dev"):
+            raise UserError(f"{self.path}: own data, without a split {split!r}; wanted train or dev")
+        if (split == "dev") not in self._in_dev:
+            raise UserError(f"{self.path}: no question is of the {split} split; wanted some to train on and to ask")
 
     def placed_rows(self) -> Iterator[tuple[str, Row]]:
         """Yield (split, row) of all questions, in the files' order."""
@@ -149,7 +158,7 @@ class OwnSource(SpiderSource):
     def _find_databases(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for name in self._walk("", DEPTH):
-            stem, _, ending = name.rpartition("/")[2].rpartition(".")
+            stem, _, ending = unicodedata.normalize("NFC", name).rpartition("/")[2].rpartition(".")
             if ending.lower() not in DATABASE_ENDINGS or not stem or not is_safe_name(stem):
                 continue
             if stem in found:
@@ -193,21 +202,21 @@ class OwnSource(SpiderSource):
                     faults.append(str(error))
 
     def _row(self, place: str, file: str, record: Record) -> Row:
-        for field, value in record.items():
-            if not isinstance(value, str) or (not value.strip() and field in ("question", "query")):
-                raise UserError(f"{place}: found {kind_of(value)} as {field!r}, wanted a text that is not empty")
-            if _SURROGATE.search(value):
-                raise UserError(f"{place}: {field!r} holds half of a surrogate pair, which is no character")
-        texts: dict[str, str] = {field: value for field, value in record.items() if isinstance(value, str)}
         for field in ("question", "query"):
-            if field not in texts:
+            if field not in record:
                 raise UserError(f"{place}: has no {field}; wanted a text that is not empty")
+        queries = queries_of(record["query"], "query", place)
+        texts = {
+            field: text_of(value, field, place, empty=field != "question")
+            for field, value in record.items()
+            if field != "query"
+        }
         split = self._split(place, file, texts.get("split", "").strip())
         evidence = texts.get("evidence", "").strip() or None
-        return Row(place, file, self._db_id(place, texts), texts["question"], texts["query"], evidence, split)
+        return Row(place, file, self._db_id(place, texts), texts["question"], tuple(queries), evidence, split)
 
     def _db_id(self, place: str, texts: dict[str, str]) -> str:
-        db_id = texts.get("db_id", "").strip()
+        db_id = unicodedata.normalize("NFC", texts.get("db_id", "").strip())
         if not db_id and len(self._databases) > 1:
             raise UserError(f"{place}: has no db_id, and there are {len(self._databases)} databases; wanted one's name")
         if not db_id:
@@ -233,22 +242,18 @@ class OwnSource(SpiderSource):
         """Check all rows and say which split each is of. Raises Faults."""
         faults: list[str] = []
         claims: dict[str | None, tuple[str, str | None]] = {}
-        sizes: Counter[bytes] = Counter()
-        units = []  # what is held out as a whole, a row each; numbers, since equal bytes repeat
-        numbers: dict[bytes, int] = {}
+        databases = _Units()
         try:
             for row in self._rows(faults):
                 split = SPLITS[row.split] if row.split else None
                 first = claims.setdefault(split, (row.file, row.split))
                 if first != (row.file, row.split):
-                    raise UserError(_two_claims(row, split, first))
+                    raise UserError(self._two_claims(row, split, first))
                 if None in claims and len(claims) > 1:
                     raise UserError(f"{row.place}: {_some_claims(claims)}")
                 self._in_dev.append(split == "dev")
                 if split is None:
-                    unit = _unit(row, len(self._databases))
-                    sizes[unit] += 1
-                    units.append(numbers.setdefault(unit, len(numbers)))
+                    databases.add(row.db_id.encode())
         except UserError as error:
             faults.append(str(error))
         if faults:
@@ -256,24 +261,50 @@ class OwnSource(SpiderSource):
         if not self._in_dev:
             raise UserError(f"{self.path}: {', '.join(self.files)}: no question in it")
         if None in claims:
-            self._hold_out(sizes, units, numbers)
+            self._hold_out(databases)
         elif self.holdout is not None:
             raise UserError(f"data.holdout: got {self.holdout:g}, and the questions of {self.path} name their splits")
-        for split, wanted in (("train", 0), ("dev", 1)):
-            if wanted not in self._in_dev:
-                raise UserError(f"{self.path}: no question is of the {split} split; wanted some to train on and to ask")
 
-    def _hold_out(self, sizes: Counter[bytes], units: list[int], numbers: dict[bytes, int]) -> None:
+    def _two_claims(self, row: Row, split: str | None, first: tuple[str, str | None]) -> str:
+        file, name = first
+        if file != row.file:
+            of = f"the {split} split" if split else "all questions"
+            return f"{self.path}: {file} and {row.file} both hold {of}; wanted one file"
+        return f"{row.place}: found split {row.split!r}, and {name!r} before, which mean the same; wanted one of them"
+
+    def _hold_out(self, databases: "_Units") -> None:
         if self.holdout is None:
             raise NoSplit(
-                f"{self.path}: its questions name no split; wanted a column split (train, dev), or a share to hold "
-                "out, such as data.holdout: 0.2"
+                f"{self.path}: its questions name no split; wanted a column split (train, dev), a file a split, or, of "
+                "data.spider, a share to hold out (data.holdout, --holdout), such as 0.2"
             )
-        one = "question" if len(self._databases) == 1 else "question's database"
-        if len(numbers) < 2:
-            raise UserError(f"{self.path}: data.holdout: all questions have one {one}, which cannot be divided")
-        chosen = {numbers[unit] for unit in held_out(sizes, self.holdout)}
-        self._in_dev = bytearray(number in chosen for number in units)
+        units = databases
+        if len(units.sizes) == 1:
+            units = _Units()
+            for row in self._rows():
+                units.add(_plain_query(row))
+        if len(units.sizes) < 2:
+            raise UserError(f"{self.path}: data.holdout: all questions have one query, which cannot be divided")
+        self._in_dev = units.held_out(self.holdout)
+
+
+class _Units:
+    """What is held out as a whole, a question each: its database, or all questions with its query."""
+
+    def __init__(self) -> None:
+        self.sizes: Counter[bytes] = Counter()
+        self._numbers: dict[bytes, int] = {}
+        self._of_rows: list[int] = []  # numbers, since equal bytes repeat
+
+    def add(self, unit: bytes) -> None:
+        """Take the next question's."""
+        self.sizes[unit] += 1
+        self._of_rows.append(self._numbers.setdefault(unit, len(self._numbers)))
+
+    def held_out(self, share: float) -> bytearray:
+        """Return a byte a question: whether it is held out."""
+        chosen = {self._numbers[unit] for unit in held_out(self.sizes, share)}
+        return bytearray(number in chosen for number in self._of_rows)
 
 
 def held_out(sizes: Counter[bytes], share: float) -> set[bytes]:
@@ -292,22 +323,11 @@ def held_out(sizes: Counter[bytes], share: float) -> set[bytes]:
     return chosen or {min(order, key=lambda unit: sizes[unit])}
 
 
-def _unit(row: Row, databases: int) -> bytes:
-    """Return what a question is held out with: its database, or all questions with its query."""
-    if databases > 1:
-        return row.db_id.encode()
-    return hashlib.sha256(" ".join(row.query.split()).rstrip("; ").lower().encode()).digest()
+def _plain_query(row: Row) -> bytes:
+    return hashlib.sha256(" ".join(row.queries[0].split()).rstrip("; ").lower().encode()).digest()
 
 
 def _some_claims(claims: dict[str | None, tuple[str, str | None]]) -> str:
     named, name = next(claim for split, claim in claims.items() if split)
     unnamed, _ = claims[None]
     return f"some questions name a split ({named}: {name}) and others none ({unnamed}); wanted all or none"
-
-
-def _two_claims(row: Row, split: str | None, first: tuple[str, str | None]) -> str:
-    file, name = first
-    if file != row.file:
-        of = f"the {split} split" if split else "all questions"
-        return f"{file} and {row.file} both hold {of}; wanted one file"
-    return f"{row.place}: found split {row.split!r}, and {name!r} before, which mean the same; wanted one of them"

@@ -1,7 +1,8 @@
 """A user's own file of questions: JSON lines, CSV or Parquet in, records with known names out.
 
 Columns: `question` and `query` (or `sql`, `SQL`); `db_id`, `evidence` (or `hint`) and `split` where there are any.
-Some that other tools add are passed over; any other is refused, so that none that was meant is lost by its spelling.
+`query` may be a list of queries in JSON lines and Parquet. Some columns that other tools add are passed over; any other
+is refused, so that none that was meant is lost by its spelling.
 """
 
 import csv
@@ -9,6 +10,7 @@ import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from text2sql.core.errors import UserError, did_you_mean
 from text2sql.data.archives import Archive
@@ -26,7 +28,8 @@ NAMES = {
     "hint": "evidence",
     "split": "split",
 }
-_PASSED_OVER = frozenset("id index question_id difficulty hardness".split())
+# The last two are what pandas makes of an index; a column without a name is also what a spreadsheet leaves at the end.
+_PASSED_OVER = frozenset(("id", "index", "question_id", "difficulty", "hardness", "", "__index_level_0__"))
 _WANTED = ("question", "query")
 _BATCH = 4096  # rows of Parquet read together
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -104,8 +107,8 @@ def _csv_rows(archive: Archive, name: str, shown: str) -> Iterator[tuple[str, Re
             columns = _columns(header, shown)
             for row in rows:
                 place = f"{shown}, line {rows.line_num}"
-                if not row:
-                    continue
+                if not any(row):
+                    continue  # as spreadsheets leave them
                 if len(row) != len(header):
                     raise UserError(f"{place}: found {len(row)} fields, wanted {len(header)} as in the first line")
                 values = dict(zip(header, row))
@@ -126,8 +129,8 @@ def _parquet_rows(archive: Archive, name: str, shown: str) -> Iterator[tuple[str
             columns = _columns(schema.names, shown)
             for column in columns:
                 kind = schema.field(column).type
-                text = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-                if not (pyarrow.types.is_string(text) or pyarrow.types.is_large_string(text)):
+                lists = columns[column] == "query" and pyarrow.types.is_list(kind)
+                if not _is_text(kind.value_type if lists else kind):
                     raise UserError(f"{shown}: column {column!r} is of type {kind}, wanted string")
             number = 0
             for batch in parquet.iter_batches(_BATCH, columns=list(columns)):
@@ -137,3 +140,14 @@ def _parquet_rows(archive: Archive, name: str, shown: str) -> Iterator[tuple[str
                     yield f"{shown}, row {number}", record
     except (pyarrow.ArrowException, OSError, ValueError, KeyError) as error:
         raise UserError(f"{shown}: not a valid Parquet file: {' '.join(str(error).split())}") from None
+
+
+def _is_text(kind: Any) -> bool:
+    """Return whether values of an Arrow type are texts, or all missing."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return any(
+        is_kind(kind) for is_kind in (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
+    )

@@ -30,5 +30,9 @@ def open_source(path: str | Path, holdout: float | None = None) -> Iterator[Spid
             yield SpiderSource(archive, layout)
             return
         source = OwnSource(archive, holdout)
-        yield source
+        try:
+            yield source
+        except Exception:
+            source.require_unchanged()  # else it is the reason for whatever failed
+            raise
         source.require_unchanged()

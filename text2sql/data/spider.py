@@ -198,8 +198,8 @@ def _example(index: int, record: dict, shown: str, layout: Layout) -> Example:
     for field in ("db_id", "question", layout.query):
         if field not in record:
             raise UserError(f"{shown}: has no field {field!r}; wanted db_id, question and {layout.query}")
-    query, *others = _queries(record[layout.query], layout.query, shown)
-    db_id = _text(record["db_id"], "db_id", shown)
+    query, *others = queries_of(record[layout.query], layout.query, shown)
+    db_id = text_of(record["db_id"], "db_id", shown)
     if "/" in db_id or not is_safe_name(db_id):
         raise UserError(f"{shown}: found db_id {db_id!r:.60}, wanted a plain file name")
     sql = record.get("sql")
@@ -207,25 +207,29 @@ def _example(index: int, record: dict, shown: str, layout: Layout) -> Example:
         raise UserError(f"{shown}: found {kind_of(sql)} as 'sql', wanted an object (or no such field)")
     evidence = record.get("evidence")
     if evidence is not None or layout.evidence:
-        evidence = _text(evidence or "", "evidence", shown, empty=True)
+        evidence = text_of(evidence or "", "evidence", shown, empty=True)
     difficulty = record.get("difficulty")
     if difficulty is not None:
-        difficulty = _text(difficulty, "difficulty", shown)
-    question = _text(record["question"], "question", shown)
+        difficulty = text_of(difficulty, "difficulty", shown)
+    question = text_of(record["question"], "question", shown)
     return Example(index, db_id, question, query, sql, tuple(others), evidence, difficulty)
 
 
-def _queries(value: Any, field: str, shown: str) -> list[str]:
-    """Return an example's queries, of which any is right: one text, or a list of them."""
+def queries_of(value: Any, field: str, shown: str) -> list[str]:
+    """Return an example's queries, of which any is right: one text, or a list of them.
+
+    Raises UserError that names the place `shown` and the field where it is neither.
+    """
     values = value if isinstance(value, list) and value else [value]
-    return list(dict.fromkeys(_text(query, field, shown) for query in values))
+    return list(dict.fromkeys(text_of(query, field, shown) for query in values))
 
 
-def _text(value: Any, field: str, shown: str, empty: bool = False) -> str:
+def text_of(value: Any, field: str, shown: str, empty: bool = False) -> str:
+    """Return a value that is a text, `empty` if it may be. Raises UserError as `queries_of` does."""
     if not isinstance(value, str) or not (empty or value.strip()):
         wanted = "a text" if empty else "a text that is not empty"
         raise UserError(f"{shown}: found {kind_of(value)} as {field!r}, wanted {wanted}")
-    if _SURROGATE.search(value):
+    if not value.isascii() and _SURROGATE.search(value):
         raise UserError(f"{shown}: {field!r} holds half of a surrogate pair, which is no character")
     return value
 

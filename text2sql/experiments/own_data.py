@@ -1,6 +1,7 @@
 """A first look at a user's own data: what is in it, which of its golds are of no use, and a recipe to run it with."""
 
 import contextlib
+import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -77,12 +78,14 @@ def counted(number: int, what: str) -> str:
 
 
 def look(path: Path, params: Params, holdout: float | None, say: Callable[[str], Any] = lambda text: None) -> Found:
-    """Read a folder of own data, check its databases, and run all gold queries.
+    """Read a folder of own data, check its databases, and run all gold queries: of several to a question, each.
 
     `params` give the prompt's form and the limits on queries. `holdout` None: HOLDOUT where the data name no split.
     Raises Faults or UserError where the data cannot be used. Nothing is written beside them.
     """
     with _opened(path, holdout) as source, tempfile.TemporaryDirectory(prefix="text2sql-") as temporary:
+        for split in SPLITS:
+            source.require_split(split)
         used = {row.db_id for _, row in source.placed_rows()}
         named = sorted(used)
         found = Found(path, source.files, named, sorted(source.database_ids() - used), source.holdout)
@@ -92,15 +95,18 @@ def look(path: Path, params: Params, holdout: float | None, say: Callable[[str],
         schemas = {db_id: schema_from_sqlite(file, db_id) for db_id, file in files.items()}
         _count(source, schemas, params, found, rich_schemas(params.prompt, files.get))
         say(f"running {found.questions.total():,} gold queries")
-        queries = [(files[row.db_id], row.query) for _, row in source.placed_rows()]
+        queries = [(files[row.db_id], query) for _, row in source.placed_rows() for query in row.queries]
         with Executor(Limits(**params.execution.model_dump())) as executor:
-            for (split, row), result in zip(source.placed_rows(), executor.run_each(queries), strict=True):
-                if result.error is not None:
+            results = executor.run_each(queries)
+            for split, row in source.placed_rows():
+                of_row = list(zip(row.queries, itertools.islice(results, len(row.queries)), strict=True))
+                failed = next(((query, result.error) for query, result in of_row if result.error is not None), None)
+                if failed:
+                    gold, error = " ".join(failed[0].split()), failed[1]
                     place = f"{row.place} (database {row.db_id})"
-                    gold = " ".join(row.query.split())
-                    found.failing[split].append(f"{place}: its gold query fails: {result.error}: {gold:.200}")
+                    found.failing[split].append(f"{place}: its gold query fails: {error}: {gold:.200}")
                 else:
-                    found.empty[split] += not result.rows
+                    found.empty[split] += not of_row[0][1].rows
         for db_id, file in files.items():
             if state_of(file) != states[db_id]:
                 raise UserError(f"{file}: changed while it was read; run it again")
@@ -162,7 +168,7 @@ def _count(
         characters = shown[row.db_id] + len(row.question.strip()) + len(row.evidence or "")
         if characters > found.longest_prompt:
             found.longest_prompt, found.longest_of = characters, row.place
-        found.longest_query = max(found.longest_query, len(row.query))
+        found.longest_query = max(found.longest_query, len(row.queries[0]))
         if split == "train":
             in_train.add(_plain(row.question))
     found.equal = [

@@ -17,10 +17,13 @@ CHARACTERS_A_TOKEN = 2
 STEP = 128  # of max_seq_len
 
 
-def recipe_file(name: str) -> Path:
-    """Return where the recipe `name` goes. Raises UserError where that is no plain name, or a file is there."""
+def recipe_file(name: str, source: str = "--name") -> Path:
+    """Return where the recipe `name` goes, which comes from `source`.
+
+    Raises UserError where that is no plain name, or a file is there.
+    """
     if not _NAME.fullmatch(name):
-        raise UserError(f"--name: found {name!r:.60}, wanted letters, digits, '-', '_' and '.' alone")
+        raise UserError(f"{source}: found {name!r:.60}, wanted letters, digits, '-', '_' and '.' alone")
     path = RECIPES / f"{name}.yaml"
     if path.exists():
         raise UserError(f"{path}: is there already; wanted another --name, or that file gone")
@@ -46,7 +49,10 @@ def write_recipe(path: Path, name: str, found: Found, params: Path) -> None:
 
 
 def _changes(name: str, found: Found, content: Any) -> dict[str, dict[str, tuple[Any, str]]]:
-    """Return {section: {key: (value, why)}}."""
+    """Return {section: {key: (value, why)}}.
+
+    What stands beside a value is said anew even where it stays: the file may be the recipe of other data.
+    """
     failing = len(found.failing["dev"])
     held = "the share of the questions that is dev" if found.holdout is not None else "the questions name their splits"
     data: dict[str, tuple[Any, str]] = {
@@ -55,25 +61,30 @@ def _changes(name: str, found: Found, content: Any) -> dict[str, dict[str, tuple
         "holdout": (found.holdout, held),
         "train_limit": (None, f"use the first so many training examples; null for all {found.questions['train']:,}"),
         "dev_limit": (None, f"likewise for dev, of {found.questions['dev']:,}"),
+        "failing_gold": (
+            "skip" if failing else content["data"].get("failing_gold", "refuse"),
+            f"{failing:,} gold queries of dev fail: refuse | skip (its example) | wrong (any answer)",
+        ),
     }
-    if failing:
-        data["failing_gold"] = ("skip", f"{failing:,} gold queries of dev fail: refuse | skip (its example) | wrong")
     prompt: dict[str, tuple[Any, str]] = {}
     if content["prompt"]["schema"] in ("none", "name"):
         prompt["schema"] = ("ddl", "without it, a model can only guess tables and columns")
-    if found.evidence and "evidence" in content["prompt"]:
-        prompt["evidence"] = (True, f"{found.evidence:,} questions have some")
+    if found.evidence or content["prompt"].get("evidence"):
+        prompt["evidence"] = (found.evidence > 0, f"{found.evidence:,} questions have some")
     needed = _tokens(found.longest_prompt + found.longest_query, STEP)
     answer = _tokens(found.longest_query, 32)
-    changes: dict[str, dict[str, tuple[Any, str]]] = {"data": data, "prompt": prompt, "train": {}, "generation": {}}
-    if needed > int(content["train"]["max_seq_len"]):
-        reason = (
-            f"the longest prompt has {found.longest_prompt:,} characters, the longest query {found.longest_query:,}"
-        )
-        changes["train"]["max_seq_len"] = (needed, reason)
-    if answer > int(content["generation"]["max_new_tokens"]):
-        changes["generation"]["max_new_tokens"] = (answer, f"the longest query has {found.longest_query:,} characters")
-    return changes
+    query = f"the longest query has {found.longest_query:,} characters"
+    return {
+        "data": data,
+        "prompt": prompt,
+        "train": {
+            "max_seq_len": (
+                max(needed, int(content["train"]["max_seq_len"])),
+                f"the longest prompt has {found.longest_prompt:,} characters, {query}",
+            )
+        },
+        "generation": {"max_new_tokens": (max(answer, int(content["generation"]["max_new_tokens"])), query)},
+    }
 
 
 def _yaml() -> Any:

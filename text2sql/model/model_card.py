@@ -51,6 +51,7 @@ def model_card(name: str, params: Params, metrics: dict) -> str:
     if recipe.sft_weight:
         rows["sft_weight"] = f"{recipe.sft_weight:g}"
     table = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
+    english = "English " if params.data.name == SPIDER else ""  # own data may be in any language
     return f"""{front_matter(params.model, whole)}
 # {title}: {_KINDS[recipe.method]} for text-to-SQL
 
@@ -73,7 +74,7 @@ and its end token alone.
 
 ## Limits
 
-Trained on English questions and SQLite. Its SQL may be wrong, name tables or columns that do not exist, or return
+Trained on {english}questions and SQLite. Its SQL may be wrong, name tables or columns that do not exist, or return
 what nobody asked for: run it read-only, with limits, and look at the result. What the fine-tune costs in general
 knowledge stands in the experiment's report, beside what it gains.
 """

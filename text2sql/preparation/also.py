@@ -37,11 +37,12 @@ def prepare_also(
     rule = params.failing_gold_in(name)
     params = params.model_copy(update={"data": params.data.model_copy(update={"failing_gold": rule})})
     path = spider_path(entry.spider, f"{key}.spider", Path(raw), say)
-    with open_source(path) as source, atomic_directory(out) as folder:
+    # The same data have the same dev split, and the same databases, which `prepare` has extracted.
+    same = Path(entry.spider) == Path(params.data.spider)
+    with open_source(path, params.data.holdout if same else None) as source, atomic_directory(out) as folder:
         say(f"{name}, from {path}: reading questions")
         named = Counter(example.db_id for example in source.iter_examples("dev", params.data.dev_limit))
-        # The same data have the same databases, which `prepare` has extracted.
-        own = set() if entry.spider == params.data.spider else source.database_ids() & set(named)
+        own = set() if same else source.database_ids() & set(named)
         _extract(source, own, folder / "databases", say)
 
         def database_of(db_id: str) -> Path:

@@ -90,4 +90,4 @@ def words(name: str) -> str:
 
 def true_minus(text: str) -> str:
     """Return a text with true minus signs in front of its numbers."""
-    return re.sub(r"(?<!\S)-(?=\d)", "\N{MINUS SIGN}", text)
+    return re.sub(r"(?<![^\s(])-(?=\d)", "\N{MINUS SIGN}", text)

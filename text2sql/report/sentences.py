@@ -135,8 +135,12 @@ def _carried(found: Comparison, carried: Carried) -> str:
 
 
 def tie_lines(spider: Mapping[str, Mapping[str, Any]], models: ModelTable) -> list[str]:
-    """Say, for models with such answers, how many are wrong on Spider by a tie at gold's LIMIT alone."""
-    return [f"{models.titles[model]}, Spider: {line}" for model in models.names for line in tie_line(spider[model])]
+    """Say, for models with such answers, how many are wrong by a tie at gold's LIMIT alone."""
+    return [
+        f"{models.titles[model]}, {models.questions}: {line}"
+        for model in models.names
+        for line in tie_line(spider[model])
+    ]
 
 
 def tie_line(metrics: Mapping[str, Any]) -> list[str]:
