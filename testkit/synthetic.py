@@ -265,18 +265,31 @@ def ask_mmlu_otherwise(made: Results, seed: int = 0) -> Results:
     return made
 
 
-def as_of_bird(made: Results) -> Results:
-    """Give the metrics what a benchmark in BIRD's layout has besides: its own accuracy, and all by difficulty."""
+def as_of_bird(made: Results, difficulty: bool = True) -> Results:
+    """Give the results what a benchmark in BIRD's layout has besides: its own accuracy, and all by difficulty.
 
-    def with_birds(entry: dict) -> dict:
-        found = {f"bird_{key}": value for key, value in entry.items() if key.startswith("execution_accuracy")}
-        return {**entry, **found, "bird_successes": entry["successes"]}
-
-    for model, metrics in made.spider_metrics.items():
-        levels = [with_birds(entry) for entry in metrics["by_hardness"].values()]
-        by_difficulty = dict(zip(("simple", "moderate", "challenging"), levels))
-        made.spider_metrics[model] = {**with_birds(metrics), "by_difficulty": by_difficulty}
+    Of the answers that are right by the paper's definition, each fourth is wrong by BIRD's.
+    """
+    names = dict(zip(HARDNESS_LEVELS, ("simple", "moderate", "challenging", "challenging")))
+    for model, lines in made.spider_verdicts.items():
+        right = 0
+        for place, line in enumerate(lines):
+            right += line["execution_accuracy"]
+            of_bird = {"bird_execution_accuracy": line["execution_accuracy"] and right % 4 != 0}
+            lines[place] = line | of_bird | ({"difficulty": names[line["hardness"]]} if difficulty else {})
+        metrics = made.spider_metrics[model] | _birds_accuracy(lines)
+        if difficulty:
+            levels = {level: [line for line in lines if line["difficulty"] == level] for level in names.values()}
+            metrics["by_difficulty"] = {
+                level: _both_accuracies(chosen) | _birds_accuracy(chosen) for level, chosen in levels.items()
+            }
+        made.spider_metrics[model] = metrics
     return made
+
+
+def _birds_accuracy(verdicts: list[dict]) -> dict:
+    right = sum(line["bird_execution_accuracy"] for line in verdicts)
+    return {**_interval("bird_execution_accuracy", right, len(verdicts)), "bird_successes": right}
 
 
 def spider_metrics(verdicts: list[dict]) -> dict:

@@ -80,6 +80,18 @@ def test_as_many_questions_about_other_databases_are_no_pairs(made, sets):
     assert not found.carried_to("syn")["m1"].paired
 
 
+def test_birds_measure_stands_beside_the_others_on_a_set_in_birds_layout(made, sets, found):
+    of_bird = synthetic.as_of_bird(synthetic.results(examples=200, questions=12))
+    asked = {model: {"syn": of_bird.spider_verdicts[model], "dk": sets[model]["dk"]} for model in ("base", "m1")}
+    one = compared(made, **{f"{model}__also": of for model, of in asked.items()})
+    for key in ("bird_execution_accuracy", "bird_execution_accuracy_low", "bird_execution_accuracy_high"):
+        assert one.also["syn"]["m1"][key] == of_bird.spider_metrics["m1"][key]
+    assert "bird_execution_accuracy" not in one.also["dk"]["m1"]
+    added = [key for key in flatten(one) if "bird" in key]
+    assert added == [f"also_syn_bird_execution_accuracy_{model}" for model in ("base", "m1")]
+    assert list(flatten(found)) == [key for key in flatten(one) if key not in added]
+
+
 def test_models_are_compared_on_each_set_where_both_were_asked(sets, found):
     pairs = [(row.scope, row.model, row.against) for row in found.rows if row.level == "set"]
     assert pairs == [("syn", "m1", "base"), ("dk", "m1", "base")]

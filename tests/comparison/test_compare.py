@@ -1,5 +1,6 @@
 """The comparison: what it counts, and when it speaks of a difference."""
 
+import dataclasses
 import json
 
 import pytest
@@ -49,6 +50,44 @@ def test_counts_are_those_of_the_verdict_lines(made, found, measure):
     assert one.difference_pts == pytest.approx(100 * (sum(ours) - sum(theirs)) / len(ours), abs=1e-4)
     assert one.low_pts <= one.difference_pts <= one.high_pts
     assert one.p == pytest.approx(statistics.mcnemar_p(one.gained, one.lost), rel=1e-3)
+
+
+def test_birds_measure_is_compared_where_the_questions_have_it(made, found):
+    assert "bird_execution_accuracy" not in {row.measure for row in found.rows}
+    of_bird = synthetic.as_of_bird(synthetic.results(examples=200, questions=30))
+    by_it = compared(of_bird)
+    assert by_it.families["headline"].startswith("Spider (all three accuracies) and MMLU overall: 12 comparisons")
+    headline = [row for row in by_it.rows if row.family == "headline"]
+    assert [row.p_holm for row in headline] == pytest.approx(statistics.holm([row.p for row in headline]), rel=2e-3)
+    unadjusted = [dataclasses.replace(row, p_holm=0) for row in by_it.rows if row.measure != "bird_execution_accuracy"]
+    assert unadjusted == [dataclasses.replace(row, p_holm=0) for row in found.rows]
+    ours, theirs = (
+        [line["bird_execution_accuracy"] for line in of_bird.spider_verdicts[name]] for name in ("m1", "base")
+    )
+    one = by_it.against_base("m1", "bird_execution_accuracy")
+    assert (one.gained, one.lost) == statistics.discordant(ours, theirs) and one.total == 200
+    # Of questions that have it in part, those alone.
+    for lines in of_bird.spider_verdicts.values():
+        for line in lines[150:]:
+            del line["bird_execution_accuracy"]
+    metrics = {
+        f"{model}__spider_metrics": made.spider_metrics[model]
+        | {
+            "bird_execution_accuracy": 0.5,
+            "bird_successes": sum(line["bird_execution_accuracy"] for line in lines[:150]),
+        }
+        for model, lines in of_bird.spider_verdicts.items()
+    }
+    assert compared(of_bird, **metrics).against_base("m1", "bird_execution_accuracy").total == 150
+
+
+def test_birds_verdicts_of_another_run_are_refused(made):
+    of_bird = synthetic.as_of_bird(synthetic.results(examples=200, questions=30))
+    old = {"m1__spider_verdicts": made.spider_verdicts["m1"]}
+    with pytest.raises(UserError, match="m1: its verdicts give BIRD's successes None, its metrics"):
+        compared(of_bird, **old)
+    with pytest.raises(UserError, match="base and m1 have BIRD's verdicts on different ones"):
+        compared(of_bird, **old, m1__spider_metrics=made.spider_metrics["m1"])
 
 
 def test_a_category_counts_its_own_questions(made, found):

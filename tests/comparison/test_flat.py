@@ -44,6 +44,21 @@ def test_it_repeats_the_metrics_and_the_comparison(made, found):
     assert flat["agreement_identical_outputs_m2"] == found.agreement["m2", "base"].outputs
 
 
+def test_birds_measure_has_the_same_numbers_where_it_was_asked(made, found):
+    of_bird = synthetic.as_of_bird(synthetic.results(examples=200, questions=30))
+    compared_by_it = compared(of_bird)
+    plain, flat = flatten(found), flatten(compared_by_it)
+    assert [key for key in flat if "bird" not in key] == list(plain) and not [key for key in plain if "bird" in key]
+    for model in made.models.names:
+        assert (
+            flat[f"spider_bird_execution_accuracy_{model}"] == of_bird.spider_metrics[model]["bird_execution_accuracy"]
+        )
+    row = compared_by_it.row("m1", "m2", "bird_execution_accuracy")
+    gain = [flat[f"spider_bird_gain_{end}_m1_m2"] for end in ("pts", "pts_low", "pts_high", "p_holm")]
+    assert gain == [row.difference_pts, row.low_pts, row.high_pts, row.p_holm]
+    assert flat["spider_bird_smallest_detectable_pts_m1_m2"] == row.smallest_detectable_pts
+
+
 def test_sentences_and_trade_off_follow_from_it_alone(found, tmp_path):
     path = tmp_path / "compare.json"
     path.write_text(json.dumps(flatten(found)))

@@ -50,9 +50,9 @@ def test_it_is_read_as_published(bird, tmp_path, laid_out):
     with open_spider(laid_out(bird)) as source:
         plain = (0, "league", GOOD["question"], GOOD["query"])
         evidence = EVIDENCE.format("league")
-        assert source.examples("train") == [Example(*plain, evidence=evidence)]
+        assert source.examples("train") == [Example(*plain, evidence=evidence, of_bird=True)]
         first, second = source.examples("dev")
-        assert first == Example(*plain, evidence=evidence, difficulty="simple")
+        assert first == Example(*plain, evidence=evidence, difficulty="simple", of_bird=True)
         assert second.queries == (GOOD["query"], "SELECT 1") and second.evidence == ""
         assert source.database_ids() == {"league"}
         assert source.extract_database("league", tmp_path / "league.sqlite") == []
@@ -152,9 +152,13 @@ def test_the_sample_in_birds_layout_is_prepared_as_in_spiders(repository, tmp_pa
     assert {record["difficulty"] for record in theirs["dev"]} == {"simple", "moderate", "challenging"}
     assert {bool(record["evidence"]) for record in theirs["train"]} == {True, False}
     assert [line["evidence"] for line in theirs["qa_sharegpt"]] == [line["evidence"] for line in theirs["train"]]
-    assert not {"evidence", "difficulty"} & {key for file in files for record in ours[file] for key in record}
+    assert all(record["of_bird"] for split in ("train", "dev") for record in theirs[split])
+    assert not {"evidence", "difficulty", "of_bird"} & {
+        key for file in files for record in ours[file] for key in record
+    }
     for file in files:
         for record in theirs[file]:
             del record["evidence"]
             record.pop("difficulty", None)
+            record.pop("of_bird", None)
     assert theirs == ours

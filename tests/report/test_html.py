@@ -112,12 +112,23 @@ def test_hardness_categories_and_causes_are_all_there(parsed, made):
     assert {f"#base={cause}" for cause, number in made.spider_metrics["base"]["causes"].items() if number} <= links
 
 
-def test_birds_difficulties_are_there_where_the_benchmark_has_them(parsed):
-    made = synthetic.as_of_bird(synthetic.results(examples=40, questions=30))
-    page = Parsed(report_page.page(made))
-    ids = [attributes.get("id") for _, attributes in page.elements]
-    assert "difficulty" in ids and "BIRD's execution accuracy" in page.text and "challenging" in page.text
-    assert "difficulty" not in [attributes.get("id") for _, attributes in parsed.elements]
+@pytest.mark.parametrize("difficulty", [True, False])
+def test_birds_accuracy_is_there_where_the_benchmark_has_it(parsed, difficulty):
+    made = synthetic.as_of_bird(synthetic.results(examples=40, questions=30), difficulty)
+    found = report_page.compared(made)
+    page = Parsed(report_page.page(made, comparison=found))
+    assert "bird" in [attributes.get("id") for _, attributes in page.elements]
+    assert ("by difficulty" in page.text) is ("challenging" in page.text) is difficulty
+    share, low, high = (
+        100 * made.spider_metrics["m1"][f"bird_execution_accuracy{end}"] for end in ("", "_low", "_high")
+    )
+    assert f"{share:.1f} [{low:.1f}, {high:.1f}]" in page.text
+    gain = found.against_base("m1", "bird_execution_accuracy")
+    shown = [numbers.true_minus(numbers.points(value)) for value in (gain.difference_pts, gain.low_pts, gain.high_pts)]
+    section = page.text.partition("BIRD's execution accuracy")[2].partition("Causes of failure")[0]
+    assert f"{shown[0]} [{shown[1]}, {shown[2]}]" in section
+    assert page.text.count("Spider, BIRD's definition") == len(made.models.pairs)
+    assert "bird" not in [attributes.get("id") for _, attributes in parsed.elements] and "BIRD" not in parsed.text
 
 
 def test_every_comparison_is_listed_with_its_adjusted_p(parsed, comparison):

@@ -82,7 +82,23 @@ def test_birds_accuracy_stands_beside_the_others_by_difficulty(found):
         metrics = made.spider_metrics["base"]["by_difficulty"][level]
         cells = row(table, level, "Base")
         assert cells[2] == str(metrics["total"]) and cells[3] == report.accuracy(metrics, "bird_execution_accuracy")
-        assert cells[3] == cells[4] and cells[5] == report.accuracy(metrics, "official_execution_accuracy")
+        assert cells[4] == report.accuracy(metrics, "execution_accuracy") and cells[6:] == ["-", "-"]
+        assert cells[5] == report.accuracy(metrics, "official_execution_accuracy")
+
+
+def test_birds_accuracy_is_tested_in_pairs_as_the_others_are_with_and_without_difficulties(text):
+    assert "BIRD" not in text
+    made = synthetic.as_of_bird(synthetic.results(examples=40, questions=30), difficulty=False)
+    run = report_page.run_of(made)
+    page = report.markdown(run)
+    assert "### BIRD's execution accuracy\n" in page and "Spider (all three accuracies) and MMLU overall" in page
+    found = run.comparison.against_base("m1", "bird_execution_accuracy")
+    (table,) = report.difficulty_table(run.comparison)[1:]
+    cells = row(table, "Model 1")
+    assert cells[2] == report.accuracy(made.spider_metrics["m1"], "bird_execution_accuracy")
+    assert cells[5] == report.difference(found)
+    pairs = row(report.pairs_table(run.comparison), "BIRD's execution accuracy", "Model 1 against Base")
+    assert pairs[2:4] == [str(found.gained), str(found.lost)] and pairs[6] == report.difference(found)
 
 
 def test_letters_stand_beside_the_base_s_choices_kept(text, found):

@@ -12,6 +12,8 @@ def test_plot_rows_hold_every_model_with_its_interval():
     rows = accuracy_rows(found)
     assert len(rows) == 9 and list(rows[0]) == ["model", "task", "accuracy", "low", "high"]
     assert all(row["low"] <= row["accuracy"] <= row["high"] for row in rows)
+    of_bird = accuracy_rows(compared(synthetic.as_of_bird(synthetic.results(examples=200, questions=30))))
+    assert [row for row in of_bird if "BIRD's" not in row["task"]] == rows and len(of_bird) == 12
     rows = category_rows(found)
     assert len(rows) == 9 and list(rows[0]) == ["model", "category", "accuracy", "low", "high", "difference_pts"]
     for base, m1 in zip(rows[::3], rows[1::3]):

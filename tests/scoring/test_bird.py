@@ -1,6 +1,7 @@
 """BIRD's execution accuracy: its script's verdicts, beside the other definitions, and the same in either layout."""
 
 import contextlib
+import json
 import sqlite3
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from text2sql.scoring.verdicts import score_examples, summarise
 def sample(repository, tmp_path_factory):
     """The sample in BIRD's layout."""
     with open_spider(repository / "data/sample/spider") as source:
-        return bird_folder(source, tmp_path_factory.mktemp("sample") / "bird", train=False)
+        return bird_folder(source, tmp_path_factory.mktemp("sample") / "bird")
 
 
 @pytest.fixture
@@ -76,9 +77,7 @@ PAIRS = [  # gold, prediction, and whether it is right: by BIRD, by the paper
 
 
 def test_it_differs_from_the_papers_where_it_should(shop, tmp_path):
-    examples = [
-        Example(index, "shop", "?", gold, evidence="", difficulty="simple") for index, (gold, *_) in enumerate(PAIRS)
-    ]
+    examples = [Example(index, "shop", "?", gold, evidence="", of_bird=True) for index, (gold, *_) in enumerate(PAIRS)]
     predictions = [prediction for _, prediction, *_ in PAIRS]
     for _ in range(2):  # the second time from what is kept of gold
         verdicts = score_examples(
@@ -91,8 +90,8 @@ def test_it_differs_from_the_papers_where_it_should(shop, tmp_path):
 
 def test_a_gold_that_fails_counts_as_wrong(shop):
     examples = [
-        Example(0, "shop", "?", "SELECT nme FROM item", evidence="x", difficulty="simple"),
-        Example(1, "shop", "?", "SELECT 1", evidence="", difficulty="simple"),
+        Example(0, "shop", "?", "SELECT nme FROM item", evidence="x", of_bird=True),
+        Example(1, "shop", "?", "SELECT 1", evidence="", of_bird=True),
     ]
     verdicts = score_examples(
         examples, ["SELECT nme FROM item", "SELECT 1"], lambda _: shop, Limits(), failing_gold="wrong"
@@ -146,6 +145,29 @@ def test_the_sample_has_the_same_verdicts_in_birds_layout(repository, sample, tm
         (row,) = (line.split() for line in with_bird.splitlines() if line.startswith(level))
         verdicts = [right for right, difficulty in of_bird if difficulty == level]
         assert row[1] == str(len(verdicts)) and row[-4] == str(sum(verdicts))
+
+
+def test_the_train_split_without_difficulties_is_scored_so_too(sample, tmp_path, capsys):
+    with open_spider(sample) as source:
+        examples = source.examples("train")
+    queries = [example.query for example in examples[:-1]] + ["SELECT 'another row'"]
+    (tmp_path / "predictions.json").write_text(json.dumps(queries))
+    out = tmp_path / "verdicts.jsonl"
+    main(
+        [
+            str(tmp_path / "predictions.json"),
+            "--spider",
+            str(sample),
+            "--split",
+            "train",
+            "--out",
+            str(out),
+            "--no-cache",
+        ]
+    )
+    lines, printed = read_jsonl(out), capsys.readouterr().out
+    assert [line["bird_execution_accuracy"] for line in lines] == [True] * (len(examples) - 1) + [False]
+    assert "BIRD's" in printed and "difficulty" not in printed and "difficulty" not in lines[0]
 
 
 @pytest.mark.long

@@ -35,7 +35,12 @@ def test_metrics_and_reports_have_birds_accuracy_by_difficulty(project):
     assert sum(entry["total"] for entry in metrics["by_difficulty"].values()) == metrics["total"] == len(lines)
     report = (project.folder / "reports/report.md").read_text()
     page = (project.folder / "reports/report.html").read_text()
-    assert "### BIRD's execution accuracy, by difficulty" in report and 'id="difficulty"' in page
+    assert "### BIRD's execution accuracy, by difficulty" in report and 'id="bird"' in page
+    flat = json.loads((project.folder / "metrics/compare.json").read_text())
+    base = json.loads((project.folder / "metrics/spider/base.json").read_text())
+    gained = 100 * (metrics["bird_successes"] - base["bird_successes"]) / metrics["total"]
+    assert flat["spider_bird_gain_pts_m1"] == pytest.approx(gained, abs=1e-4)
+    assert flat["spider_bird_gain_p_holm_m1"] <= 1
 
 
 def test_another_prompt_alone_asks_again_and_prepares_nothing(project, tmp_path):

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from text2sql.comparison import significance as statistics
-from text2sql.comparison.result import EXECUTION, SPIDER_MEASURES, Carried
+from text2sql.comparison.result import BIRD, EXECUTION, SPIDER_MEASURES, Carried
 from text2sql.core.errors import UserError
 from text2sql.core.intervals import wilson_interval
 
 
 @dataclass(frozen=True)
 class SetVerdicts:
-    """One model's verdicts: which questions (index, db_id), and by measure which answers are right."""
+    """One model's verdicts: which questions (index, db_id), and by measure (BIRD's on its data) which are right."""
 
     keys: list[tuple[int, str]]
     right: dict[str, list[bool]]
@@ -26,16 +26,18 @@ class SetVerdicts:
             found.keys.append((line["index"], line["db_id"]))
             for measure in SPIDER_MEASURES:
                 found.right[measure].append(line[measure])
+            if BIRD in line:
+                found.right.setdefault(BIRD, []).append(line[BIRD])
         return found
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Both accuracies with their intervals, and how many are right of how many, as in metrics/also/."""
+        """The accuracies with their intervals, and how many are right of how many, as in metrics/also/."""
         total = len(self.keys)
         found: dict[str, Any] = {"total": total, "successes": sum(self.right[EXECUTION])}
         for measure, right in self.right.items():
-            low, high = wilson_interval(sum(right), total)
-            shares = {measure: sum(right) / total, f"{measure}_low": low, f"{measure}_high": high}
+            low, high = wilson_interval(sum(right), len(right))
+            shares = {measure: sum(right) / len(right), f"{measure}_low": low, f"{measure}_high": high}
             found |= {name: round(share, 6) for name, share in shares.items()}
         return found
 
@@ -49,7 +51,7 @@ def require_same_sets(sets: Mapping[str, Mapping[str, SetVerdicts]]) -> None:
     for model, found in sets.items():
         for name, verdicts in found.items():
             other, theirs = first.setdefault(name, (model, verdicts))
-            if verdicts.keys != theirs.keys:
+            if verdicts.keys != theirs.keys or verdicts.right.keys() != theirs.right.keys():
                 raise UserError(f"{name}: {other} and {model} were asked different questions; rerun both")
 
 

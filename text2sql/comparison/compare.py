@@ -12,6 +12,7 @@ from text2sql.comparison.chat import ChatVerdicts, require_same_questions
 from text2sql.comparison.result import (
     ACCURACY,
     ALL,
+    BIRD,
     BY_CATEGORY,
     BY_ROTATION,
     BY_SET,
@@ -34,7 +35,7 @@ from text2sql.core.models import ModelTable
 from text2sql.data.mmlu import CATEGORIES, ROTATIONS, letter_shares
 
 _FAMILIES = {
-    HEADLINE: "{questions} (both accuracies) and MMLU overall",
+    HEADLINE: "{questions} ({accuracies}) and MMLU overall",
     BY_CATEGORY: "MMLU by category",
     BY_SUBJECT: "MMLU by subject",
     BY_ROTATION: "MMLU over the rotations of its options",
@@ -66,6 +67,7 @@ class _Answers:
 
     spider_keys: list[tuple]
     spider: dict[str, list[bool]]
+    bird: dict[int, bool]  # by place, of the questions that BIRD's definition was asked of
     mmlu_keys: list[tuple]
     mmlu_categories: list[str]
     mmlu: list[bool]
@@ -93,6 +95,8 @@ class _Measure:
             return answers.chat.right
         if self.family == BY_SET:
             return answers.also[self.scope].right[self.measure]
+        if self.measure == BIRD:
+            return list(answers.bird.values())
         column = answers.mmlu if self.task == "mmlu" else answers.spider[self.measure]
         return column if self.places is None else [column[place] for place in self.places]
 
@@ -111,6 +115,8 @@ def compare(results: Mapping[str, ModelResults], bootstrap: statistics.Bootstrap
         for task in ("spider", "mmlu"):
             if getattr(answers[model], f"{task}_keys") != getattr(base, f"{task}_keys"):
                 raise UserError(f"{task}: {models.base} and {model} were evaluated on different questions; rerun both")
+        if answers[model].bird.keys() != base.bird.keys():
+            raise UserError(f"spider: {models.base} and {model} have BIRD's verdicts on different ones; rerun both")
         if len(answers[model].rotations_right) != len(base.rotations_right):
             raise UserError(f"mmlu: {models.base} and {model} were asked different rotations; rerun both")
     rows = [_compare_pair(measure, pair, answers, bootstrap) for measure in _measures(base) for pair in models.pairs]
@@ -153,7 +159,8 @@ def _families(rows: Iterable[PairComparison], questions: str) -> dict[str, str]:
         pairs = [(row.model, row.against) for row in rows if row.family == family]
         if pairs or family not in (BY_ROTATION, IN_CHAT, BY_SET):
             comparisons, of = _counted(len(pairs), "comparison"), _counted(len(set(pairs)), "pair")
-            described = description.replace("{questions}", questions)
+            accuracies = "all three accuracies" if any(row.measure == BIRD for row in rows) else "both accuracies"
+            described = description.replace("{questions}", questions).replace("{accuracies}", accuracies)
             found[family] = f"{described}: {comparisons} ({of} of models)"
     return found
 
@@ -169,9 +176,11 @@ def _counted(number: int, what: str) -> str:
 
 def _collect(model: str, results: ModelResults, questions: str) -> _Answers:
     chat = None if results.chat_verdicts is None else ChatVerdicts.collect(results.chat_verdicts)
-    answers = _Answers([], {measure: [] for measure in SPIDER_MEASURES}, [], [], [], [], [], [], chat, {})
+    answers = _Answers([], {measure: [] for measure in SPIDER_MEASURES}, {}, [], [], [], [], [], [], chat, {})
     answers.also.update({name: SetVerdicts.collect(found) for name, found in results.also.items()})
     for line in results.spider_verdicts:
+        if BIRD in line:
+            answers.bird[len(answers.spider_keys)] = line[BIRD]
         answers.spider_keys.append((line["index"], line["db_id"]))
         for measure in SPIDER_MEASURES:
             answers.spider[measure].append(line[measure])
@@ -198,6 +207,7 @@ def _require_metrics_of(model: str, answers: _Answers, results: ModelResults, qu
         (f"{questions} total", len(answers.spider_keys), spider["total"]),
         (f"{questions} successes", sum(answers.spider[EXECUTION]), spider["successes"]),
         (f"{questions} official successes", sum(answers.spider[OFFICIAL]), spider["official_successes"]),
+        ("BIRD's successes", sum(answers.bird.values()) if answers.bird else None, spider.get("bird_successes")),
         ("MMLU total", len(answers.mmlu), mmlu["total"]),
         ("MMLU correct", sum(answers.mmlu), mmlu["correct"]),
         *([("MMLU's rotations correct", sum(rotated), mmlu.get("rotated", {}).get("correct"))] if rotated else []),
@@ -210,7 +220,8 @@ def _require_metrics_of(model: str, answers: _Answers, results: ModelResults, qu
 
 def _measures(answers: _Answers) -> list[_Measure]:
     """Return what is compared, in the order of the output."""
-    measures = [_Measure("spider", measure, "overall", ALL, HEADLINE) for measure in SPIDER_MEASURES]
+    of_spider = [*SPIDER_MEASURES, *([BIRD] if answers.bird else [])]
+    measures = [_Measure("spider", measure, "overall", ALL, HEADLINE) for measure in of_spider]
     measures.append(_Measure("mmlu", ACCURACY, "overall", ALL, HEADLINE))
     subjects = [subject for subject, _ in answers.mmlu_keys]
     present = set(answers.mmlu_categories)

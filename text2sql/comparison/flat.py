@@ -12,6 +12,7 @@ from pathlib import Path
 
 from text2sql.comparison.result import (
     ACCURACY,
+    BIRD,
     BY_SET,
     CHAT,
     EXECUTION,
@@ -67,8 +68,22 @@ def flatten(comparison: Comparison) -> dict[str, float]:
             f"agreement_identical_verdicts_{pair}": agreement.spider_verdicts,
             f"agreement_identical_choices_{pair}": agreement.mmlu_choices,
         }
+    flat |= _of_bird(comparison)
     flat |= _where_asked(comparison) | _further_sets(comparison)
     return {key: value for key, value in flat.items() if value is not None}
+
+
+def _of_bird(comparison: Comparison) -> dict[str, float | None]:
+    """Return the numbers of BIRD's measure: none for another benchmark's data."""
+    flat: dict[str, float | None] = {
+        f"spider_{BIRD}_{model}": metrics[BIRD] for model, metrics in comparison.spider.items() if BIRD in metrics
+    }
+    for row in comparison.rows:
+        if row.measure == BIRD:
+            pair = comparison.models.pair_name(row.model, row.against)
+            flat |= _points_of("spider_bird_gain", pair, row)
+            flat[f"spider_bird_smallest_detectable_pts_{pair}"] = row.smallest_detectable_pts
+    return flat
 
 
 def _where_asked(comparison: Comparison) -> dict[str, float]:
@@ -96,7 +111,8 @@ def _further_sets(comparison: Comparison) -> dict[str, float]:
     flat: dict[str, float] = {}
     for name, by_model in comparison.also.items():
         for model, metrics in by_model.items():
-            flat |= {f"also_{name}_{measure}_{model}": metrics[measure] for measure in SPIDER_MEASURES}
+            measures = [measure for measure in (*SPIDER_MEASURES, BIRD) if measure in metrics]
+            flat |= {f"also_{name}_{measure}_{model}": metrics[measure] for measure in measures}
     for row in comparison.rows:
         if row.family == BY_SET:
             pair = comparison.models.pair_name(row.model, row.against)

@@ -58,8 +58,9 @@ class Difference:
 class PairComparison(Difference):
     """One row: two models on one measure of one set of questions, the same ones for both.
 
-    task, measure: "spider" with "execution_accuracy" or "official_execution_accuracy", "mmlu" with "accuracy",
-        "mmlu_rotated" with "rotated_accuracy", "mmlu_chat" with "chat_accuracy".
+    task, measure: "spider" with "execution_accuracy", "official_execution_accuracy" or, on BIRD's data,
+        "bird_execution_accuracy", "mmlu" with "accuracy", "mmlu_rotated" with "rotated_accuracy", "mmlu_chat" with
+        "chat_accuracy".
     level, scope: "overall" and "all"; "category", "subject" or "set" and its name.
     family: the key in `Comparison.families` of the comparisons that p is adjusted for.
     accuracy, accuracy_against: shares from 0 to 1.

@@ -18,14 +18,14 @@ class Layout:
 
     splits: {split: its file}. databases: the folders that hold `<db_id>/<db_id>.sqlite`, the first that has one counts.
     tables: files like Spider's `tables.json`, which may be missing. query: the field of an example that holds its SQL.
-    evidence: whether all examples have evidence, maybe empty.
+    bird: whether it is BIRD's: all examples have evidence, maybe empty, and are scored by its definition too.
     """
 
     splits: Mapping[str, str]
     databases: tuple[str, ...]
     tables: tuple[str, ...]
     query: str
-    evidence: bool = False
+    bird: bool = False
 
 
 # Spider-DK (Gan et al., 2021) is a file of its own, which needs Spider's databases beside its own three.
@@ -73,7 +73,7 @@ def _bird(archive: Archive) -> Layout | None:
         tuple(f"{folder}{split}_databases" for split, folder in there),
         tuple(f"{folder}{split}_tables.json" for split, folder in there),
         "SQL",
-        evidence=True,
+        bird=True,
     )
 
 

@@ -34,7 +34,8 @@ class Example:
 
     `index` is its position in the split; `sql` the official parse, where the file carries it. `others` are further
     queries that answer it, where a file gives a list; `evidence` is what a reader has to know besides, maybe empty, and
-    `difficulty` (simple, moderate or challenging) BIRD's; None where the file does not have them.
+    `difficulty` (simple, moderate or challenging) BIRD's; None where the file does not have them. `of_bird`
+    says whether it is scored by BIRD's definition too: in BIRD's layout all are, in Spider's those with a difficulty.
     """
 
     index: int
@@ -45,23 +46,20 @@ class Example:
     others: tuple[str, ...] = ()
     evidence: str | None = None
     difficulty: str | None = None
+    of_bird: bool = False
 
     @property
     def queries(self) -> tuple[str, ...]:
         """All queries that answer it, the first one first."""
         return (self.query, *self.others)
 
-    @property
-    def of_bird(self) -> bool:
-        """Whether it has BIRD's difficulty: it is then scored by BIRD's definition too."""
-        return self.difficulty is not None
-
     def to_record(self) -> dict[str, Any]:
         """Return the example as `prepare` keeps it: without the parse, and with no key for what it does not have."""
         record: dict[str, Any] = {name: getattr(self, name) for name in RECORD}
         if self.others:
             record["others"] = list(self.others)
-        return record | {name: getattr(self, name) for name in OF_BIRD if getattr(self, name) is not None}
+        record |= {name: getattr(self, name) for name in FURTHER if getattr(self, name) is not None}
+        return record | ({"of_bird": True} if self.of_bird else {})
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> "Example":
@@ -74,11 +72,12 @@ class Example:
             others=tuple(record.get("others", ())),
             evidence=record.get("evidence"),
             difficulty=record.get("difficulty"),
+            of_bird=record.get("of_bird", False),
         )
 
 
 RECORD = {"index": int, "db_id": str, "question": str, "query": str}  # what every record of an example has
-OF_BIRD = ("evidence", "difficulty")
+FURTHER = ("evidence", "difficulty")  # what not every example has
 
 
 class SpiderSource:
@@ -206,13 +205,14 @@ def _example(index: int, record: dict, shown: str, layout: Layout) -> Example:
     if sql is not None and not isinstance(sql, dict):
         raise UserError(f"{shown}: found {kind_of(sql)} as 'sql', wanted an object (or no such field)")
     evidence = record.get("evidence")
-    if evidence is not None or layout.evidence:
+    if evidence is not None or layout.bird:
         evidence = text_of(evidence or "", "evidence", shown, empty=True)
     difficulty = record.get("difficulty")
     if difficulty is not None:
         difficulty = text_of(difficulty, "difficulty", shown)
     question = text_of(record["question"], "question", shown)
-    return Example(index, db_id, question, query, sql, tuple(others), evidence, difficulty)
+    of_bird = layout.bird or difficulty is not None
+    return Example(index, db_id, question, query, sql, tuple(others), evidence, difficulty, of_bird)
 
 
 def queries_of(value: Any, field: str, shown: str) -> list[str]:

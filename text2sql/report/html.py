@@ -15,12 +15,12 @@ import jinja2
 from markupsafe import Markup
 
 from text2sql.comparison.cost import costs
-from text2sql.comparison.result import BIRD, EXECUTION, OFFICIAL, Comparison
+from text2sql.comparison.result import ALL, BIRD, Comparison
 from text2sql.data.mmlu import CATEGORY_NAMES
 from text2sql.report import charts, numbers
 from text2sql.report.curve_figure import figure
 from text2sql.report.explorer import Outcomes, explorer_data, script_json, style_class
-from text2sql.report.markdown import MEASURE_NAMES, difficulties
+from text2sql.report.markdown import MEASURE_NAMES, MEASURES, difficulties
 from text2sql.report.run import Run
 from text2sql.report.sentences import CARRIED_NOTE, CHANCE, sentences, set_in_words
 from text2sql.scoring.failures import CAUSE_GROUPS
@@ -54,9 +54,10 @@ def _of_comparison(comparison: Comparison) -> dict[str, Any]:
         "styles": {model: style_class(place) for place, model in enumerate(models.names)},
         "categories": CATEGORY_NAMES,
         "hardness": HARDNESS_LEVELS,
-        "difficulties": difficulties(comparison),
-        "measures": [measure for measure in (EXECUTION, OFFICIAL, BIRD) if measure in comparison.spider[models.base]],
-        "measure_names": MEASURE_NAMES,
+        # In all and by difficulty, each definition: where BIRD's is among them.
+        "difficulties": [ALL, *difficulties(comparison)] if BIRD in comparison.spider[models.base] else [],
+        "measures": MEASURES,
+        "measure_names": {name: text.replace("{questions}", models.questions) for name, text in MEASURE_NAMES.items()},
         "shown_causes": _causes_that_occur(comparison.spider),
         "most_of_a_cause": max(max(spider["causes"].values()) for spider in comparison.spider.values()),
         "sentences": sentences(comparison.summary),

@@ -30,6 +30,7 @@ from text2sql.report.run import Run, machine
 from text2sql.report.sentences import CARRIED_NOTE, CHANCE, gate_lines, listed, sentences, set_in_words
 from text2sql.scoring.mmlu_chat import KINDS
 
+MEASURES = (EXECUTION, OFFICIAL, BIRD)  # of a text-to-SQL benchmark, the last where it is BIRD's
 MEASURE_NAMES = {
     EXECUTION: "{questions}, execution accuracy",
     OFFICIAL: "{questions}, official execution accuracy",
@@ -173,18 +174,21 @@ def difficulties(comparison: Comparison) -> list[str]:
 
 
 def difficulty_table(comparison: Comparison) -> list[str]:
-    """Return the section of BIRD's own accuracy beside the others, in all and by difficulty, where there is one."""
-    models, rows = comparison.models, []
+    """Return the section of BIRD's own accuracy beside the others, in all and by difficulty, where there are any."""
+    models, rows, levels = comparison.models, [], difficulties(comparison)
     if BIRD not in comparison.spider[models.base]:
         return []
-    for level in [ALL, *difficulties(comparison)]:
+    for level in [ALL, *levels]:
         for model, title in models.titles.items():
             found = comparison.spider[model]
             found = found if level == ALL else found["by_difficulty"][level]
             rows.append([level if model == models.base else "", title, found["total"]])
             rows[-1] += [accuracy(found, measure) for measure in (BIRD, EXECUTION, OFFICIAL)]
+            rows[-1] += _against_base(comparison, model, BIRD) if level == ALL else [DASH, DASH]
     headings = ["Difficulty", "Model", "Tests", "BIRD's", "Execution accuracy", "Official execution accuracy"]
-    return ["### BIRD's execution accuracy, by difficulty", table(headings, rows)]
+    headings += ["BIRD's, difference in points", "Adjusted p"]
+    title = "### BIRD's execution accuracy" + (", by difficulty" if levels else "")
+    return [title, table(headings if levels else headings[1:], rows if levels else [row[1:] for row in rows])]
 
 
 def mmlu_table(comparison: Comparison) -> str:
@@ -257,11 +261,12 @@ def also_tables(run: Run) -> list[str]:
         for model, metrics in by_model.items():
             found = carried[model]
             row = [comparison.models.titles[model], f"{metrics['successes']} of {metrics['total']}"]
-            row += [accuracy(metrics, EXECUTION), accuracy(metrics, OFFICIAL)]
+            row += [accuracy(metrics, measure) for measure in MEASURES if measure in metrics]
             row += _against_base(comparison, model, EXECUTION, name)
             row += [percent(found.accuracy_on_dev), difference(found), p_value(found.p_holm)]
             rows.append([*row, DASH if found.flips is None else percent(found.flips)])
         headings = ["", "Correct", "Execution accuracy", "Official execution accuracy"]
+        headings += [MEASURE_NAMES[BIRD]] if BIRD in next(iter(by_model.values())) else []
         headings += [f"Against {comparison.models.titles[comparison.models.base]}", "Adjusted p"]
         headings += [f"On {run.models.questions}", "Against itself there", "Adjusted p", "Verdicts that flip"]
         sections += [f"### {as_text(set_in_words(name, run.params.data.also[name]))}", table(headings, rows)]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from text2sql.comparison.result import ACCURACY, EXECUTION, OFFICIAL, Comparison
+from text2sql.comparison.result import ACCURACY, BIRD, EXECUTION, OFFICIAL, Comparison
 
 
 def accuracy_rows(comparison: Comparison) -> list[dict[str, Any]]:
@@ -14,9 +14,11 @@ def accuracy_rows(comparison: Comparison) -> list[dict[str, Any]]:
         for task, metrics, measure in (
             (f"{questions}, execution accuracy", comparison.spider, EXECUTION),
             (f"{questions}, official execution accuracy", comparison.spider, OFFICIAL),
+            (f"{questions}, BIRD's execution accuracy", comparison.spider, BIRD),
             ("MMLU", comparison.mmlu, ACCURACY),
         )
         for model in titles
+        if measure in metrics[model]
     ]
 
 
