@@ -6,6 +6,7 @@ from testkit import report_page, synthetic
 from testkit.compared import compared
 from tests.report.test_html import Parsed
 from text2sql.core.params import load_params
+from text2sql.report import markdown as report
 from text2sql.report.html import html
 from text2sql.report.markdown import markdown
 
@@ -60,6 +61,18 @@ def test_the_page_has_the_same_and_shows_names_as_text(run):
     assert {"also-syn", "also-dk"} <= set(tables)
     assert "syn (data/raw/a|<b>): execution accuracy" in page.text
     assert f"{100 * run.comparison.carried_to('syn')['m1'].flips:.2f}" in page.text
+
+
+def test_a_set_in_birds_layout_has_birds_accuracy_in_both_reports(run):
+    made = synthetic.results(examples=60, questions=12)
+    of_bird = synthetic.as_of_bird(synthetic.results(examples=60, questions=12))
+    also = {"base__also": {"syn": of_bird.spider_verdicts["base"], "dk": made.spider_verdicts["base"][:50]}}
+    asked = report_page.run_of(made, comparison=compared(made, **also), params=run.params)
+    heads = [line for line in markdown(asked).splitlines() if "Verdicts that flip" in line]
+    assert ["BIRD's execution accuracy" in head for head in heads] == [True, False]
+    shown = report.accuracy(of_bird.spider_metrics["base"], "bird_execution_accuracy")
+    assert shown in markdown(asked)
+    assert Parsed(html(asked)).text.count("BIRD's") == 1 and "BIRD" not in Parsed(html(run)).text + markdown(run)
 
 
 def test_without_sets_neither_report_speaks_of_them():
