@@ -122,6 +122,10 @@ def test_the_numbers_of_a_set_are_read_again_as_they_were_written(found, tmp_pat
             one.difference_pts, one.low_pts, one.high_pts
         )  # fmt: skip
         assert (numbers.accuracy, numbers.flips, numbers.verdict) == (one.accuracy, one.flips, one.verdict)
+        assert (numbers.gain is None) == (model == "base")
+        if numbers.gain:
+            gain = found.against_base(model, "execution_accuracy", name)
+            assert (numbers.gain.difference_pts, numbers.gain.p_holm) == (gain.difference_pts, gain.p_holm)
 
 
 def test_models_that_were_asked_different_questions_are_refused(made, sets):

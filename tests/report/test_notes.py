@@ -34,9 +34,9 @@ def test_where_memory_ran_out_is_said():
     made.spider_metrics["base"]["questions_in_halved_batches"] = 64
     made.mmlu_metrics["m2"]["questions_in_halved_batches"] = 16
     assert report_page.run_of(made).notes == [
-        "Model 1, training: 2 times memory ran out, and a step was cut otherwise, which may round otherwise",
-        "Base, Spider: 64 questions asked in halved batches, for memory ran out, which may round otherwise",
-        "Model 2, MMLU: 16 questions asked in halved batches, for memory ran out, which may round otherwise",
+        "Model 1, training: times that memory ran out, and a step was cut otherwise, which may round otherwise: 2",
+        "Base, Spider: questions asked in halved batches, for memory ran out, which may round otherwise: 64",
+        "Model 2, MMLU: questions asked in halved batches, for memory ran out, which may round otherwise: 16",
     ]
 
 

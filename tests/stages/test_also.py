@@ -1,5 +1,6 @@
 """Further evaluation sets under real DVC: what runs where the params name them, and what a user then sees."""
 
+import gzip
 import json
 import re
 import shutil
@@ -95,6 +96,17 @@ def test_asked_no_longer_it_is_gone_from_reports_and_from_what_may_be_stale(proj
     assert "syn (" not in (off.folder / "reports/report.md").read_text()
     assert read(off, "metrics/compare.json") == read(finished_project, "metrics/compare.json")
     assert "stale" not in off.run("python", "-m", "stages.compare", "--gate", check=False).stdout
+    # Its outputs are left where compare reads: a result set would not be what its lock says.
+    export = ("python", "-m", "text2sql", "results", "export", "micro")
+    refused = off.run(*export, check=False)
+    left = r"no stage of params\.yaml writes data/predictions/also/syn/base\.jsonl and \d+ more: remove "
+    assert refused.returncode == 2 and re.search(left, refused.stderr) and len(refused.stderr.splitlines()) == 1
+    for gone in ("predictions/also", "verdicts/also"):
+        shutil.rmtree(off.folder / "data" / gone)
+    for gone in (off.folder / "data/timings").glob("*_also_*"):
+        gone.unlink()
+    off.run("dvc", "repro")
+    off.run(*export)
 
 
 def test_its_run_is_kept_beside_the_set_whose_adapters_it_asked(project, finished_project, tmp_path):
@@ -111,10 +123,24 @@ def test_its_run_is_kept_beside_the_set_whose_adapters_it_asked(project, finishe
     folder = further.folder / "results/micro/also"
     for name in ("metrics/also/syn/m1.json", "metrics/also/syn.json", "predictions/also/syn/base.jsonl.gz"):
         assert (folder / name).is_file()
+    # The answers are kept, and nothing of the data that were asked.
+    packed = folder / "predictions/also/syn/m1.jsonl.gz"
+    answers = [json.loads(line) for line in gzip.decompress(packed.read_bytes()).decode().splitlines()]
+    predicted = read_jsonl(further.folder / "data/predictions/also/syn/m1.jsonl")
+    assert [(one["index"], one["sql"]) for one in answers] == [(one["index"], one["sql"]) for one in predicted]
+    assert all(not {"question", "gold", "prompt"} & one.keys() for one in answers)
     assert not (folder / "predictions/base.jsonl.gz").exists() and not (folder / "metrics/spider").exists()
     assert "whole" in further.run(*results, "check").stdout
     shown = further.run(*results, "table").stdout
     assert re.search(r"\| micro +\| syn \(data/raw/syn, tables reversed\) +\| Model 1 ", shown)
+    whole = packed.read_bytes()
+    for damaged, says in (
+        (whole[:60], "is damaged"),
+        (gzip.compress("".join(f"{json.dumps(one)}\n" for one in answers[:9]).encode()), "has answers to 9 questions"),
+    ):
+        packed.write_bytes(damaged)
+        assert says in further.run(*results, "check", check=False).stderr
+    packed.write_bytes(whole)
     # A recipe that names the sets itself makes a set that has them.
     (further.folder / "recipes/whole.yaml").write_bytes((further.folder / "params.yaml").read_bytes())
     further.run(*results, "export", "whole")

@@ -32,10 +32,14 @@ from text2sql.core.models import ModelTable
 
 @dataclass(frozen=True, kw_only=True)
 class CarriedNumbers(Difference):
-    """What metrics/compare.json has of one model on one further evaluation set, against itself on the dev split."""
+    """What metrics/compare.json has of one model on one further evaluation set, against itself on the dev split.
+
+    gain: against the base, on that set; None for the base.
+    """
 
     accuracy: float
     flips: float | None
+    gain: Difference | None
 
 
 _ENDS = ("", "_low", "_high")
@@ -138,18 +142,28 @@ def read_carried(path: str | Path, models: ModelTable, sets: Iterable[str]) -> d
     flat = read_numbers(path, models)
     found = {}
     for name, model in itertools.product(sets, models.names):
-        start = f"also_{name}_against_dev"
-        if f"{start}_pts_{model}" in flat:
+        against_dev = _difference_in(flat, f"also_{name}_against_dev", model)
+        if against_dev is not None:
             found[name, model] = CarriedNumbers(
                 accuracy=flat[f"also_{name}_{EXECUTION}_{model}"],
                 flips=flat.get(f"also_{name}_flips_{model}"),
-                difference_pts=flat[f"{start}_pts_{model}"],
-                low_pts=flat[f"{start}_pts_low_{model}"],
-                high_pts=flat[f"{start}_pts_high_{model}"],
-                p_holm=flat[f"{start}_p_holm_{model}"],
-                smallest_detectable_pts=None,
+                gain=_difference_in(flat, f"also_{name}_gain", models.pair_name(model, models.base)),
+                **vars(against_dev),
             )
     return found
+
+
+def _difference_in(flat: Mapping[str, float], what: str, whose: str) -> Difference | None:
+    """Return the difference that `_points_of` put into `flat`; None where there is none."""
+    if f"{what}_pts_{whose}" not in flat:
+        return None
+    return Difference(
+        difference_pts=flat[f"{what}_pts_{whose}"],
+        low_pts=flat[f"{what}_pts_low_{whose}"],
+        high_pts=flat[f"{what}_pts_high_{whose}"],
+        p_holm=flat[f"{what}_p_holm_{whose}"],
+        smallest_detectable_pts=None,
+    )
 
 
 def read_numbers(path: str | Path, models: ModelTable) -> dict[str, float]:

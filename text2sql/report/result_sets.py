@@ -11,7 +11,8 @@ compressed. Beside it may lie
 
 Each folder has its own params and lock. The lock says what each stage read and wrote, so that files of two runs never
 pass for one: `export` refuses them, and `check` finds them later. Verdicts, adapters and the HTML report are not
-copied; the lock has their checksums, and `text2sql results html` makes the page again.
+copied; the lock has their checksums, and `text2sql results html` makes the page again. Of predictions on further
+evaluation sets the answers alone are kept: questions and golds are others' data.
 """
 
 import functools
@@ -30,9 +31,11 @@ from text2sql.report import lock
 from text2sql.report.set_files import (
     CHOICE,
     CHOICES,
+    answers_problem,
     choice_problems,
     read_choices,
     read_gzip,
+    write_answers,
     write_choices,
     write_gzip,
 )
@@ -43,6 +46,7 @@ ALSO = "also"
 SEEDS = "seeds"
 PREDICTIONS = "data/predictions"
 SAMPLES, LOG_ODDS, CHOSEN = "data/samples", "data/log_odds", "data/chosen"
+ALSO_PREDICTIONS = f"{PREDICTIONS}/also"
 COMPRESSED = (PREDICTIONS, SAMPLES, LOG_ODDS, CHOSEN)
 EMPTY = hashlib.md5(b"", usedforsecurity=False).hexdigest()  # as DVC has it of an empty file
 VERDICTS = "data/verdicts/mmlu"
@@ -70,7 +74,7 @@ WHOLE = Kind(("metrics", "data/timings", PREDICTIONS, SAMPLES, LOG_ODDS, CHOSEN,
 MMLU_ALONE = Kind(("metrics/mmlu", "metrics/mmlu_chat", "metrics/compare.json", "data/timings", "reports/report.md"))
 # Of a run that asked further evaluation sets, what is new: they stand against the same verdicts on the dev split.
 ALSO_ALONE = Kind(
-    ("metrics/also", f"{PREDICTIONS}/also", "metrics/compare.json", "data/timings", "reports/report.md"), choices=False
+    ("metrics/also", ALSO_PREDICTIONS, "metrics/compare.json", "data/timings", "reports/report.md"), choices=False
 )
 SEED = Kind(
     ("metrics/train/m1.json", "metrics/spider/m1.json", "metrics/mmlu/m1.json"),
@@ -121,7 +125,8 @@ def export(
     _require_relative_places()
     with atomic_directory(target) as folder:
         _copy_run(folder, kind_of(inner))
-        _require_none("this project", problems(folder, kind_of(inner)))
+        found = list(problems(folder, kind_of(inner)))
+        _require_none("this project", found and [*found, *_left_over()])
         _require_none("this project", misfits(whole, inner, folder))
         for further in inner_folders(target):
             if inner.parts:
@@ -129,6 +134,21 @@ def export(
             else:
                 _keep(whole, folder, further)
     return target
+
+
+def _left_over() -> Iterator[str]:
+    """Say what lies in the folders that `compare` read, though no stage of these params wrote it.
+
+    DVC leaves the outputs of a stage that is gone, as of a set of `data.also` that was taken away.
+    """
+    stages = lock.listed(lock.read_stages("dvc.lock"), read_yaml("params.yaml"))
+    written = tuple(lock.written(stages))
+    folders = sorted({path for stage, path, _ in lock.read(stages) if stage == "compare" and path.startswith("data/")})
+    files = [file.as_posix() for folder in folders for file in sorted(Path(folder).rglob("*")) if file.is_file()]
+    gone = [file for file in files if not _is_within(file, written)]
+    if gone:
+        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        yield f"no stage of params.yaml writes {gone[0]}{more}: remove what no stage writes, then `dvc repro`"
 
 
 def _require_before(whole: Path, inner: Path) -> None:
@@ -150,17 +170,17 @@ def _copy_run(folder: Path, kind: Kind) -> None:
         copy.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
             shutil.copytree(source, copy)
+        elif source.exists() and _is_within(path, (ALSO_PREDICTIONS,)):
+            _require_written(source, stages)
+            write_answers(copy.with_name(f"{copy.name}.gz"), source)
         elif source.exists() and _is_within(path, COMPRESSED):
             write_gzip(copy.with_name(f"{copy.name}.gz"), source.read_bytes())
         elif source.exists():
             shutil.copyfile(source, copy)
     if kind.choices:
         files = {model: Path(VERDICTS, f"{model}.jsonl") for model in load_params().model_table.names}
-        written = lock.written(stages)
         for file in files.values():
-            stage, checksum = written.get(str(file), ("eval_mmlu", ""))
-            if not file.is_file() or lock.md5(file) != checksum:
-                raise UserError(f"this project: not one whole run: {file} is not what stage {stage} wrote")
+            _require_written(file, stages)
         write_choices(folder / CHOICES, {model: iter_jsonl(file, CHOICE) for model, file in files.items()})
 
 
@@ -188,6 +208,13 @@ def check() -> None:
         _require_none(str(folder), set_problems(folder))
         print(f"{folder}: whole, and its recipe's")
     print(f"{len(folders)} sets")
+
+
+def _require_written(file: Path, stages: Mapping[str, Mapping]) -> None:
+    """Raise UserError where a file, of which a set keeps less than all, is not what its stage wrote."""
+    stage, checksum = lock.written(stages).get(file.as_posix(), ("eval_mmlu", ""))
+    if not file.is_file() or lock.md5(file) != checksum:
+        raise UserError(f"this project: not one whole run: {file} is not what stage {stage} wrote")
 
 
 def set_problems(folder: Path) -> list[str]:
@@ -220,9 +247,17 @@ def problems(folder: Path, kind: Kind) -> Iterator[str]:
     for stage, path, checksum in lock.read(stages):
         if path in written and written[path][1] != checksum:
             yield f"stage {stage} ran on an older {path}"
-        elif _is_within(path, kind.parts) and path not in written and _md5(folder, path) not in (None, checksum):
+        elif (
+            _is_within(path, kind.parts)
+            and path not in written
+            and not any(_is_within(other, (path,)) and _is_within(other, (ALSO_PREDICTIONS,)) for other in written)
+            and _md5(folder, path) not in (None, checksum)
+        ):
             yield f"{path} is not what stage {stage} read"
     for path, (stage, checksum) in _outputs(stages, kind.parts).items():
+        if _is_within(path, (ALSO_PREDICTIONS,)):
+            yield from _answers_problems(folder, path, stage)
+            continue
         found = _md5(folder, path)
         if found is None and checksum == EMPTY and _is_within(path, COMPRESSED):
             continue
@@ -236,6 +271,18 @@ def problems(folder: Path, kind: Kind) -> Iterator[str]:
     # Sets of the first form of params.yaml were made before choices were kept.
     if kind.choices and ("version" in params or (folder / CHOICES).exists()):
         yield from _choice_problems(folder)
+
+
+def _answers_problems(folder: Path, path: str, stage: str) -> Iterator[str]:
+    copy = folder / place(path)
+    copy = copy.with_name(f"{copy.name}.gz")
+    if not copy.exists():
+        yield f"{path}: no such file; stage {stage} wrote it"
+        return
+    metrics = folder / "metrics/also" / Path(path).relative_to(ALSO_PREDICTIONS).with_suffix(".json")
+    problem = answers_problem(copy, read_json(metrics)["total"]) if metrics.is_file() else None
+    if problem:
+        yield f"{path} {problem}"
 
 
 def _choice_problems(folder: Path) -> Iterator[str]:

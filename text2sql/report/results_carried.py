@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from text2sql.comparison.result import Verdict
+from text2sql.comparison.result import Difference, Verdict
 from text2sql.report.markdown_text import DASH, as_text, table
 from text2sql.report.numbers import in_percent, interval, points
 from text2sql.report.read_sets import ResultSet
 from text2sql.report.sentences import CARRIED_NOTE, set_in_words
 
 NONE_YET = "No committed set has been asked further evaluation sets yet."
-_NOTE = "`*`: more than chance, by a p that Holm's method adjusts over all rows of a set."
+_NOTE = "Gain: against Base. `*`: more than chance, by a p that Holm's method adjusts over all rows of a set's column."
 
 
 def carried_table(sets: Sequence[ResultSet]) -> str:
@@ -17,8 +17,6 @@ def carried_table(sets: Sequence[ResultSet]) -> str:
     rows = []
     for found in sets:
         for (name, model), carried in found.carried.items():
-            told = "" if carried.verdict is Verdict.NOT_DISTINGUISHABLE else " *"
-            bounds = interval(points(carried.low_pts, 1), points(carried.high_pts, 1))
             metrics = found.metrics["spider"][model]
             rows.append(
                 [
@@ -27,11 +25,19 @@ def carried_table(sets: Sequence[ResultSet]) -> str:
                     found.models.titles[model],
                     in_percent(metrics["successes"] / metrics["total"]),
                     in_percent(carried.accuracy),
-                    f"{points(carried.difference_pts)} ({bounds}){told}",
+                    _points(carried),
+                    _points(carried.gain),
                     DASH if carried.flips is None else in_percent(carried.flips),
                 ]
             )
     if not rows:
         return NONE_YET
-    headings = ["Set", "Asked", "Model", "Spider", "On it", "Against Spider", "Verdicts that flip"]
+    headings = ["Set", "Asked", "Model", "Spider", "On it", "Against Spider", "Gain on it", "Verdicts that flip"]
     return f"{table(headings, rows)}\n\n{CARRIED_NOTE} {_NOTE}"
+
+
+def _points(found: Difference | None) -> str:
+    if found is None:
+        return DASH
+    told = "" if found.verdict is Verdict.NOT_DISTINGUISHABLE else " *"
+    return f"{points(found.difference_pts)} ({interval(points(found.low_pts, 1), points(found.high_pts, 1))}){told}"

@@ -32,7 +32,7 @@ CARRIED_NOTE = (
 )
 FLOOR_CHARACTERS = 80  # of the query shown
 _OUT_OF_MEMORY = {
-    "out_of_memory": "times memory ran out, and a step was cut otherwise, which may round otherwise",
+    "out_of_memory": "times that memory ran out, and a step was cut otherwise, which may round otherwise",
     "questions_in_halved_batches": "questions asked in halved batches, for memory ran out, which may round otherwise",
 }
 _AGAINST_TUNED = {Verdict.BETTER: "is better than", Verdict.WORSE: "is worse than"}
@@ -196,7 +196,7 @@ def memory_lines(metrics: Mapping[str, Mapping[str, Mapping[str, Any]]], models:
     Training then cuts its steps otherwise, and evaluation asks fewer questions at once, which may round otherwise.
     """
     return [
-        f"{models.titles[model]}, {task}: {count(found[model][key])} {what}"
+        f"{models.titles[model]}, {task}: {what}: {count(found[model][key])}"
         for task, found in metrics.items()
         for model in models.names
         for key, what in _OUT_OF_MEMORY.items()

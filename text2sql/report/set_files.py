@@ -6,18 +6,20 @@ Equal contents give equal bytes with one zlib; `check` reads what is inside.
 import csv
 import io
 import itertools
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from text2sql.core.errors import UserError
-from text2sql.core.files import read_gzip, write_gzip
+from text2sql.core.files import iter_jsonl, read_gzip, write_gzip
 from text2sql.data.mmlu import LETTERS
 
 CHOICES = "choices.csv.gz"
 CHOICE = {"subject": str, "index": int, "choice": int, "answer": int}
 KEYS = ["subject", "index", "answer"]  # then a column a model
+_OF_THE_DATA = {"question", "gold", "prompt"}  # what predictions have of the questions' data
 
 
 def write_choices(path: Path, verdicts: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
@@ -56,3 +58,24 @@ def choice_problems(lines: Iterable[Mapping[str, str]], metrics: Mapping[str, Ma
         wanted = {name: (part["correct"], part["total"]) for name, part in found["by_subject"].items()}
         if {name: (right[name], asked[name]) for name in asked} != wanted:
             yield f"{CHOICES} does not give the counts of metrics/mmlu/{model}.json"
+
+
+def write_answers(path: Path, predictions: Path) -> None:
+    """Write predictions without the texts of the data that were asked, which are others' and stay where they are."""
+    lines = (
+        {key: value for key, value in line.items() if key not in _OF_THE_DATA}
+        for line in iter_jsonl(predictions, {"index": int})
+    )
+    write_gzip(path, "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines).encode())
+
+
+def answers_problem(path: Path, total: int) -> str | None:
+    """Say what is wrong with what `write_answers` wrote of so many questions, which the lock has no checksum of."""
+    try:
+        lines = [json.loads(line) for line in read_gzip(path).decode().splitlines()]
+        indices = [line["index"] for line in lines]
+    except (UserError, ValueError, TypeError, KeyError):
+        return "is damaged"
+    if len(set(indices)) != len(indices) or len(indices) != total:
+        return f"has answers to {len(set(indices))} questions, and its metrics to {total}"
+    return None
