@@ -6,6 +6,7 @@ import sqlite3
 
 import pytest
 
+from testkit.bird_data import bird_folder
 from text2sql.cli.holdout import main
 from text2sql.core.errors import UserError
 from text2sql.data.spider import open_spider
@@ -27,6 +28,20 @@ def test_no_database_is_in_both_splits_and_none_is_of_dev(repository, tmp_path, 
     assert (tmp_path / "again" / "dev.json").read_bytes() == (tmp_path / "holdout" / "dev.json").read_bytes()
     hold_out(sample, tmp_path / "other", 3, seed=1)
     assert (tmp_path / "other" / "dev.json").read_bytes() != (tmp_path / "holdout" / "dev.json").read_bytes()
+
+
+def test_what_is_held_out_of_birds_train_split_is_scored_by_its_measure(repository, tmp_path):
+    with open_spider(repository / "data/sample/spider") as source:
+        folder = bird_folder(source, tmp_path / "bird")
+    hold_out(folder, tmp_path / "holdout", 3, 0)
+    with open_spider(folder) as source, open_spider(tmp_path / "holdout") as written:
+        examples = written.examples("train") + written.examples("dev")
+        assert all(example.of_bird and example.difficulty is None for example in examples)
+        assert sorted((e.question, e.evidence) for e in examples) == sorted(
+            (e.question, e.evidence) for e in source.examples("train")
+        )
+    hold_out(repository / "data/sample/spider", tmp_path / "spider", 3, 0)
+    assert "bird" not in (tmp_path / "spider/dev.json").read_text()
 
 
 def test_what_cannot_be_held_out_is_named(repository, tmp_path):

@@ -35,7 +35,8 @@ class Example:
     `index` is its position in the split; `sql` the official parse, where the file carries it. `others` are further
     queries that answer it, where a file gives a list; `evidence` is what a reader has to know besides, maybe empty, and
     `difficulty` (simple, moderate or challenging) BIRD's; None where the file does not have them. `of_bird`
-    says whether it is scored by BIRD's definition too: in BIRD's layout all are, in Spider's those with a difficulty.
+    says whether it is scored by BIRD's definition too: in BIRD's layout all are, in Spider's those with a difficulty
+    and those that `holdout` took from BIRD's.
     """
 
     index: int
@@ -211,7 +212,8 @@ def _example(index: int, record: dict, shown: str, layout: Layout) -> Example:
     if difficulty is not None:
         difficulty = text_of(difficulty, "difficulty", shown)
     question = text_of(record["question"], "question", shown)
-    of_bird = layout.bird or difficulty is not None
+    # `holdout` writes examples of BIRD's, which need not have a difficulty, in Spider's layout.
+    of_bird = layout.bird or difficulty is not None or record.get("of_bird") is True
     return Example(index, db_id, question, query, sql, tuple(others), evidence, difficulty, of_bird)
 
 
